@@ -1,0 +1,196 @@
+"""A capture on disk: ``trace.dat``, the events, and ``trace.dat.json``, its sidecar.
+
+The sidecar holds what the events cannot say: what ran where and when, what it printed, and how the
+namespaces were connected. Its form is declared by the structs below, read from top to bottom.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from maceproc.errors import CaptureError
+
+SIDECAR_VERSION = 1
+SIDECAR_SUFFIX = ".json"
+
+Place = Literal["container", "native"]
+
+
+class Link(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A network device of one namespace, as ``ip -json -details link`` shows it."""
+
+    ifindex: int
+    name: str
+    kind: str = ""  # veth, bridge, macvlan, ...; empty for a physical device
+    address: str = ""  # link-layer address
+    mtu: int = 0
+    qdisc: str = ""
+    operstate: str = ""
+    peer_ifindex: int | None = None  # the other end of a veth, the parent of a macvlan
+    peer_netns: str | None = None  # name of that end's namespace, when it is one of ours
+    master: str | None = None  # the bridge or bond this device is a port of
+    offloads: dict[str, bool] = {}
+
+
+class Namespace(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A network namespace the packet may pass, and what it is made of."""
+
+    name: str  # for people: "container", "host", "remote", or a container's name
+    inode: int  # of /proc/PID/ns/net: two names of one namespace share it
+    links: list[Link] = []
+    addresses: dict[str, list[str]] = {}  # device -> addresses with prefix length
+    routes: list[str] = []  # as `ip route` prints them, both families
+    nat: list[str] = []  # rules that translate addresses, as iptables or nft prints them
+
+
+class Hop(msgspec.Struct, kw_only=True, frozen=True):
+    """One device on the way, and the namespace it is in."""
+
+    netns: str
+    dev: str
+
+    def __str__(self) -> str:
+        return f"{self.netns}:{self.dev}"
+
+
+class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Where the command ran, and the way a packet takes from there to the outer device."""
+
+    kind: Literal["lab", "netns", "pid", "host", "here", "container"]
+    name: str = ""  # as given: the namespace, process or container
+    address: str = ""  # what is pinged, as resolved; empty when unknown
+    # From the container's device to the outer device, both included, in outbound order. One hop or
+    # none: no namespace is crossed.
+    path: list[Hop] = []
+    nat: bool = False  # addresses are translated on the way
+    notes: list[str] = []  # what could not be found out, or limits what can be seen
+
+
+class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One run of the command: which arm, which round, what it printed, and when it ran."""
+
+    round: int
+    place: Place
+    traced: bool
+    argv: list[str]  # what was executed, without the words that enter the namespace
+    pid: int | None = None  # of the command, as the kernel's events see it
+    exit_status: int | None = None  # negative: ended by that signal
+    output: str = ""
+    errors: str = ""
+    start_ns: int = 0  # trace clock
+    end_ns: int = 0
+    start_utc_ns: int = 0
+    end_utc_ns: int = 0
+
+    @property
+    def arm(self) -> str:
+        """The arm's name: ``container traced``, ``native untraced``, ..."""
+        return f"{self.place} {'traced' if self.traced else 'untraced'}"
+
+
+class Tracing(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """How the events were recorded."""
+
+    events: list[str]  # system:event
+    event_set: str  # minimal, full, or "list" when events were named one by one
+    clock: str
+    instance: str  # ring-buffer instance; empty for the top one
+    buffer_size_kb: int  # per CPU
+    tracecmd_version: str = ""
+    function_tracer_denied: bool = False  # trace-cmd ran with those control files covered
+    events_lost: dict[str, int] = {}  # CPU -> events the kernel dropped
+
+
+class Machine(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The machine, as far as it decides a latency."""
+
+    kernel: str
+    cpu: str
+    cpus: int
+    governor: str = ""  # empty: no frequency scaling to see
+    virtualization: str = ""
+    load_average: float = 0.0  # over one minute, when the recording began
+
+
+class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Everything beside the events; the whole of ``trace.dat.json``."""
+
+    format: Literal["maceproc capture"] = "maceproc capture"
+    version: int = SIDECAR_VERSION
+    maceproc: str  # version of the program that recorded
+    command: list[str]  # as given after "--"
+    rounds: int
+    target: Target
+    runs: list[Run]
+    namespaces: list[Namespace]
+    tracing: Tracing
+    machine: Machine
+    interrupted: str = ""  # why the recording ended early; empty when it did not
+    notes: list[str] = []  # what a reader of the results should know, one sentence each
+
+
+class Capture(msgspec.Struct, frozen=True):
+    """A capture on disk: where the events are, and what the sidecar says (None without one)."""
+
+    trace: Path
+    sidecar: Sidecar | None
+
+
+def sidecar_path(trace: str | Path) -> Path:
+    """Return where the sidecar of a trace file belongs: ``trace.dat`` -> ``trace.dat.json``."""
+    return Path(f"{os.fspath(trace)}{SIDECAR_SUFFIX}")
+
+
+def open_capture(trace: str | Path) -> Capture:
+    """Open a capture by its trace file; one recorded by hand has no sidecar.
+
+    Raises CaptureError when the file is missing or its sidecar cannot be understood.
+    """
+    path = Path(trace)
+    if not path.is_file():
+        raise CaptureError(
+            f"{path}: no such file",
+            hint="give the trace.dat that `maceproc record` or trace-cmd wrote",
+        )
+    beside = sidecar_path(path)
+    return Capture(path, load_sidecar(beside) if beside.exists() else None)
+
+
+def load_sidecar(path: Path) -> Sidecar:
+    """Read a sidecar; CaptureError names the file and the place in it that is wrong."""
+    try:
+        sidecar = msgspec.json.decode(path.read_bytes(), type=Sidecar)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CaptureError(
+            f"{path}: not a capture's sidecar: {error}",
+            hint="remove it to analyze the events alone, with --inner and --outer",
+        ) from error
+    except OSError as error:
+        raise CaptureError(f"{path}: {error.strerror}") from error
+    if sidecar.version > SIDECAR_VERSION:
+        raise CaptureError(
+            f"{path}: sidecar version {sidecar.version}, this maceproc reads {SIDECAR_VERSION}",
+            hint="upgrade maceproc",
+        )
+    return sidecar
+
+
+def save_sidecar(path: Path, sidecar: Sidecar) -> None:
+    """Write a sidecar whole or not at all: to a file beside it, then renamed.
+
+    Raises CaptureError when it cannot be written.
+    """
+    partial = path.with_name(path.name + ".partial")
+    # omit_defaults leaves out the two fields that say what the file is.
+    identity = {"format": sidecar.format, "version": sidecar.version}
+    document = identity | msgspec.to_builtins(sidecar)
+    try:
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise CaptureError(f"{path}: cannot write the sidecar: {error.strerror}") from error

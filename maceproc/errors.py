@@ -1,0 +1,96 @@
+"""Every way maceproc can fail.
+
+    MaceprocError                 catch this one to catch all
+    ├── TraceFormatError          a trace file that cannot be read: file, offset, found, expected
+    ├── CaptureError              a capture on disk that is missing, incomplete or not ours
+    ├── AnalysisError             events that do not allow the analysis asked for
+    └── RecordError               a recording that could not be made
+        ├── PrivilegeError        not root, or a capability is missing
+        ├── TracingError          tracefs, trace-cmd or an event is not available
+        ├── TargetError           no such container, namespace, process or device
+        ├── CommandError          the recorded command is missing or failed
+        └── Interrupted           Ctrl-C or SIGTERM; what was recorded is kept
+
+Every error says what happened and where (``message``) and what to do next (``hint``). The library
+raises; only the command line turns an error into one line and an exit status.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class MaceprocError(Exception):
+    """Base of all errors: `message` says what and where, `hint` what to do next."""
+
+    exit_status = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class TraceFormatError(MaceprocError):
+    """A file that is not a readable trace: names file, offset [bytes], found and expected."""
+
+    def __init__(
+        self,
+        file: str | Path,
+        *,
+        offset: int | None,
+        found: str,
+        expected: str,
+        hint: str = "",
+    ) -> None:
+        where = f"{file}" if offset is None else f"{file}, byte {offset}"
+        super().__init__(f"{where}: found {found}, expected {expected}", hint=hint)
+        self.file = Path(file)
+        self.offset = offset
+        self.found = found
+        self.expected = expected
+
+
+class CaptureError(MaceprocError):
+    """A capture on disk that is missing, incomplete, or whose sidecar cannot be understood."""
+
+
+class AnalysisError(MaceprocError):
+    """Events that do not allow the analysis asked for."""
+
+
+class RecordError(MaceprocError):
+    """A recording that could not be made."""
+
+
+class PrivilegeError(RecordError):
+    """Recording needs root (CAP_SYS_ADMIN, for tracefs and namespaces)."""
+
+    exit_status = 77  # EX_NOPERM, sysexits.h
+
+
+class TracingError(RecordError):
+    """The kernel's tracing system, trace-cmd or an event is not available."""
+
+    exit_status = 69  # EX_UNAVAILABLE, sysexits.h
+
+
+class TargetError(RecordError):
+    """The container, namespace, process or device named does not exist or cannot be used."""
+
+    exit_status = 68  # EX_NOHOST, sysexits.h
+
+
+class CommandError(RecordError):
+    """The recorded command is missing, or failed; its own words are in the message."""
+
+
+class Interrupted(RecordError):  # noqa: N818  an interruption is not an error of the program
+    """Ctrl-C or SIGTERM during a recording; what was recorded until then is kept."""
+
+    def __init__(self, message: str, *, signal_number: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.exit_status = 128 + signal_number  # as a shell reports it

@@ -1,0 +1,1 @@
+"""trace.dat, as trace-cmd writes it, into typed tables."""

@@ -1,0 +1,25 @@
+"""Times are int64 nanoseconds inside; people see microseconds or what suits the size."""
+
+from __future__ import annotations
+
+import math
+
+NS_PER_US = 1_000
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+def format_us(time_ns: float, *, signed: bool = False) -> str:
+    """Write a duration [ns] in microseconds with one decimal: ``53.7``; NaN as a dash."""
+    if math.isnan(time_ns):
+        return "-"
+    text = f"{time_ns / NS_PER_US:{'+' if signed else ''}.1f}"
+    return text.replace("-0.0", "0.0") if float(text) == 0 else text
+
+
+def format_duration(time_ns: float) -> str:
+    """Write a duration [ns] with the unit that suits its size: ``53.7 us``, ``1.2 s``."""
+    for unit_ns, unit in ((NS_PER_S, "s"), (NS_PER_MS, "ms"), (NS_PER_US, "us")):
+        if abs(time_ns) >= unit_ns:
+            return f"{time_ns / unit_ns:.1f} {unit}"
+    return f"{time_ns:.0f} ns"
