@@ -4,6 +4,7 @@
     ├── TraceFormatError          a trace file that cannot be read: file, offset, found, expected
     ├── CaptureError              a capture on disk that is missing, incomplete or not ours
     ├── AnalysisError             events that do not allow the analysis asked for
+    ├── LabError                  the lab of namespaces could not be made or removed
     └── RecordError               a recording that could not be made
         ├── PrivilegeError        not root, or a capability is missing
         ├── TracingError          tracefs, trace-cmd or an event is not available
@@ -60,6 +61,10 @@ class CaptureError(MaceprocError):
 
 class AnalysisError(MaceprocError):
     """Events that do not allow the analysis asked for."""
+
+
+class LabError(MaceprocError):
+    """The lab of namespaces could not be made or removed."""
 
 
 class RecordError(MaceprocError):

@@ -1,0 +1,489 @@
+"""Make a capture: record the kernel's net events beside a ping, in arms and rounds.
+
+A round runs the command once per arm: in the container traced and untraced, and natively (from the
+host) untraced. What tracing costs is the difference of the first two; how good the correction is
+shows against the third. Rounds alternate the order of the arms, so that drift cancels.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NamedTuple
+
+from maceproc import __version__
+from maceproc.capture import (
+    Capture,
+    Machine,
+    Place,
+    Run,
+    Sidecar,
+    Tracing,
+    save_sidecar,
+    sidecar_path,
+)
+from maceproc.command import PING_NAMES, Command, find_program, parse_command, resolve
+from maceproc.errors import (
+    CaptureError,
+    CommandError,
+    Interrupted,
+    PrivilegeError,
+    TracingError,
+)
+from maceproc.lab import REMOTE_IPV4, REMOTE_IPV6
+from maceproc.targets import Netns, Site, Survey, survey
+from maceproc.tracing import (
+    CLOCK,
+    DEFAULT_BUFFER_KB,
+    Recorder,
+    available_events,
+    mounted_tracefs,
+    other_tracing,
+    tracecmd_version,
+)
+
+EventSet = Literal["minimal", "full", "list"]
+
+# What is recorded, and why. `minimal` is the smallest set that gives the whole ledger.
+MINIMAL_EVENTS = {
+    "syscalls:sys_enter_sendto": "the ledger begins: the ping enters the kernel",
+    "net:net_dev_queue": "outbound point of both the inner and the outer device",
+    "net:net_dev_start_xmit": "last moment on the outer device: the wire bracket opens",
+    "net:netif_receive_skb": "first moment on the outer device: the wire bracket closes",
+    "net:netif_rx": "the kernel's receive timestamp on the container's device",
+    "skb:skb_copy_datagram_iovec": "the reply's data is copied to the ping: the ledger ends",
+}
+FULL_EVENTS = {
+    "net:*": "every step through the network devices",
+    "skb:*": "birth, copy and end of every skb",
+    "napi:napi_poll": "when the receive softirq polls a device",
+    "neigh:*": "address resolution, which delays a first packet",
+    "qdisc:qdisc_enqueue": "waiting in the outer device's queue begins",
+    "qdisc:qdisc_dequeue": "and ends",
+    "irq:softirq_*": "delay between a packet's arrival and the softirq that handles it",
+    "syscalls:sys_*_sendto": "a datagram's way into the kernel",
+    "syscalls:sys_*_sendmsg": "the same",
+    "syscalls:sys_*_recvmsg": "its way out",
+    "syscalls:sys_*_recvfrom": "the same",
+}
+
+SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
+GRACE_S = 5.0  # for an interrupted command to print its summary and end
+_NO_REPLY = re.compile(r"\b0 (packets )?received\b")  # iputils and busybox
+
+
+class Arm(NamedTuple):
+    """One way of running the command."""
+
+    place: Place
+    traced: bool
+    netns: Netns
+
+    def __str__(self) -> str:
+        return f"{self.place} {'traced' if self.traced else 'untraced'}"
+
+
+class Progress(NamedTuple):
+    """How far a recording is: told before every run, and after the last one."""
+
+    done: int
+    total: int
+    arm: str
+
+
+def record(
+    command: list[str],
+    site: Site,
+    output: str | Path = "trace.dat",
+    *,
+    rounds: int = 1,
+    baseline: bool = True,
+    events: str = "minimal",
+    outer: str = "",
+    force: bool = False,
+    buffer_kb: int = DEFAULT_BUFFER_KB,
+    tell: Callable[[Progress], None] = lambda _: None,
+    show: Callable[[bytes], None] | None = None,
+) -> Capture:
+    """Record a command, with its arms and rounds, into a trace file and its sidecar.
+
+    Parameters
+    ----------
+    command
+        The command line; ping gets -D where it knows it.
+    site
+        Where to run it, from `maceproc.targets`.
+    baseline
+        Run the untraced arms too. Without them there is no perturbation to report.
+    events
+        ``minimal``, ``full``, or events and patterns separated by commas (``net:*,skb:kfree_skb``).
+    outer
+        The outer device, when it is not the one that the host's routes choose.
+    buffer_kb
+        Ring buffer per CPU [KiB].
+    tell
+        Told the progress before every run, and after the last.
+    show
+        Given what the command prints, at most once a second, when there is a single run.
+
+    Raises RecordError and its subclasses, CaptureError when the output exists or cannot be written,
+    and Interrupted after Ctrl-C or SIGTERM. What was recorded until then is kept.
+    """
+    require_root()
+    trace = Path(output)
+    check_output(trace, force=force)
+    parsed = with_destination(parse_command(command), site)
+    find_program(parsed.argv[0])
+    with mounted_tracefs() as tracefs, _Interruption() as interruption:
+        chosen, event_set, notes = choose_events(events, available_events(tracefs))
+        recorder = Recorder(trace, chosen, buffer_kb=buffer_kb, tracefs=tracefs)
+        surveyed = survey(site, _address(parsed), outer)
+        arms = list(_arms(site, surveyed, parsed, baseline, notes))
+        sidecar = Sidecar(
+            maceproc=__version__,
+            command=list(command),
+            rounds=rounds,
+            target=surveyed.target,
+            runs=[],
+            namespaces=surveyed.namespaces,
+            tracing=_tracing(recorder, event_set),
+            machine=describe_machine(),
+            notes=notes + _notes_on_other_tracing(recorder.instance, tracefs),
+        )
+        plan = list(schedule(arms, rounds))
+        session = _Session(recorder, interruption, parsed.with_timestamps(), sidecar)
+        session.execute(plan, tell, show if len(plan) == 1 else None)
+    _judge(sidecar, interruption, parsed, trace)
+    return Capture(trace, sidecar)
+
+
+def require_root() -> None:
+    """Raise PrivilegeError unless this process may trace and enter namespaces."""
+    if os.geteuid() != 0:
+        raise PrivilegeError("recording needs root", hint="run it with sudo")
+
+
+def check_output(trace: Path, *, force: bool) -> None:
+    """Raise CaptureError when a capture exists there already, or could not be written."""
+    if not trace.parent.is_dir():
+        raise CaptureError(
+            f"{trace.parent}: no such directory", hint="make it, or choose another -o"
+        )
+    if not os.access(trace.parent, os.W_OK):
+        raise CaptureError(f"{trace.parent}: not writable", hint="choose another place with -o")
+    if trace.is_dir():
+        raise CaptureError(f"{trace}: is a directory", hint="name a file with -o")
+    for path in (trace, sidecar_path(trace)):
+        if path.exists() and not force:
+            raise CaptureError(
+                f"{path}: exists", hint="choose another name with -o, or use --force"
+            )
+
+
+def with_destination(command: Command, site: Site) -> Command:
+    """Return the command; a ping in the lab that names no destination is sent to the remote."""
+    if command.is_ping and not command.destination and site.kind == "lab":
+        return command.to(REMOTE_IPV6 if command.family == socket.AF_INET6 else REMOTE_IPV4)
+    return command
+
+
+def choose_events(spec: str, available: list[str]) -> tuple[list[str], EventSet, list[str]]:
+    """Return the events that a specification names, its set's name, and notes on what is missing.
+
+    Raises TracingError when this kernel lacks one of `minimal` or of a list.
+    """
+    sets: dict[str, EventSet] = {"minimal": "minimal", "full": "full"}
+    event_set = sets.get(spec, "list")
+    wanted = {"minimal": list(MINIMAL_EVENTS), "full": list(FULL_EVENTS)}.get(spec)
+    patterns = wanted or [word.strip() for word in spec.split(",") if word.strip()]
+    missing = [p for p in patterns if not any(fnmatch(event, p) for event in available)]
+    chosen = [event for event in available if any(fnmatch(event, p) for p in patterns)]
+    if (missing and event_set != "full") or not chosen:
+        raise TracingError(
+            f"this kernel has no event {', '.join(missing) or repr(spec)}",
+            hint="`trace-cmd list -e` shows those it has; name some with --events SYSTEM:EVENT,...",
+        )
+    return chosen, event_set, [f"this kernel has no event {name}" for name in missing]
+
+
+def schedule(arms: list[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
+    """Yield (round, arm) in the order they run: every second round the other way round."""
+    for number in range(rounds):
+        for arm in arms if number % 2 == 0 else reversed(arms):
+            yield number, arm
+
+
+def describe_machine() -> Machine:
+    """Describe this machine, as far as it decides a latency."""
+    cpuinfo = _read("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
+    hypervisor = re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE)
+    vendor = _read("/sys/class/dmi/id/sys_vendor")
+    return Machine(
+        kernel=platform.release(),
+        cpu=model[1] if model else platform.machine(),
+        cpus=os.cpu_count() or 0,
+        governor=_read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+        virtualization=(vendor or "a hypervisor") if hypervisor else "",
+        load_average=os.getloadavg()[0],
+    )
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _address(command: Command) -> str:
+    if not command.destination:
+        return ""
+    address = resolve(command.destination, command.family)
+    if not address:
+        raise CommandError(
+            f"{command.destination}: no such host", hint="check the name, or give an address"
+        )
+    return address
+
+
+def _arms(
+    site: Site, surveyed: Survey, command: Command, baseline: bool, notes: list[str]
+) -> Iterator[Arm]:
+    """Yield the arms of a round; a note tells why one that was wanted is missing."""
+    place: Place = "native" if site.is_native else "container"
+    yield Arm(place, True, site.inside)
+    if not baseline:
+        return
+    yield Arm(place, False, site.inside)
+    if site.is_native:
+        return
+    if surveyed.host is None:
+        notes.append("no native control: no outer device is known")
+    elif command.destination and not _reachable(command, surveyed):
+        notes.append(f"no native control: {surveyed.host.name} gets no reply from the target")
+    else:
+        yield Arm("native", False, surveyed.host)
+
+
+def _reachable(command: Command, surveyed: Survey) -> bool:
+    """Tell whether the host gets a reply from the target, by one ping."""
+    if surveyed.host is None:
+        return False
+    probe = [command.argv[0], "-c", "1", "-W", "1", surveyed.target.address]
+    return (
+        subprocess.run(surveyed.host.enter(probe), capture_output=True, check=False).returncode == 0
+    )
+
+
+def _tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
+    return Tracing(
+        events=recorder.events,
+        event_set=event_set,
+        clock=CLOCK,
+        instance=recorder.instance,
+        buffer_size_kb=recorder.buffer_kb,
+        tracecmd_version=tracecmd_version(),
+        function_tracer_denied=recorder.covers_function_tracer,
+    )
+
+
+def _notes_on_other_tracing(own: str, tracefs: Path) -> list[str]:
+    names = [repr(name) if name else "the top one" for name in other_tracing(own, tracefs)]
+    if not names:
+        return []
+    return [
+        f"somebody else was tracing in another instance ({', '.join(names)}): "
+        "the untraced runs may have been traced by it"
+    ]
+
+
+class _Session:
+    """Runs the plan, and fills in the sidecar."""
+
+    def __init__(
+        self, recorder: Recorder, interruption: _Interruption, command: Command, sidecar: Sidecar
+    ) -> None:
+        self._recorder = recorder
+        self._interruption = interruption
+        self._command = command
+        self._sidecar = sidecar
+
+    def execute(
+        self,
+        plan: list[tuple[int, Arm]],
+        tell: Callable[[Progress], None],
+        show: Callable[[bytes], None] | None,
+    ) -> None:
+        """Run every arm of the plan; however that ends, leave a trace with a sidecar."""
+        trace = self._recorder.output
+        for old in (trace, sidecar_path(trace)):
+            old.unlink(missing_ok=True)
+        try:
+            with self._recorder:
+                for done, (number, arm) in enumerate(plan):
+                    tell(Progress(done, len(plan), str(arm)))
+                    if self._interruption.signal_number or self._has_failed():
+                        break
+                    self._run(number, arm, show)
+        finally:
+            self._sidecar.interrupted = self._interruption.reason
+            self._sidecar.tracing.events_lost = self._recorder.events_lost
+            if trace.exists():
+                save_sidecar(sidecar_path(trace), self._sidecar)
+        tell(Progress(len(plan), len(plan), ""))
+
+    def _has_failed(self) -> bool:
+        return bool(self._sidecar.runs) and failed(self._sidecar.runs[-1])
+
+    def _run(self, number: int, arm: Arm, show: Callable[[bytes], None] | None) -> None:
+        run = Run(round=number, place=arm.place, traced=arm.traced, argv=list(self._command.argv))
+        self._sidecar.runs.append(run)
+        self._recorder.check_running()
+        if arm.traced:
+            self._recorder.switch_on()
+        try:
+            time.sleep(SETTLE_S)
+            _execute(run, arm.netns, self._interruption, show)
+        finally:
+            if arm.traced:
+                self._recorder.switch_off()
+
+
+def _execute(
+    run: Run, netns: Netns, interruption: _Interruption, show: Callable[[bytes], None] | None
+) -> None:
+    """Run the command and wait, asleep: what it prints goes to memory, and is read afterwards."""
+    with _Memory("stdout", show) as stdout, _Memory("stderr", None) as stderr:
+        run.start_ns, run.start_utc_ns = time.monotonic_ns(), time.time_ns()
+        process = subprocess.Popen(
+            ["setpriv", "--pdeathsig=TERM", *netns.enter(run.argv)],
+            stdin=subprocess.DEVNULL,
+            stdout=stdout.fd,
+            stderr=stderr.fd,
+            env=os.environ | {"LC_ALL": "C"},
+            process_group=0,  # Ctrl-C in the terminal is ours to pass on
+        )
+        run.pid = process.pid  # setpriv and nsenter become the command
+        interruption.watch(process)
+        run.exit_status = process.wait()
+        run.end_ns, run.end_utc_ns = time.monotonic_ns(), time.time_ns()
+        interruption.watch(None)
+        run.output, run.errors = stdout.text(), stderr.text()
+
+
+class _Memory:
+    """A file in memory that a command prints to: it wakes nobody, and a full disk spares it."""
+
+    def __init__(self, name: str, show: Callable[[bytes], None] | None) -> None:
+        self.fd = os.memfd_create(name)
+        self._show = show
+        self._shown = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+
+    def __enter__(self) -> _Memory:
+        if self._show:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        if self._show:
+            self._thread.join()
+            self._show_more()
+        os.close(self.fd)
+
+    def text(self) -> str:
+        """Return what was printed so far."""
+        return os.pread(self.fd, os.fstat(self.fd).st_size, 0).decode(errors="replace")
+
+    def _follow(self) -> None:
+        while not self._over.wait(1.0):
+            self._show_more()
+
+    def _show_more(self) -> None:
+        more = os.pread(self.fd, os.fstat(self.fd).st_size - self._shown, self._shown)
+        self._shown += len(more)
+        if more and self._show:
+            self._show(more)
+
+
+class _Interruption:
+    """Ctrl-C, SIGTERM and SIGHUP: the command is asked to end, and the recording ends after it.
+
+    A second signal, or a command that does not end, is answered with SIGKILL.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def reason(self) -> str:
+        """The signal's name; empty when there was none."""
+        return signal.Signals(self.signal_number).name if self.signal_number else ""
+
+    def __enter__(self) -> _Interruption:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._handle) for number in self._SIGNALS}
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def watch(self, process: subprocess.Popen[bytes] | None) -> None:
+        """Name the process to end when a signal comes, or has come already."""
+        self._process = process
+        if self.signal_number:
+            self._end(signal.SIGINT)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._end(signal.SIGKILL if self.signal_number else signal.SIGINT)
+        self.signal_number = self.signal_number or number
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            killer = threading.Timer(GRACE_S, self._process.kill)
+            killer.daemon = True
+            killer.start()
+
+
+def failed(run: Run) -> bool:
+    """Tell whether a run's command failed; a ping that loses packets has not (exit status 1)."""
+    is_ping = Path(run.argv[0]).name in PING_NAMES
+    return run.exit_status not in ((0, 1) if is_ping else (0,))
+
+
+def _judge(sidecar: Sidecar, interruption: _Interruption, command: Command, trace: Path) -> None:
+    """Raise what the recording ended with; the capture is on disk already."""
+    runs = sidecar.runs
+    kept = f"kept in {trace}: {len(runs)} runs"
+    if interruption.signal_number:
+        raise Interrupted(
+            f"interrupted by {interruption.reason}; {kept}",
+            signal_number=interruption.signal_number,
+        )
+    if runs and failed(runs[-1]):
+        said = (runs[-1].errors or runs[-1].output).strip().splitlines() or ["it said nothing"]
+        raise CommandError(
+            f"{command.argv[0]} failed with exit status {runs[-1].exit_status}: {said[-1]}; {kept}"
+        )
+    inside = [run for run in runs if run.place == runs[0].place]
+    if command.is_ping and all(_NO_REPLY.search(run.output) for run in inside):
+        raise CommandError(f"no reply from {command.destination}; {kept}")

@@ -1,0 +1,406 @@
+"""Where the command runs: its namespace, and the devices a packet passes on the way out.
+
+A `Site` says where: one namespace to run in, and the names of those around it. `survey` finds the
+rest with ip(8), inside each namespace: links, addresses, routes, NAT, and the path from the
+container's device over its veth peer and bridge to the outer device, as the kernel's own routing
+tables decide it for the address in question.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from maceproc.capture import Hop, Link, Namespace, Target
+from maceproc.errors import TargetError
+from maceproc.lab import NETNS_DIR, Lab, is_complete
+
+SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of the host's device
+
+_NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat|dnat)\b")
+_SOURCE_NAT = re.compile(r"\b(MASQUERADE|SNAT|NETMAP|masquerade|snat)\b")
+_NAT_SOURCE = re.compile(r"(?:-s|saddr) (\S+)")
+
+
+@dataclass(frozen=True)
+class Netns:
+    """A network namespace: its name for people, and a file to enter it by."""
+
+    name: str
+    path: str
+
+    @property
+    def inode(self) -> int:
+        """The namespace's identity: two files with one inode are one namespace."""
+        return Path(self.path).stat().st_ino
+
+    def enter(self, argv: list[str]) -> list[str]:
+        """Return the command line that executes `argv` in this namespace, as the same process."""
+        return ["nsenter", f"--net={self.path}", "--", *argv]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where to run: a target by kind and name, its namespace, and others known by name."""
+
+    kind: Literal["lab", "netns", "pid", "host", "here"]
+    name: str
+    inside: Netns
+    around: tuple[Netns, ...] = ()
+
+    @property
+    def is_native(self) -> bool:
+        """The command runs on the bare machine, as far as this site knows."""
+        return self.kind in ("host", "here")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What `survey` found out about a site.
+
+    Attributes
+    ----------
+    target
+        The path and what limits it, for the sidecar.
+    namespaces
+        Each namespace on the way or known by name.
+    host
+        The namespace that holds the outer device; None when no namespace is crossed.
+    """
+
+    target: Target
+    namespaces: list[Namespace]
+    host: Netns | None
+
+
+def lab_site(lab: Lab) -> Site:
+    """Return the site of a lab that is up; TargetError when it is not."""
+    roles = lab.existing()
+    if not is_complete(roles):
+        raise TargetError(
+            f"lab {lab.name!r} is not up", hint=f"run `maceproc lab up --name {lab.name}`"
+        )
+    spaces = {role: Netns(role, str(NETNS_DIR / lab.netns(role))) for role in roles}
+    inside = spaces.pop("container")
+    return Site("lab", lab.name, inside, tuple(spaces.values()))
+
+
+def netns_site(name: str) -> Site:
+    """Return the site of a namespace by its ip-netns(8) name, or by a file such as an nsfs mount.
+
+    Raises TargetError when there is none.
+    """
+    path = Path(name) if "/" in name else NETNS_DIR / name
+    if not path.exists():
+        raise TargetError(f"no network namespace {name!r}", hint="`ip netns list` shows them")
+    return Site("netns", name, Netns(path.name, str(path)))
+
+
+def pid_site(pid: int) -> Site:
+    """Return the site of a process's network namespace; TargetError when there is no such one."""
+    path = Path(f"/proc/{pid}/ns/net")
+    if not path.exists():
+        raise TargetError(f"no process {pid}", hint="`ps` shows them")
+    return Site("pid", str(pid), Netns(f"pid {pid}", str(path)))
+
+
+def here_site(kind: Literal["host", "here"] = "here") -> Site:
+    """Return the site where maceproc itself runs; ``host`` when the user said so."""
+    return Site(kind, "", Netns("host", f"/proc/{os.getpid()}/ns/net"))
+
+
+def survey(site: Site, address: str, outer: str = "") -> Survey:
+    """Find the path from a site to its outer device, and describe the namespaces on it.
+
+    Parameters
+    ----------
+    address
+        What is sent to; empty when unknown: then the default route decides.
+    outer
+        The outer device by name, when the user knows better than the host's routes.
+
+    Raises TargetError when the namespace cannot be read or `outer` is not a device there.
+    """
+    explorer = _Explorer([site.inside, *site.around])
+    target = Target(kind=site.kind, name=site.name, address=address)
+    host = _find_path(explorer, site, target, outer)
+    target.nat = host is not None and _translates(explorer, site.inside, host)
+    _read_offloads(explorer, target.path)
+    return Survey(target, explorer.all_described(), host)
+
+
+class _Explorer:
+    """The namespaces known so far, each described when it is first asked for."""
+
+    def __init__(self, known: list[Netns]) -> None:
+        self.known = known
+        self._described: dict[int, Namespace] = {}
+        self._peer_nsids: dict[int, dict[int, int]] = {}  # inode -> ifindex -> peer's nsid
+
+    def describe(self, netns: Netns) -> Namespace:
+        """Return a namespace's description."""
+        inode = netns.inode
+        if inode not in self._described:
+            links = _ip(netns, "-details", "link", "show")
+            self._peer_nsids[inode] = {
+                link["ifindex"]: link["link_netnsid"] for link in links if "link_netnsid" in link
+            }
+            self._described[inode] = _describe(netns, links)
+        return self._described[inode]
+
+    def all_described(self) -> list[Namespace]:
+        """Describe every known namespace, and name those where their devices have a peer."""
+        described = [self.describe(netns) for netns in self.known]
+        for netns, namespace in zip(self.known, described, strict=True):
+            for link in namespace.links:
+                there = self._peer_netns(netns, link, self.known)
+                link.peer_netns = there.name if there and link.peer_ifindex else None
+        return described
+
+    def link(self, netns: Netns, name: str) -> Link | None:
+        """Return a device by its name."""
+        return next((link for link in self.describe(netns).links if link.name == name), None)
+
+    def peer(self, netns: Netns, link: Link) -> tuple[Netns, Link] | None:
+        """Return the other end of a veth, or the parent of a macvlan, and where it is."""
+        there = self._peer_netns(netns, link, [*self.known, *_all_netns()])
+        if there is None:
+            return None
+        if there not in self.known:
+            self.known.append(there)
+        links = self.describe(there).links
+        return next(((there, far) for far in links if far.ifindex == link.peer_ifindex), None)
+
+    def _peer_netns(self, netns: Netns, link: Link, among: Iterable[Netns]) -> Netns | None:
+        self.describe(netns)
+        nsid = self._peer_nsids[netns.inode].get(link.ifindex)
+        if nsid is None:  # no nsid: the peer is in the same namespace
+            return netns
+        inode = _nsids(netns).get(nsid)
+        return next((other for other in among if other.inode == inode), None)
+
+
+def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> Netns | None:
+    """Fill in the target's path and notes; return the namespace of the outer device, if another."""
+    inner = _outgoing_link(explorer, site.inside, target)
+    if inner is None:
+        return None
+    target.path.append(Hop(netns=site.inside.name, dev=inner.name))
+    if site.is_native or inner.name == "lo":
+        return None
+    far = explorer.peer(site.inside, inner) if inner.peer_ifindex else None
+    if far is None:
+        target.notes.append(
+            f"{target.path[0]} ({inner.kind or 'physical device'}) leads to no device that can be "
+            "seen from here: no crossing can be measured"
+        )
+        return None
+    host, link = far
+    if inner.kind in SHARED_DEVICE_KINDS:
+        target.notes.append(
+            f"{target.path[0]} is a {inner.kind} on {link.name}: packets pass to that device "
+            "directly, there is little or no crossing to see"
+        )
+    target.path.append(Hop(netns=host.name, dev=link.name))
+    bridge = explorer.link(host, link.master) if link.master else None
+    if bridge:
+        target.path.append(Hop(netns=host.name, dev=bridge.name))
+    return host if _append_outer(explorer, target, host, bridge or link, outer) else None
+
+
+def _outgoing_link(explorer: _Explorer, netns: Netns, target: Target) -> Link | None:
+    """Return the device by which packets to the target leave a namespace."""
+    dev = _route_device(netns, target.address)
+    link = explorer.link(netns, dev) if dev else None
+    if link is None:
+        target.notes.append(f"{netns.name} has no route to {target.address or 'the outside'}")
+    return link
+
+
+def _append_outer(
+    explorer: _Explorer, target: Target, host: Netns, incoming: Link, outer: str
+) -> bool:
+    """Append the outer device, named or chosen by the host's routes; tell whether there is one."""
+    if outer and explorer.link(host, outer) is None:
+        names = ", ".join(link.name for link in explorer.describe(host).links)
+        raise TargetError(f"no device {outer!r} in {host.name}", hint=f"it has {names}")
+    dev = outer or _route_device(host, target.address)
+    if not dev:
+        target.notes.append(f"{host.name} has no route to {target.address or 'the outside'}")
+        return False
+    if dev == "lo" or (dev == incoming.name and incoming.kind == "bridge"):
+        target.notes.append(
+            f"{target.address} is reached by {incoming.name}: no outer device is passed"
+        )
+        return False
+    if dev != incoming.name:
+        target.path.append(Hop(netns=host.name, dev=dev))
+    return True
+
+
+def _route_device(netns: Netns, address: str) -> str:
+    """Return the device that the routes of a namespace choose for an address, or its default."""
+    if not address:
+        routes = _ip(netns, "route", "show", "default") or _ip(
+            netns, "-6", "route", "show", "default"
+        )
+        return str(routes[0].get("dev", "")) if routes else ""
+    try:
+        routes = _ip(netns, "route", "get", address)
+    except TargetError:  # "Network is unreachable"
+        return ""
+    return str(routes[0].get("dev", ""))
+
+
+def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:
+    """Describe a namespace from what ip(8) says of it."""
+    ifindex_of = {link["ifname"]: link["ifindex"] for link in links}
+    return Namespace(
+        name=netns.name,
+        inode=netns.inode,
+        links=[_link(link, ifindex_of) for link in links],
+        addresses={
+            device["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in device["addr_info"]]
+            for device in _ip(netns, "address", "show")
+            if device.get("addr_info")
+        },
+        routes=[
+            line.strip()
+            for family in ("-4", "-6")
+            for line in _output(netns.enter(["ip", family, "route", "show"])).splitlines()
+        ],
+        nat=_nat_rules(netns),
+    )
+
+
+def _link(link: dict[str, Any], ifindex_of: dict[str, int]) -> Link:
+    """Turn one object of ``ip -json -details link`` into a Link."""
+    # iproute2 prints IFLA_LINK as `link`, a name, when that device is in the same namespace, and
+    # as `link_index` when it is in another one.
+    peer = ifindex_of.get(link["link"]) if "link" in link else link.get("link_index")
+    return Link(
+        ifindex=link["ifindex"],
+        name=link["ifname"],
+        kind=link.get("linkinfo", {}).get("info_kind", ""),
+        address=link.get("address", ""),
+        mtu=link.get("mtu", 0),
+        qdisc=link.get("qdisc", ""),
+        operstate=link.get("operstate", ""),
+        peer_ifindex=peer,
+        master=link.get("master"),
+    )
+
+
+def _nat_rules(netns: Netns) -> list[str]:
+    """Return the rules of a namespace that translate addresses.
+
+    ``iptables -t nat -S`` would load the nat table where there is none, and slow every packet
+    down; ``iptables-save`` and ``nft list`` only show what is there.
+    """
+    programs = (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"])
+    for group in (programs[:2], programs[2:]):
+        rules = [
+            line.strip()
+            for argv in group
+            if shutil.which(argv[0])
+            for line in _output(netns.enter(argv)).splitlines()
+            if _NAT_RULE.search(line) and not line.startswith("#")
+        ]
+        if rules:
+            return rules
+    return []
+
+
+def _translates(explorer: _Explorer, inside: Netns, host: Netns) -> bool:
+    """Tell whether the host has a source NAT rule that covers an address of the container."""
+    sources = [
+        ipaddress.ip_interface(address).ip
+        for device in explorer.describe(inside).addresses.values()
+        for address in device
+    ]
+    for rule in explorer.describe(host).nat:
+        network = _NAT_SOURCE.search(rule)
+        if _SOURCE_NAT.search(rule) and (
+            network is None
+            or any(ip in ipaddress.ip_network(network[1], strict=False) for ip in sources)
+        ):
+            return True
+    return False
+
+
+def _read_offloads(explorer: _Explorer, path: list[Hop]) -> None:
+    """Add the offloads of the devices on the path, where ethtool(8) is there to tell."""
+    if not shutil.which("ethtool"):
+        return
+    by_name = {netns.name: netns for netns in explorer.known}
+    for hop in path:
+        link = explorer.link(by_name[hop.netns], hop.dev)
+        if link is not None:
+            features = _output(by_name[hop.netns].enter(["ethtool", "-k", hop.dev]))
+            link.offloads = {
+                name: state == "on"
+                for name, state in re.findall(r"^\t?([a-z0-9-]+): (on|off)", features, re.MULTILINE)
+            }
+
+
+def _nsids(netns: Netns) -> dict[int, int]:
+    """Return the ids a namespace gives to others: nsid -> inode.
+
+    `ip netns` knows the named ones, lsns(8) those that a process is in.
+    """
+    ids = {}
+    for entry in _ip(netns, "netns", "list-id"):
+        path = NETNS_DIR / entry.get("name", "")
+        if entry.get("name") and path.exists():
+            ids[int(entry["nsid"])] = path.stat().st_ino
+    listed = _output(netns.enter(["lsns", "--type=net", "--json", "--output=NS,NETNSID"]))
+    for entry in json.loads(listed or "{}").get("namespaces", []):
+        if str(entry["netnsid"]).isdigit():
+            ids[int(entry["netnsid"])] = int(entry["ns"])
+    return ids
+
+
+def _all_netns() -> Iterator[Netns]:
+    """Yield every namespace that can be entered: our own and the machine's first, named "host"."""
+    own, first = Path(f"/proc/{os.getpid()}/ns/net"), Path("/proc/1/ns/net")
+    for path in (own, first, *sorted(NETNS_DIR.glob("*")), *Path("/proc").glob("[1-9]*/ns/net")):
+        name = path.name if path.parent == NETNS_DIR else f"pid {path.parts[2]}"
+        netns = Netns("host" if path in (own, first) else name, str(path))
+        try:
+            _ = netns.inode
+        except OSError:  # it has ended, or may not be looked at
+            continue
+        yield netns
+
+
+def _ip(netns: Netns, *arguments: str) -> list[dict[str, Any]]:
+    """Run ``ip -json`` in a namespace; TargetError with its own words when it fails."""
+    argv = netns.enter(["ip", "-json", *arguments])
+    done = _run(argv)
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise TargetError(f"{netns.name}: {' '.join(argv[3:])}: {said}")
+    return [entry for entry in json.loads(done.stdout or "[]") if entry]
+
+
+def _output(argv: list[str]) -> str:
+    """Return what a program prints; nothing when it fails: then its knowledge is missing."""
+    done = _run(argv)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _run(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(argv, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise TargetError(
+            f"{argv[0]}: not found", hint="install util-linux and iproute2"
+        ) from error

@@ -1,0 +1,269 @@
+"""The kernel's tracing system: tracefs, an instance of our own, and trace-cmd that records it.
+
+One trace-cmd runs for the whole session; its events are switched on and off between the runs of the
+command through the instance's ``set_event``, so that nothing is traced while an untraced run lasts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from maceproc.errors import TracingError
+
+TRACEFS = Path("/sys/kernel/tracing")  # since kernel 4.1, Documentation/trace/ftrace.rst
+CLOCK = "mono"  # comparable between CPUs, and equal to CLOCK_MONOTONIC
+INSTANCE_PREFIX = "maceproc-"
+DEFAULT_BUFFER_KB = 8192  # per CPU
+START_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 120
+
+# trace-cmd resets these before it records, and gives up when it may not (trace-cmd 3.1.6,
+# tracecmd/trace-record.c: reset_function_filters, set_ftrace_enabled).
+_FUNCTION_TRACER_FILES = (
+    "set_ftrace_filter",
+    "set_ftrace_notrace",
+    "set_ftrace_pid",
+    "set_ftrace_notrace_pid",
+)
+_FTRACE_ENABLED = Path("/proc/sys/kernel/ftrace_enabled")
+# $1 is the file to cover the control files with; the rest are trace-cmd's words after "--".
+_COVER_SCRIPT = """
+while [ "$1" != -- ]; do [ ! -e "$1" ] || mount --bind /dev/null "$1" || exit 125; shift; done
+shift; exec "$@"
+"""
+
+
+@contextlib.contextmanager
+def mounted_tracefs() -> Iterator[Path]:
+    """Give the directory of tracefs; where it is not mounted, mount it for the time being.
+
+    Raises TracingError when the kernel has none or it may not be mounted.
+    """
+    if (TRACEFS / "trace_clock").exists():
+        yield TRACEFS
+        return
+    mount = ["mount", "-t", "tracefs", "nodev", str(TRACEFS)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise TracingError(
+            f"{TRACEFS}: tracefs is not mounted and cannot be: {done.stderr.strip()}",
+            hint="maceproc needs a kernel with CONFIG_TRACING, and the right to mount",
+        )
+    try:
+        yield TRACEFS
+    finally:
+        subprocess.run(["umount", str(TRACEFS)], capture_output=True, check=False)
+
+
+def available_events(tracefs: Path = TRACEFS) -> list[str]:
+    """Return every event of the running kernel as ``system:event``."""
+    return (tracefs / "available_events").read_text().split()
+
+
+def function_tracer_denied(tracefs: Path = TRACEFS) -> bool:
+    """Tell whether this host denies the function tracer's control files, even to root."""
+    try:
+        for name in _FUNCTION_TRACER_FILES:
+            if (tracefs / name).exists():
+                os.close(os.open(tracefs / name, os.O_RDONLY))
+        if _FTRACE_ENABLED.exists():
+            # Writing what it holds already changes nothing.
+            _FTRACE_ENABLED.write_text(_FTRACE_ENABLED.read_text())
+    except PermissionError:
+        return True
+    return False
+
+
+def tracecmd_version() -> str:
+    """Return trace-cmd's version; TracingError when it is not installed."""
+    if shutil.which("trace-cmd") is None:
+        raise TracingError(
+            "trace-cmd: not found", hint="install it (Debian: apt install trace-cmd)"
+        )
+    said = subprocess.run(["trace-cmd", "-v"], capture_output=True, text=True, check=False)
+    found = re.search(r"version (\S+)", said.stdout + said.stderr)
+    return found[1] if found else ""
+
+
+def other_tracing(own: str, tracefs: Path = TRACEFS) -> list[str]:
+    """Return the instances, apart from ours, that have events on now ("" is the top one)."""
+    paths = [tracefs, *(tracefs / "instances").iterdir()]
+    busy = []
+    for path in paths:
+        with contextlib.suppress(OSError):  # it may have been removed meanwhile
+            if path.name != own and (path / "set_event").read_text().strip():
+                busy.append("" if path == tracefs else path.name)
+    return busy
+
+
+class Recorder:
+    """One trace-cmd that records one instance; its events can be switched on and off.
+
+    Use it as a context manager: however the block is left, trace-cmd has ended, the file is
+    written, and the instance is gone.
+    """
+
+    def __init__(
+        self, output: Path, events: list[str], *, buffer_kb: int, tracefs: Path = TRACEFS
+    ) -> None:
+        self.output = output
+        self.events = events
+        self.buffer_kb = buffer_kb
+        self.instance = f"{INSTANCE_PREFIX}{os.getpid()}"
+        self.covers_function_tracer = function_tracer_denied(tracefs)
+        self.events_lost: dict[str, int] = {}
+        self._tracefs = tracefs
+        self._directory = tracefs / "instances" / self.instance
+        self._log = output.with_name(output.name + ".log")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Recorder:
+        """Start recording, with every event off.
+
+        Raises TracingError when the instance exists, or trace-cmd does not start.
+        """
+        remove_stale_instances(self._tracefs)
+        try:
+            self._directory.mkdir()
+        except FileExistsError as error:
+            raise TracingError(
+                f"tracing instance {self.instance!r} exists and is not ours",
+                hint=f"when nobody uses it, remove it: rmdir {self._directory}",
+            ) from error
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop()
+
+    def switch_on(self) -> None:
+        """Enable the events, and see that they are; TracingError when one is not."""
+        # One event a write; opened without O_TRUNC, the file keeps those that are on already.
+        file = os.open(self._directory / "set_event", os.O_WRONLY)
+        try:
+            for event in self.events:
+                os.write(file, event.encode())
+        finally:
+            os.close(file)
+        missing = set(self.events) - self._events_on()
+        if missing:
+            raise TracingError(f"cannot switch on {', '.join(sorted(missing))}")
+
+    def switch_off(self) -> None:
+        """Disable every event of the instance, and see that they are off."""
+        (self._directory / "set_event").write_text("")
+        if self._events_on():
+            raise TracingError(f"cannot switch off {', '.join(sorted(self._events_on()))}")
+
+    def check_running(self) -> None:
+        """Raise TracingError, in trace-cmd's own words, when it has ended by itself."""
+        if self._process is None or self._process.poll() is not None:
+            raise TracingError(f"trace-cmd ended before the recording did: {self._said()}")
+
+    def _events_on(self) -> set[str]:
+        return set((self._directory / "set_event").read_text().split())
+
+    def _start(self) -> None:
+        (self._directory / "tracing_on").write_text("0")  # trace-cmd sets it when all is ready
+        record = ["trace-cmd", "record", "-q", "-B", self.instance, "-C", CLOCK]
+        record += ["-b", str(self.buffer_kb), "-o", str(self.output)]
+        record += [word for event in self.events for word in ("-e", event)]
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig=INT", *self._covered(record)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                process_group=0,  # Ctrl-C in the terminal is ours to pass on
+            )
+        self._wait_for(lambda: (self._directory / "tracing_on").read_text().strip() == "1")
+        self.switch_off()
+
+    def _covered(self, record: list[str]) -> list[str]:
+        """Wrap a command so that it sees empty files in place of those it may not open."""
+        if not self.covers_function_tracer:
+            return record
+        covered = [
+            str(directory / name)
+            for directory in (self._tracefs, self._directory)
+            for name in _FUNCTION_TRACER_FILES
+        ]
+        covered.append(str(_FTRACE_ENABLED))
+        return ["unshare", "--mount", "sh", "-c", _COVER_SCRIPT, "sh", *covered, "--", *record]
+
+    def _wait_for(self, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not ready():
+            self.check_running()
+            if time.monotonic() > deadline:
+                raise TracingError(f"trace-cmd has not started after {START_TIMEOUT_S} s")
+            time.sleep(0.01)
+
+    def _stop(self) -> None:
+        """End trace-cmd, keep what it wrote, and remove the instance."""
+        if self._directory.exists():
+            self.switch_off()
+            self.events_lost = _events_lost(self._directory)
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if self._directory.exists():
+            self._directory.rmdir()
+        status = self._process.returncode if self._process is not None else None
+        said = self._said()
+        self._log.unlink(missing_ok=True)
+        if status not in (0, None):
+            raise TracingError(f"trace-cmd failed ({status}): {said}")
+
+    def _said(self) -> str:
+        lines = self._log.read_text(errors="replace").split("\n") if self._log.exists() else []
+        return " ".join(line.strip() for line in lines if line.strip()) or "it gave no reason"
+
+
+def remove_stale_instances(tracefs: Path = TRACEFS) -> list[str]:
+    """Remove the instances of recordings that were killed; return their names.
+
+    One that somebody still uses (its owner seen from another pid namespace) is busy, and stays.
+    """
+    removed = []
+    for path in (tracefs / "instances").glob(f"{INSTANCE_PREFIX}[0-9]*"):
+        pid = path.name.removeprefix(INSTANCE_PREFIX)
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            with contextlib.suppress(OSError):
+                path.rmdir()
+                removed.append(path.name)
+    return removed
+
+
+def _events_lost(instance: Path) -> dict[str, int]:
+    """Return how many events each CPU lost: overwritten before they were read, or dropped."""
+    lost = {}
+    for stats in sorted(instance.glob("per_cpu/cpu*/stats")):
+        counts = dict(_stat_lines(stats.read_text().splitlines()))
+        total = sum(counts.get(name, 0) for name in ("overrun", "commit overrun", "dropped events"))
+        if total:
+            lost[stats.parent.name.removeprefix("cpu")] = total
+    return lost
+
+
+def _stat_lines(lines: Iterable[str]) -> Iterator[tuple[str, int]]:
+    for line in lines:
+        name, _, value = line.partition(": ")
+        if value.isdigit():
+            yield name, int(value)
