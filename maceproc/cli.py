@@ -6,12 +6,24 @@ when it runs, so that `maceproc --help` is instant and recording stays light.
 
 from __future__ import annotations
 
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from maceproc import __version__
-from maceproc.errors import MaceprocError
+from maceproc.errors import Interrupted, MaceprocError
+
+if TYPE_CHECKING:
+    from maceproc import record as recording
+    from maceproc import targets
+
+    Tell = Callable[[recording.Progress], None]
+    Show = Callable[[bytes], None]
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -75,22 +87,33 @@ def status() -> None:
     "lab_name",
     is_flag=False,
     flag_value="",
-    help=("Run in a lab: NAME, or one made for this recording."),
     metavar="[NAME]",
+    help="Run in a lab's container: the lab NAME, or one made for this recording.",
 )
-@click.option("--netns", metavar="NAME", help="Run in a network namespace of ip-netns(8).")
+@click.option(
+    "--netns", metavar="NAME", help="Run in a network namespace, by ip-netns name or file."
+)
 @click.option("--pid", type=int, help="Run in the network namespace of a process.")
 @click.option("--host", is_flag=True, help="Run on the host: a native ping.")
-@click.option("--outer", default="", metavar="DEV", help="The outer device, if not by the routes.")
-@click.option("--rounds", type=click.IntRange(1), default=1, show_default=True)
-@click.option("--no-baseline", is_flag=True, help="Only the traced runs.")
-@click.option("--events", default="minimal", show_default=True, metavar="minimal|full|LIST")
+@click.option(
+    "--outer", default="", metavar="DEV", help="The outer device, if not the routes' choice."
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), default=1, show_default=True, help="Runs per arm."
+)
+@click.option("--no-baseline", is_flag=True, help="Leave the untraced runs out.")
+@click.option(
+    "--events",
+    default="minimal",
+    show_default=True,
+    metavar="minimal|full|LIST",
+    help="What to record; LIST is SYSTEM:EVENT,... with * and ? as wildcards.",
+)
 @click.option(
     "--buffer-kb",
     type=click.IntRange(64),
-    default=8192,
-    show_default=True,
-    help="Ring buffer per CPU [KiB].",
+    metavar="KB",
+    help="Ring buffer per CPU [KiB]. [default: 8192, less where memory is short]",
 )
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
@@ -104,33 +127,27 @@ def record(
     rounds: int,
     no_baseline: bool,
     events: str,
-    buffer_kb: int,
+    buffer_kb: int | None,
     output: str,
     force: bool,
     command: tuple[str, ...],
 ) -> None:
-    """Record a command, usually ping, and the kernel's net events beside it.
+    r"""Record a command, usually ping, and the kernel's net events beside it.
 
+    Each round runs the command traced and untraced in the target, and untraced from the host.
     Without a target the command runs here, as a native ping.
+
+    \b
+    maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
+    maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
     """
-    from contextlib import ExitStack
-
     from maceproc import record as recording
-    from maceproc import targets
-    from maceproc.lab import Lab
 
-    with ExitStack() as stack:
-        if lab_name is not None:
-            where = targets.lab_site(Lab(lab_name) if lab_name else stack.enter_context(Lab()))
-        elif netns is not None:
-            where = targets.netns_site(netns)
-        elif pid is not None:
-            where = targets.pid_site(pid)
-        else:
-            where = targets.here_site("host" if host else "here")
+    _interrupt_cleanly()
+    with _site(lab_name, netns, pid, host) as site, _recording_progress() as (tell, show):
         capture = recording.record(
             list(command),
-            where,
+            site,
             output,
             rounds=rounds,
             baseline=not no_baseline,
@@ -138,8 +155,80 @@ def record(
             outer=outer,
             force=force,
             buffer_kb=buffer_kb,
+            tell=tell,
+            show=show,
         )
-    click.echo(f"wrote {capture.trace}", err=True)
+    for note in capture.sidecar.notes if capture.sidecar else ():
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}", err=True)
+
+
+def _interrupt_cleanly() -> None:
+    """Turn a signal that would end us on the spot into an error, so that everything is put back."""
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(f"interrupted by {signal.Signals(number).name}", signal_number=number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupt)
+
+
+@contextmanager
+def _site(
+    lab_name: str | None, netns: str | None, pid: int | None, host: bool
+) -> Iterator[targets.Site]:
+    """Give the site that the options name; a lab without a name is up just inside."""
+    from maceproc import targets
+    from maceproc.lab import Lab
+
+    if sum((lab_name is not None, netns is not None, pid is not None, host)) > 1:
+        raise click.UsageError("choose one of --lab, --netns, --pid and --host")
+    if lab_name == "":
+        with Lab() as lab:
+            yield targets.lab_site(lab)
+    elif lab_name is not None:
+        yield targets.lab_site(Lab(lab_name))
+    elif netns is not None:
+        yield targets.netns_site(netns)
+    elif pid is not None:
+        yield targets.pid_site(pid)
+    else:
+        yield targets.here_site("host" if host else "here")
+
+
+@contextmanager
+def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
+    """Give what shows a recording's progress on a terminal: a bar, or the command's own output.
+
+    The bar is drawn at most once a second: whoever wakes up beside a measurement disturbs it.
+    """
+    if not sys.stderr.isatty():
+        yield (lambda _: None), None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("run {task.completed} of {task.total}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=Console(stderr=True), refresh_per_second=1, transient=True
+    ) as bar:
+        task = bar.add_task("", total=None, visible=False)
+
+        def tell(progress: recording.Progress) -> None:
+            bar.update(
+                task,
+                total=progress.total,
+                completed=progress.done,
+                description=progress.arm,
+                visible=progress.total > 1,
+            )
+
+        yield tell, lambda printed: click.echo(printed, nl=False)
 
 
 def main() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import getopt
+import ipaddress
 import shutil
 import socket
 import subprocess
@@ -12,6 +14,8 @@ from pathlib import Path
 from maceproc.errors import CommandError
 
 PING_NAMES = frozenset({"ping", "ping4", "ping6"})
+# Exit status 1 is theirs for lost replies: a result, not a failure. ping(8), fping(8)
+_LOSS_IS_STATUS_1 = PING_NAMES | {"fping"}
 # Every option of iputils ping (s20221126 and 20240905, ping/ping.c) and, among them, busybox's.
 _PING_OPTIONS = "?h46aABbc:C:dDe:fF:G:H3i:I:l:Lm:M:nN:Op:qQ:rRs:S:t:T:UvVw:W:"
 
@@ -24,8 +28,8 @@ class Command:
     ----------
     argv
         What to execute.
-    is_ping
-        It is a ping by its name.
+    program
+        The program's name, without its directory; of ``busybox ping``, ping.
     destination
         The host name or address it sends to; empty when that is not known.
     options
@@ -33,9 +37,14 @@ class Command:
     """
 
     argv: tuple[str, ...]
-    is_ping: bool = False
+    program: str
     destination: str = ""
     options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_ping(self) -> bool:
+        """It is a ping, by its name."""
+        return self.program in PING_NAMES
 
     def has(self, option: str) -> bool:
         """Tell whether ping was given this option (``-D``), alone or among others (``-nD``)."""
@@ -44,10 +53,11 @@ class Command:
     @property
     def family(self) -> socket.AddressFamily:
         """The address family that the command asks for; AF_UNSPEC when it leaves that open."""
-        name = Path(self.argv[0]).name
-        if self.has("-6") or name == "ping6":
+        if self.has("-6") or self.program == "ping6":
             return socket.AF_INET6
-        return socket.AF_INET if self.has("-4") or name == "ping4" else socket.AF_UNSPEC
+        if self.has("-4") or self.program == "ping4":
+            return socket.AF_INET
+        return socket.AF_UNSPEC
 
     def to(self, destination: str) -> Command:
         """Return this ping with a destination appended."""
@@ -59,6 +69,15 @@ class Command:
             return self
         return parse_command([self.argv[0], "-D", *self.argv[1:]])
 
+    def probe(self, address: str) -> list[str]:
+        """Return the command line of a single ping to an address, by the same program."""
+        words = self.argv[: 1 + (Path(self.argv[0]).name == "busybox")]
+        return [*words, "-c", "1", "-W", "1", address]
+
+    def failed(self, exit_status: int | None) -> bool:
+        """Tell whether an exit status means failure; a ping that loses packets has not failed."""
+        return exit_status not in ((0, 1) if self.program in _LOSS_IS_STATUS_1 else (0,))
+
 
 def parse_command(argv: list[str]) -> Command:
     """Understand a command line; CommandError when it is empty."""
@@ -66,14 +85,24 @@ def parse_command(argv: list[str]) -> Command:
         raise CommandError(
             "no command to record", hint="give one after --: maceproc record --lab -- ping -c 10"
         )
-    if Path(argv[0]).name not in PING_NAMES:
-        return Command(tuple(argv))
+    words = argv[1:] if Path(argv[0]).name == "busybox" and len(argv) > 1 else argv
+    program = Path(words[0]).name
+    if program not in PING_NAMES:
+        return Command(tuple(argv), program, _last_address(argv))
     try:
-        options, rest = getopt.gnu_getopt(argv[1:], _PING_OPTIONS)
+        options, rest = getopt.gnu_getopt(words[1:], _PING_OPTIONS)
     except getopt.GetoptError:  # an option we do not know: ping itself judges it
-        return Command(tuple(argv), is_ping=True)
+        return Command(tuple(argv), program, _last_address(argv))
     # iputils ping takes several words as intermediate hops; the last one is the destination.
-    return Command(tuple(argv), True, rest[-1] if rest else "", tuple(options))
+    return Command(tuple(argv), program, rest[-1] if rest else "", tuple(options))
+
+
+def _last_address(argv: list[str]) -> str:
+    """Return the last word that is an IP address: of a program we do not know, its destination."""
+    for word in reversed(argv):
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.ip_address(word))
+    return ""
 
 
 def is_iputils(program: str) -> bool:
@@ -85,12 +114,12 @@ def is_iputils(program: str) -> bool:
     return "iputils" in said.stdout
 
 
-def find_program(program: str) -> None:
-    """Make sure that a program can be executed; CommandError when not."""
-    if shutil.which(program) is None:
-        package = " (Debian: apt install iputils-ping)" if program in PING_NAMES else ""
+def find_program(command: Command) -> None:
+    """Make sure that a command can be executed; CommandError when not."""
+    if shutil.which(command.argv[0]) is None:
+        package = " (Debian: apt install iputils-ping)" if command.is_ping else ""
         raise CommandError(
-            f"{program}: no such program on this machine", hint=f"install it{package}"
+            f"{command.argv[0]}: no such program on this machine", hint=f"install it{package}"
         )
 
 

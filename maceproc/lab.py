@@ -31,6 +31,7 @@ REMOTE_IPV4 = "192.0.2.2"
 REMOTE_IPV6 = "fd6d:6163:6500:2::2"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_OWNED = re.compile(rf"{DEFAULT_NAME}-(\d+)-[0-9a-f]{{4}}")  # by the process of that pid
 _ROLE = re.compile(r"container([2-9]|[1-9]\d+)?|host|remote")
 
 # Addresses need no duplicate address detection here: nodad makes IPv6 usable at once.
@@ -92,6 +93,7 @@ class Lab:
             raise LabError(f"{self.containers} containers", hint=f"ask for 1 to {MAX_CONTAINERS}")
 
     def __enter__(self) -> Lab:
+        remove_stale_labs()
         self.up()
         return self
 
@@ -187,6 +189,18 @@ def labs() -> dict[str, list[str]]:
         if _ROLE.fullmatch(role):
             found.setdefault(name, []).append(role)
     return found
+
+
+def remove_stale_labs() -> list[str]:
+    """Remove the labs without a name of their own whose process was killed; return their names."""
+    stale = [
+        name
+        for name in labs()
+        if (owner := _OWNED.fullmatch(name)) and not Path(f"/proc/{owner[1]}").exists()
+    ]
+    for name in stale:
+        Lab(name).down()
+    return stale
 
 
 def _batch(options: list[str], commands: str) -> None:

@@ -7,6 +7,7 @@ shows against the third. Rounds alternate the order of the arms, so that drift c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
@@ -32,7 +33,7 @@ from maceproc.capture import (
     save_sidecar,
     sidecar_path,
 )
-from maceproc.command import PING_NAMES, Command, find_program, parse_command, resolve
+from maceproc.command import Command, find_program, parse_command, resolve
 from maceproc.errors import (
     CaptureError,
     CommandError,
@@ -44,9 +45,9 @@ from maceproc.lab import REMOTE_IPV4, REMOTE_IPV6
 from maceproc.targets import Netns, Site, Survey, survey
 from maceproc.tracing import (
     CLOCK,
-    DEFAULT_BUFFER_KB,
     Recorder,
     available_events,
+    default_buffer_kb,
     mounted_tracefs,
     other_tracing,
     tracecmd_version,
@@ -111,7 +112,7 @@ def record(
     events: str = "minimal",
     outer: str = "",
     force: bool = False,
-    buffer_kb: int = DEFAULT_BUFFER_KB,
+    buffer_kb: int | None = None,
     tell: Callable[[Progress], None] = lambda _: None,
     show: Callable[[bytes], None] | None = None,
 ) -> Capture:
@@ -130,7 +131,7 @@ def record(
     outer
         The outer device, when it is not the one that the host's routes choose.
     buffer_kb
-        Ring buffer per CPU [KiB].
+        Ring buffer per CPU [KiB]; by default `default_buffer_kb`.
     tell
         Told the progress before every run, and after the last.
     show
@@ -143,11 +144,11 @@ def record(
     trace = Path(output)
     check_output(trace, force=force)
     parsed = with_destination(parse_command(command), site)
-    find_program(parsed.argv[0])
+    find_program(parsed)
     with mounted_tracefs() as tracefs, _Interruption() as interruption:
         chosen, event_set, notes = choose_events(events, available_events(tracefs))
-        recorder = Recorder(trace, chosen, buffer_kb=buffer_kb, tracefs=tracefs)
-        surveyed = survey(site, _address(parsed), outer)
+        recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
+        surveyed = survey(site, _address(parsed, site), outer)
         arms = list(_arms(site, surveyed, parsed, baseline, notes))
         sidecar = Sidecar(
             maceproc=__version__,
@@ -246,9 +247,10 @@ def _read(path: str) -> str:
         return ""
 
 
-def _address(command: Command) -> str:
+def _address(command: Command, site: Site) -> str:
+    """Return the address that the command sends to; empty when unknown."""
     if not command.destination:
-        return ""
+        return REMOTE_IPV4 if site.kind == "lab" else ""
     address = resolve(command.destination, command.family)
     if not address:
         raise CommandError(
@@ -270,7 +272,7 @@ def _arms(
         return
     if surveyed.host is None:
         notes.append("no native control: no outer device is known")
-    elif command.destination and not _reachable(command, surveyed):
+    elif command.is_ping and not _reachable(command, surveyed):
         notes.append(f"no native control: {surveyed.host.name} gets no reply from the target")
     else:
         yield Arm("native", False, surveyed.host)
@@ -280,10 +282,8 @@ def _reachable(command: Command, surveyed: Survey) -> bool:
     """Tell whether the host gets a reply from the target, by one ping."""
     if surveyed.host is None:
         return False
-    probe = [command.argv[0], "-c", "1", "-W", "1", surveyed.target.address]
-    return (
-        subprocess.run(surveyed.host.enter(probe), capture_output=True, check=False).returncode == 0
-    )
+    probe = surveyed.host.enter(command.probe(surveyed.target.address))
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
 def _tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
@@ -336,20 +336,27 @@ class _Session:
                     if self._interruption.signal_number or self._has_failed():
                         break
                     self._run(number, arm, show)
-        finally:
-            self._sidecar.interrupted = self._interruption.reason
-            self._sidecar.tracing.events_lost = self._recorder.events_lost
-            if trace.exists():
-                save_sidecar(sidecar_path(trace), self._sidecar)
+        except BaseException:
+            with contextlib.suppress(CaptureError):  # the first error is the one to tell
+                self._save(trace)
+            raise
+        self._save(trace)
         tell(Progress(len(plan), len(plan), ""))
 
+    def _save(self, trace: Path) -> None:
+        self._sidecar.interrupted = self._interruption.reason
+        self._sidecar.tracing.events_lost = self._recorder.events_lost
+        if self._sidecar.runs or trace.exists():
+            save_sidecar(sidecar_path(trace), self._sidecar)
+
     def _has_failed(self) -> bool:
-        return bool(self._sidecar.runs) and failed(self._sidecar.runs[-1])
+        runs = self._sidecar.runs
+        return bool(runs) and self._command.failed(runs[-1].exit_status)
 
     def _run(self, number: int, arm: Arm, show: Callable[[bytes], None] | None) -> None:
         run = Run(round=number, place=arm.place, traced=arm.traced, argv=list(self._command.argv))
-        self._sidecar.runs.append(run)
         self._recorder.check_running()
+        self._sidecar.runs.append(run)
         if arm.traced:
             self._recorder.switch_on()
         try:
@@ -464,26 +471,23 @@ class _Interruption:
             killer.start()
 
 
-def failed(run: Run) -> bool:
-    """Tell whether a run's command failed; a ping that loses packets has not (exit status 1)."""
-    is_ping = Path(run.argv[0]).name in PING_NAMES
-    return run.exit_status not in ((0, 1) if is_ping else (0,))
-
-
 def _judge(sidecar: Sidecar, interruption: _Interruption, command: Command, trace: Path) -> None:
     """Raise what the recording ended with; the capture is on disk already."""
     runs = sidecar.runs
-    kept = f"kept in {trace}: {len(runs)} runs"
+    kept = f"{len(runs)} run{'s' * (len(runs) != 1)} kept in {trace}"
     if interruption.signal_number:
         raise Interrupted(
             f"interrupted by {interruption.reason}; {kept}",
             signal_number=interruption.signal_number,
         )
-    if runs and failed(runs[-1]):
-        said = (runs[-1].errors or runs[-1].output).strip().splitlines() or ["it said nothing"]
+    if command.failed(runs[-1].exit_status):
+        said = (runs[-1].errors + runs[-1].output).strip().splitlines() or ["it said nothing"]
         raise CommandError(
-            f"{command.argv[0]} failed with exit status {runs[-1].exit_status}: {said[-1]}; {kept}"
+            f"{command.argv[0]} failed with exit status {runs[-1].exit_status}: {said[0]}; {kept}"
         )
     inside = [run for run in runs if run.place == runs[0].place]
     if command.is_ping and all(_NO_REPLY.search(run.output) for run in inside):
-        raise CommandError(f"no reply from {command.destination}; {kept}")
+        raise CommandError(
+            f"no reply from {sidecar.target.address}; {kept}",
+            hint="check the address and the routes of the target",
+        )

@@ -232,7 +232,9 @@ def _append_outer(
     if outer and explorer.link(host, outer) is None:
         names = ", ".join(link.name for link in explorer.describe(host).links)
         raise TargetError(f"no device {outer!r} in {host.name}", hint=f"it has {names}")
-    dev = outer or _route_device(host, target.address)
+    source = _source_address(explorer, target)
+    packet = ["from", source, "iif", incoming.name] if source else []
+    dev = outer or _route_device(host, target.address, *packet)
     if not dev:
         target.notes.append(f"{host.name} has no route to {target.address or 'the outside'}")
         return False
@@ -246,18 +248,32 @@ def _append_outer(
     return True
 
 
-def _route_device(netns: Netns, address: str) -> str:
-    """Return the device that the routes of a namespace choose for an address, or its default."""
+def _source_address(explorer: _Explorer, target: Target) -> str:
+    """Return the inner device's address of the target's family; empty when there is none."""
+    inner = target.path[0]
+    inside = next(netns for netns in explorer.known if netns.name == inner.netns)
+    for address in explorer.describe(inside).addresses.get(inner.dev, []):
+        ip = ipaddress.ip_interface(address).ip
+        if (ip.version == 6) == (":" in target.address) and not ip.is_link_local:
+            return str(ip)
+    return ""
+
+
+def _route_device(netns: Netns, address: str, *packet: str) -> str:
+    """Return the device that a namespace's routes choose for an address; without one, the default.
+
+    `packet` tells more of the packet, as ``ip route get`` takes it: ``from ADDRESS iif DEV``.
+    """
     if not address:
-        routes = _ip(netns, "route", "show", "default") or _ip(
-            netns, "-6", "route", "show", "default"
-        )
-        return str(routes[0].get("dev", "")) if routes else ""
-    try:
-        routes = _ip(netns, "route", "get", address)
-    except TargetError:  # "Network is unreachable"
+        for family in ("-4", "-6"):
+            routes = _ip(netns, family, "route", "show", "default")
+            if routes:
+                return str(routes[0].get("dev", ""))
         return ""
-    return str(routes[0].get("dev", ""))
+    try:
+        return str(_ip(netns, "route", "get", address, *packet)[0].get("dev", ""))
+    except TargetError:  # the network is unreachable, or the host does not forward such a packet
+        return _route_device(netns, address) if packet else ""
 
 
 def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:

@@ -7,6 +7,7 @@ command through the instance's ``set_event``, so that nothing is traced while an
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from maceproc.errors import TracingError
 TRACEFS = Path("/sys/kernel/tracing")  # since kernel 4.1, Documentation/trace/ftrace.rst
 CLOCK = "mono"  # comparable between CPUs, and equal to CLOCK_MONOTONIC
 INSTANCE_PREFIX = "maceproc-"
-DEFAULT_BUFFER_KB = 8192  # per CPU
+BUFFER_KB = 8192  # per CPU
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 120
 
@@ -53,8 +54,9 @@ def mounted_tracefs() -> Iterator[Path]:
     mount = ["mount", "-t", "tracefs", "nodev", str(TRACEFS)]
     done = subprocess.run(mount, capture_output=True, text=True, check=False)
     if done.returncode:
+        said = done.stderr.strip().splitlines() or ["no reason given"]
         raise TracingError(
-            f"{TRACEFS}: tracefs is not mounted and cannot be: {done.stderr.strip()}",
+            f"{TRACEFS}: tracefs is not mounted and cannot be: {said[0]}",
             hint="maceproc needs a kernel with CONFIG_TRACING, and the right to mount",
         )
     try:
@@ -93,6 +95,12 @@ def tracecmd_version() -> str:
     return found[1] if found else ""
 
 
+def default_buffer_kb() -> int:
+    """Return the ring buffer's size per CPU [KiB]: 8 MiB, or a 16th of the free memory for all."""
+    available_kb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024
+    return max(64, min(BUFFER_KB, available_kb // 16 // (os.cpu_count() or 1)))
+
+
 def other_tracing(own: str, tracefs: Path = TRACEFS) -> list[str]:
     """Return the instances, apart from ours, that have events on now ("" is the top one)."""
     paths = [tracefs, *(tracefs / "instances").iterdir()]
@@ -112,7 +120,7 @@ class Recorder:
     """
 
     def __init__(
-        self, output: Path, events: list[str], *, buffer_kb: int, tracefs: Path = TRACEFS
+        self, output: Path, events: list[str], buffer_kb: int, tracefs: Path = TRACEFS
     ) -> None:
         self.output = output
         self.events = events
@@ -141,7 +149,8 @@ class Recorder:
         try:
             self._start()
         except BaseException:
-            self._stop()
+            with contextlib.suppress(TracingError):  # the first error is the one to tell
+                self._stop()
             raise
         return self
 
@@ -149,31 +158,30 @@ class Recorder:
         self._stop()
 
     def switch_on(self) -> None:
-        """Enable the events, and see that they are; TracingError when one is not."""
-        # One event a write; opened without O_TRUNC, the file keeps those that are on already.
-        file = os.open(self._directory / "set_event", os.O_WRONLY)
-        try:
-            for event in self.events:
-                os.write(file, event.encode())
-        finally:
-            os.close(file)
-        missing = set(self.events) - self._events_on()
-        if missing:
-            raise TracingError(f"cannot switch on {', '.join(sorted(missing))}")
+        """Enable the events; TracingError when one of them is not on then."""
+        self._set_events(self.events)
 
     def switch_off(self) -> None:
-        """Disable every event of the instance, and see that they are off."""
-        (self._directory / "set_event").write_text("")
-        if self._events_on():
-            raise TracingError(f"cannot switch off {', '.join(sorted(self._events_on()))}")
+        """Disable every event of the instance; TracingError when one is still on then."""
+        self._set_events([])
+
+    def _set_events(self, events: list[str]) -> None:
+        path = self._directory / "set_event"
+        try:
+            path.write_text("")  # opened with O_TRUNC, it switches all events off
+            with path.open("r+b", buffering=0) as file:
+                for event in events:  # one a write: Documentation/trace/events.rst
+                    file.write(event.encode())
+            wrong = set(events) ^ set(path.read_text().split())
+        except OSError as error:
+            raise TracingError(f"{path}: cannot switch events: {error.strerror}") from error
+        if wrong:
+            raise TracingError(f"{path}: cannot switch {', '.join(sorted(wrong))}")
 
     def check_running(self) -> None:
         """Raise TracingError, in trace-cmd's own words, when it has ended by itself."""
         if self._process is None or self._process.poll() is not None:
             raise TracingError(f"trace-cmd ended before the recording did: {self._said()}")
-
-    def _events_on(self) -> set[str]:
-        return set((self._directory / "set_event").read_text().split())
 
     def _start(self) -> None:
         (self._directory / "tracing_on").write_text("0")  # trace-cmd sets it when all is ready
@@ -213,23 +221,42 @@ class Recorder:
 
     def _stop(self) -> None:
         """End trace-cmd, keep what it wrote, and remove the instance."""
-        if self._directory.exists():
-            self.switch_off()
-            self.events_lost = _events_lost(self._directory)
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        if self._directory.exists():
-            self._directory.rmdir()
-        status = self._process.returncode if self._process is not None else None
-        said = self._said()
-        self._log.unlink(missing_ok=True)
-        if status not in (0, None):
-            raise TracingError(f"trace-cmd failed ({status}): {said}")
+        try:
+            if self._directory.exists():
+                self.switch_off()
+                self.events_lost = _events_lost(self._directory)
+        finally:
+            status = self._end_process()
+            with contextlib.suppress(OSError):  # trace-cmd may remove it before us
+                self._directory.rmdir()
+            said = self._said()
+            self._log.unlink(missing_ok=True)
+        if status:
+            raise self._failure(status, said)
+
+    def _end_process(self) -> int | None:
+        process = self._process
+        if process is None:
+            return None
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            return process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def _failure(self, status: int, said: str) -> TracingError:
+        # trace-cmd exits with the errno it died of (lib/trace-cmd/trace-util.c: die).
+        reason = os.strerror(status) if status == errno.ENOSPC else f"{said} (status {status})"
+        pieces = sorted(self.output.parent.glob(f"{self.output.name}.{self.instance}.cpu*"))
+        hint = (
+            f"free some space, then `trace-cmd restore -o {self.output} "
+            f"{self.output}.{self.instance}.cpu*` saves what was recorded"
+            if pieces
+            else ""
+        )
+        return TracingError(f"{self.output}: trace-cmd failed: {reason}", hint=hint)
 
     def _said(self) -> str:
         lines = self._log.read_text(errors="replace").split("\n") if self._log.exists() else []
