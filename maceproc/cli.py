@@ -226,6 +226,7 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
                 completed=progress.done,
                 description=progress.arm,
                 visible=progress.total > 1,
+                refresh=True,
             )
 
         yield tell, lambda printed: click.echo(printed, nl=False)

@@ -180,8 +180,6 @@ def check_output(trace: Path, *, force: bool) -> None:
         raise CaptureError(
             f"{trace.parent}: no such directory", hint="make it, or choose another -o"
         )
-    if not os.access(trace.parent, os.W_OK):
-        raise CaptureError(f"{trace.parent}: not writable", hint="choose another place with -o")
     if trace.is_dir():
         raise CaptureError(f"{trace}: is a directory", hint="name a file with -o")
     for path in (trace, sidecar_path(trace)):
@@ -189,6 +187,14 @@ def check_output(trace: Path, *, force: bool) -> None:
             raise CaptureError(
                 f"{path}: exists", hint="choose another name with -o, or use --force"
             )
+    try:
+        trace.open("ab").close()
+    except OSError as error:
+        raise CaptureError(
+            f"{trace}: cannot be written: {error.strerror}", hint="choose another place with -o"
+        ) from error
+    if not trace.stat().st_size:
+        trace.unlink()
 
 
 def with_destination(command: Command, site: Site) -> Command:

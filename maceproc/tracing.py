@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -130,8 +131,9 @@ class Recorder:
         self.events_lost: dict[str, int] = {}
         self._tracefs = tracefs
         self._directory = tracefs / "instances" / self.instance
-        self._log = output.with_name(output.name + ".log")
+        self._log = os.memfd_create("trace-cmd")  # what it says: no file to leave behind
         self._process: subprocess.Popen[bytes] | None = None
+        self._workplace: tempfile.TemporaryDirectory[str] | None = None
 
     def __enter__(self) -> Recorder:
         """Start recording, with every event off.
@@ -185,17 +187,20 @@ class Recorder:
 
     def _start(self) -> None:
         (self._directory / "tracing_on").write_text("0")  # trace-cmd sets it when all is ready
+        # trace-cmd 3.1.6 uses files called "(null).cpu0" where it runs: keep two of them apart.
+        self._workplace = tempfile.TemporaryDirectory(prefix="maceproc-")
         record = ["trace-cmd", "record", "-q", "-B", self.instance, "-C", CLOCK]
-        record += ["-b", str(self.buffer_kb), "-o", str(self.output)]
+        record += ["-b", str(self.buffer_kb), "-o", str(self.output.absolute())]
         record += [word for event in self.events for word in ("-e", event)]
-        with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig=INT", *self._covered(record)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                process_group=0,  # Ctrl-C in the terminal is ours to pass on
-            )
+        self._process = subprocess.Popen(
+            # Should we be killed, trace-cmd is told to end, and writes the file.
+            ["setpriv", "--pdeathsig=INT", *self._covered(record)],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            cwd=self._workplace.name,
+            process_group=0,  # Ctrl-C in the terminal is ours to pass on
+        )
         self._wait_for(lambda: (self._directory / "tracing_on").read_text().strip() == "1")
         self.switch_off()
 
@@ -227,12 +232,12 @@ class Recorder:
                 self.events_lost = _events_lost(self._directory)
         finally:
             status = self._end_process()
+            if self._workplace is not None:
+                self._workplace.cleanup()
             with contextlib.suppress(OSError):  # trace-cmd may remove it before us
                 self._directory.rmdir()
-            said = self._said()
-            self._log.unlink(missing_ok=True)
         if status:
-            raise self._failure(status, said)
+            raise self._failure(status)
 
     def _end_process(self) -> int | None:
         process = self._process
@@ -246,9 +251,11 @@ class Recorder:
             process.kill()
             return process.wait()
 
-    def _failure(self, status: int, said: str) -> TracingError:
+    def _failure(self, status: int) -> TracingError:
         # trace-cmd exits with the errno it died of (lib/trace-cmd/trace-util.c: die).
-        reason = os.strerror(status) if status == errno.ENOSPC else f"{said} (status {status})"
+        reason = (
+            os.strerror(status) if status == errno.ENOSPC else f"{self._said()} (status {status})"
+        )
         pieces = sorted(self.output.parent.glob(f"{self.output.name}.{self.instance}.cpu*"))
         hint = (
             f"free some space, then `trace-cmd restore -o {self.output} "
@@ -259,8 +266,8 @@ class Recorder:
         return TracingError(f"{self.output}: trace-cmd failed: {reason}", hint=hint)
 
     def _said(self) -> str:
-        lines = self._log.read_text(errors="replace").split("\n") if self._log.exists() else []
-        return " ".join(line.strip() for line in lines if line.strip()) or "it gave no reason"
+        said = os.pread(self._log, 4096, 0).decode(errors="replace").splitlines()
+        return " ".join(line.strip() for line in said if line.strip()) or "it gave no reason"
 
 
 def remove_stale_instances(tracefs: Path = TRACEFS) -> list[str]:

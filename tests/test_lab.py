@@ -1,0 +1,119 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maceproc.errors import LabError
+from maceproc.lab import NETNS_DIR, Lab, labs, remove_stale_labs
+
+pytestmark = pytest.mark.kernel
+
+
+def ping(lab: Lab, role: str, address: str) -> int:
+    argv = ["ip", "netns", "exec", lab.netns(role), "ping", "-qc1", "-W2", address]
+    return subprocess.run(argv, capture_output=True, check=False).returncode
+
+
+def own_network() -> str:
+    """Everything of the machine's own network that a lab must leave alone."""
+    commands = (
+        "ip -o link | sort; ip -o address; ip route; ip -6 route; iptables-save; ip6tables-save;"
+        "cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv6/conf/all/forwarding"
+    )
+    shown = subprocess.run(["sh", "-c", commands], capture_output=True, text=True, check=False)
+    lines = shown.stdout.splitlines()
+    return "\n".join(line for line in lines if not line.startswith("#") and "valid_lft" not in line)
+
+
+@pytest.mark.parametrize("address", ["192.0.2.2", "fd6d:6163:6500:2::2"])
+def test_every_container_and_the_host_reach_the_remote_at_once(address: str) -> None:
+    with Lab(containers=2) as lab:
+        for role in ("container", "container2", "host"):
+            assert ping(lab, role, address) == 0, role
+
+
+def test_remote_sees_the_host_address_not_the_container_s() -> None:
+    # The remote has no route to the containers: only translated packets can be answered.
+    with Lab() as lab:
+        routes = subprocess.check_output(["ip", "-n", lab.netns("remote"), "route"], text=True)
+        assert "172.17" not in routes
+        assert "default" not in routes
+        assert ping(lab, "container", "192.0.2.2") == 0
+
+
+def test_labs_live_side_by_side_and_leave_the_machine_alone() -> None:
+    before = own_network()
+    with Lab() as one, Lab() as other:
+        assert ping(one, "container", "192.0.2.2") == 0
+        assert ping(other, "container", "192.0.2.2") == 0
+        assert {one.name, other.name} <= set(labs())
+        assert own_network() == before
+    assert not {one.name, other.name} & set(labs())
+    assert own_network() == before
+
+
+def test_down_is_idempotent_and_removes_half_a_lab() -> None:
+    lab = Lab()
+    subprocess.run(["ip", "netns", "add", lab.netns("container")], check=True)
+    assert lab.existing() == ["container"]
+    assert lab.down() == ["container"]
+    assert lab.down() == []
+
+
+def test_up_replaces_half_a_lab_but_not_a_whole_one() -> None:
+    lab = Lab()
+    subprocess.run(["ip", "netns", "add", lab.netns("host")], check=True)
+    with lab:
+        assert ping(lab, "container", "192.0.2.2") == 0
+        with pytest.raises(LabError, match="is up already"):
+            lab.up()
+        assert ping(lab, "container", "192.0.2.2") == 0
+
+
+def test_a_lab_that_cannot_be_made_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for program in ("ip", "nsenter", "sh"):  # but no iptables
+        found = subprocess.check_output(["which", program], text=True).strip()
+        (tmp_path / program).symlink_to(found)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    lab = Lab()
+    with pytest.raises(LabError, match="iptables"):
+        lab.up()
+    assert lab.existing() == []
+
+
+def test_lab_of_a_killed_process_is_removed_by_the_next() -> None:
+    script = (
+        "import os, signal; from maceproc.lab import Lab; lab = Lab(); lab.up();"
+        "print(lab.name, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    left = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    name = left.stdout.strip()
+    assert name in labs()
+    with Lab() as living:
+        assert name not in labs()
+        remove_stale_labs()
+        assert living.name in labs()
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "-n", "a b"])
+def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
+    with pytest.raises(LabError, match="lab name"):
+        Lab(name)
+
+
+def test_without_root_up_says_so() -> None:
+    script = "from maceproc.lab import Lab; Lab().up()"
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "a lab needs root" in done.stderr
+    assert not list(NETNS_DIR.glob(f"maceproc-{os.getpid()}-*-host"))

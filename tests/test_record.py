@@ -1,0 +1,558 @@
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from maceproc.capture import Capture, Sidecar, load_sidecar, sidecar_path
+from maceproc.errors import CaptureError, CommandError, TracingError
+from maceproc.lab import NETNS_DIR, Lab
+from maceproc.record import Arm, choose_events, record, schedule
+from maceproc.targets import Netns, here_site, lab_site, netns_site
+from maceproc.tracing import TRACEFS
+
+MACEPROC = [sys.executable, "-m", "maceproc"]
+PING = ["ping", "-i", "0.002", "-c", "20"]
+HERE = Netns("host", "/proc/self/ns/net")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(containers=2) as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def capture(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Capture:
+    trace = tmp_path_factory.mktemp("capture") / "trace.dat"
+    return record(PING, lab_site(lab), trace, rounds=2)
+
+
+@pytest.fixture(scope="module")
+def sidecar(capture: Capture) -> Sidecar:
+    assert capture.sidecar is not None
+    assert load_sidecar(sidecar_path(capture.trace)) == capture.sidecar
+    return capture.sidecar
+
+
+@pytest.fixture(autouse=True)
+def _tracing_is_left_alone() -> Iterator[None]:
+    before = tracing_state()
+    yield
+    wait_until(lambda: tracing_state() == before)
+
+
+def tracing_state() -> dict[str, str]:
+    """The top instance's settings, and the instances of processes that this test started."""
+    state = {
+        name: (TRACEFS / name).read_text()
+        for name in ("set_event", "tracing_on", "trace_clock", "buffer_size_kb", "current_tracer")
+    }
+    ours = [path.name for path in (TRACEFS / "instances").glob("maceproc-*") if is_ours(path.name)]
+    return state | {"instances": " ".join(ours)}
+
+
+def is_ours(instance: str) -> bool:
+    pid = instance.removeprefix("maceproc-")
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return True  # its owner is dead
+    return pid == str(os.getpid()) or f"PPid:\t{os.getpid()}\n" in status
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def reported(trace: Path) -> list[tuple[int, int, str]]:
+    """(pid, time [ns], event) of every event, as trace-cmd itself reads the file."""
+    argv = ["trace-cmd", "report", "-t", str(trace)]
+    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    event = re.compile(r"-(\d+)\s+\[\d+\]\s+(\d+)\.(\d{9}): (\w+):")
+    return [(int(p), int(s + ns), name) for p, s, ns, name in event.findall(text)]
+
+
+def run_maceproc(
+    *words: str, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    argv = [*MACEPROC, "record", *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=False, env=env)
+
+
+# What is recorded
+
+
+def test_rounds_alternate_the_order_of_the_arms(sidecar: Sidecar) -> None:
+    arms = ["container traced", "container untraced", "native untraced"]
+    assert [(run.round, run.arm) for run in sidecar.runs] == [
+        *((0, arm) for arm in arms),
+        *((1, arm) for arm in reversed(arms)),
+    ]
+
+
+def test_schedule_runs_every_arm_once_a_round() -> None:
+    arms = [Arm("container", True, HERE), Arm("container", False, HERE), Arm("native", False, HERE)]
+    plan = list(schedule(arms, 5))
+    for number in range(5):
+        assert sorted(arm for n, arm in plan if n == number) == sorted(arms)
+    assert [arm for _, arm in plan[:3]] == [arm for _, arm in plan[5:2:-1]]
+
+
+def test_every_run_keeps_what_ping_said_and_when(sidecar: Sidecar) -> None:
+    for run in sidecar.runs:
+        assert run.argv == ["ping", "-D", *PING[1:], "192.0.2.2"]
+        assert run.exit_status == 0
+        assert "20 packets transmitted, 20 received" in run.output
+        stamps = [float(stamp) for stamp in re.findall(r"^\[(\d+\.\d+)\]", run.output, re.M)]
+        assert len(stamps) == 20
+        assert run.start_utc_ns / 1e9 < stamps[0] < stamps[-1] < run.end_utc_ns / 1e9
+    ends = [(run.start_ns, run.end_ns) for run in sidecar.runs]
+    assert all(start < end for start, end in ends)
+    assert ends == sorted(ends)
+
+
+def test_every_ping_is_traced_and_none_in_an_untraced_run(
+    capture: Capture, sidecar: Sidecar
+) -> None:
+    events = reported(capture.trace)
+    for run in sidecar.runs:
+        during = [event for event in events if run.start_ns <= event[1] <= run.end_ns]
+        sends = [pid for pid, _, event in during if event == "sys_enter_sendto" and pid == run.pid]
+        assert len(sends) == (20 if run.traced else 0)
+        assert bool(during) == run.traced
+
+
+def test_no_event_before_the_first_run_or_after_the_last(
+    capture: Capture, sidecar: Sidecar
+) -> None:
+    traced = [run for run in sidecar.runs if run.traced]
+    slack_ns = 1_000_000_000  # events are on a little longer than the command runs
+    for _, time_ns, _ in reported(capture.trace):
+        assert any(r.start_ns - slack_ns < time_ns < r.end_ns + slack_ns for r in traced)
+
+
+def test_sidecar_says_how_it_was_recorded(sidecar: Sidecar) -> None:
+    tracing = sidecar.tracing
+    assert tracing.event_set == "minimal"
+    assert "net:net_dev_queue" in tracing.events
+    assert tracing.clock == "mono"
+    assert tracing.instance == f"maceproc-{os.getpid()}"
+    assert tracing.tracecmd_version
+    assert tracing.events_lost == {}
+    assert sidecar.machine.kernel == os.uname().release
+    assert sidecar.interrupted == ""
+    try:
+        (TRACEFS / "set_ftrace_filter").read_bytes()
+    except PermissionError:
+        assert tracing.function_tracer_denied
+
+
+def test_without_baseline_only_the_traced_run(lab: Lab, tmp_path: Path) -> None:
+    made = record(PING, lab_site(lab), tmp_path / "trace.dat", baseline=False).sidecar
+    assert made is not None
+    assert [run.arm for run in made.runs] == ["container traced"]
+
+
+def test_a_native_ping(lab: Lab, tmp_path: Path) -> None:
+    made = record([*PING, "127.0.0.1"], here_site(), tmp_path / "trace.dat").sidecar
+    assert made is not None
+    assert [run.arm for run in made.runs] == ["native traced", "native untraced"]
+    assert [str(hop) for hop in made.target.path] == ["host:lo"]
+
+
+def test_ipv6_in_the_lab(lab: Lab, tmp_path: Path) -> None:
+    made = record(["ping", "-6", *PING[1:]], lab_site(lab), tmp_path / "trace.dat").sidecar
+    assert made is not None
+    assert {run.argv[-1] for run in made.runs} == {"fd6d:6163:6500:2::2"}
+    assert len(made.runs) == 3
+
+
+def test_no_native_control_where_the_packet_does_not_leave_the_host(
+    lab: Lab, tmp_path: Path
+) -> None:
+    made = record([*PING, "172.17.0.3"], lab_site(lab), tmp_path / "trace.dat").sidecar
+    assert made is not None
+    assert [run.arm for run in made.runs] == ["container traced", "container untraced"]
+    assert made.notes[0] == "no native control: no outer device is known"
+
+
+def test_no_native_control_where_the_host_gets_no_reply(lab: Lab, tmp_path: Path) -> None:
+    remote = lab.netns("remote")
+    drop = ["ip", "netns", "exec", remote, "ip", "address"]
+    subprocess.run([*drop, "add", "192.0.2.9/24", "dev", "eth0"], check=True)
+    rule = "OUTPUT -d 192.0.2.9 -j DROP"  # the host's own packets, not the forwarded ones
+    inside = ["ip", "netns", "exec", lab.netns("host"), "iptables"]
+    subprocess.run([*inside, "-A", *rule.split()], check=True)
+    try:
+        made = record([*PING, "192.0.2.9"], lab_site(lab), tmp_path / "trace.dat").sidecar
+    finally:
+        subprocess.run([*inside, "-D", *rule.split()], check=True)
+        subprocess.run([*drop, "del", "192.0.2.9/24", "dev", "eth0"], check=True)
+    assert made is not None
+    assert [run.arm for run in made.runs] == ["container traced", "container untraced"]
+    assert made.notes[0] == "no native control: host gets no reply from the target"
+
+
+def test_any_command_can_be_recorded(lab: Lab, tmp_path: Path) -> None:
+    made = record(["sh", "-c", "echo out; echo err >&2"], lab_site(lab), tmp_path / "a.dat").sidecar
+    assert made is not None
+    assert {(run.output, run.errors) for run in made.runs} == {("out\n", "err\n")}
+    assert len(made.target.path) == 4  # towards the remote
+
+
+def test_lost_events_are_counted_as_trace_cmd_counts_them(lab: Lab, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    flood = ["ping", "-f", "-l", "100", "-c", "20000", "-q"]
+    made = record(flood, lab_site(lab), trace, baseline=False, events="full", buffer_kb=64).sidecar
+    assert made is not None
+    argv = ["trace-cmd", "report", str(trace)]
+    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    dropped = re.findall(r"CPU:(\d+) \[(\d+) EVENTS DROPPED\]", text)
+    by_cpu: dict[str, int] = {}
+    for cpu, count in dropped:
+        by_cpu[cpu] = by_cpu.get(cpu, 0) + int(count)
+    assert made.tracing.events_lost
+    assert set(by_cpu) <= set(made.tracing.events_lost)
+    # What is lost after the last event that was read is in the sidecar only.
+    assert all(count <= made.tracing.events_lost[cpu] for cpu, count in by_cpu.items())
+
+
+# Which events
+
+
+def test_events_by_set_pattern_and_name() -> None:
+    available = ["net:netif_rx", "net:net_dev_queue", "skb:kfree_skb", "sched:sched_switch"]
+    assert choose_events("net:*, skb:kfree_skb", available)[:2] == (available[:3], "list")
+    chosen, event_set, notes = choose_events("full", available)
+    assert (chosen, event_set) == (available[:3], "full")
+    assert "this kernel has no event qdisc:qdisc_enqueue" in notes
+    with pytest.raises(TracingError, match=r"no event .*sys_enter_sendto"):
+        choose_events("minimal", available)
+    for nothing in ("", ",", "net:nosuch", "net:netif_rx,net:nosuch"):
+        with pytest.raises(TracingError, match="no event"):
+            choose_events(nothing, available)
+
+
+# What goes wrong
+
+
+def test_a_ping_that_loses_some_packets_is_a_result(lab: Lab, tmp_path: Path) -> None:
+    inside = ["ip", "netns", "exec", lab.netns("host"), "iptables"]
+    every_4th = "FORWARD -s 172.17.0.2 -m statistic --mode nth --every 4 --packet 0 -j DROP"
+    rule = every_4th.split()
+    subprocess.run([*inside, "-A", *rule], check=True)
+    try:
+        ping = [*PING, "-W", "0.2"]
+        made = record(ping, lab_site(lab), tmp_path / "trace.dat", baseline=False).sidecar
+    finally:
+        subprocess.run([*inside, "-D", *rule], check=True)
+    assert made is not None
+    assert "20 packets transmitted, 15 received" in made.runs[0].output
+
+
+def test_no_reply_at_all_is_told_and_kept(lab: Lab, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with pytest.raises(CommandError, match=r"no reply from 192.0.2.99; 2 runs kept"):
+        record(["ping", "-c1", "-W", "0.1", "192.0.2.99"], lab_site(lab), trace)
+    assert trace.stat().st_size
+    assert len(load_sidecar(sidecar_path(trace)).runs) == 2
+
+
+def test_a_command_that_fails_is_told_in_its_own_words(lab: Lab, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with pytest.raises(CommandError, match="ping failed with exit status 2: ping: invalid option"):
+        record(["ping", "--bogus"], lab_site(lab), trace, rounds=3)
+    assert len(load_sidecar(sidecar_path(trace)).runs) == 1
+
+
+def test_an_existing_capture_is_replaced_only_by_force(lab: Lab, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    for old in (trace, sidecar_path(trace)):
+        old.write_text("old")
+        with pytest.raises(CaptureError, match="exists"):
+            record(PING, lab_site(lab), trace)
+        assert old.read_text() == "old"
+    record(PING, lab_site(lab), trace, baseline=False, force=True)
+    assert len(load_sidecar(sidecar_path(trace)).runs) == 1
+
+
+def test_somebody_else_s_instance_is_left_alone(lab: Lab, tmp_path: Path) -> None:
+    theirs = TRACEFS / "instances" / f"maceproc-{os.getpid()}"
+    theirs.mkdir()
+    try:
+        (theirs / "set_event").write_text("net:netif_rx")
+        with pytest.raises(TracingError, match="exists and is not ours"):
+            record(PING, lab_site(lab), tmp_path / "trace.dat")
+        assert (theirs / "set_event").read_text() == "net:netif_rx\n"
+    finally:
+        (theirs / "set_event").write_text("")
+        theirs.rmdir()
+
+
+def test_somebody_else_s_tracing_is_noted(lab: Lab, tmp_path: Path) -> None:
+    theirs = TRACEFS / "instances" / f"theirs-{os.getpid()}"
+    theirs.mkdir()
+    try:
+        (theirs / "set_event").write_text("net:netif_rx")
+        made = record(PING, lab_site(lab), tmp_path / "trace.dat").sidecar
+        assert (theirs / "set_event").read_text() == "net:netif_rx\n"
+    finally:
+        (theirs / "set_event").write_text("")
+        theirs.rmdir()
+    assert made is not None
+    assert any(f"'{theirs.name}'" in note for note in made.notes)
+
+
+def programs(directory: Path, *names: str) -> dict[str, str]:
+    """An environment in which only these programs are found."""
+    directory.mkdir()
+    for name in names:
+        found = subprocess.check_output(["which", name], text=True).strip()
+        (directory / name).symlink_to(found)
+    return os.environ | {"PATH": str(directory)}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "line"),
+    [
+        (["--netns", "nosuch", "--", "ping", "::1"], 68, "no network namespace 'nosuch'"),
+        (["--pid", "4194305", "--", "ping", "::1"], 68, "no process 4194305"),
+        (["--lab", "nosuch", "--", "ping"], 68, "lab 'nosuch' is not up"),
+        (["--outer", "eth9", "--lab", "--", "ping"], 68, "no device 'eth9' in host"),
+        (["--events", "net:bogus", "--", "ping", "::1"], 69, "no event net:bogus"),
+        (["--", "nosuchprogram"], 1, "nosuchprogram: no such program"),
+        (["--", "ping", "nosuch.invalid"], 1, "nosuch.invalid: no such host"),
+        ([], 1, "no command to record"),
+        (["-o", "/nonexistent/a.dat", "--", "ping", "::1"], 1, "/nonexistent: no such directory"),
+        (["-o", "/proc/a.dat", "--", "ping", "::1"], 1, "/proc/a.dat: cannot be written"),
+        (["-o", "/", "--", "ping", "::1"], 1, "/: is a directory"),
+    ],
+)
+def test_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], status: int, line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run_maceproc(*words)
+    assert done.returncode == status
+    assert done.stderr.startswith("maceproc: ")
+    assert done.stderr.count("\n") == 1
+    assert line in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_options_that_contradict_each_other() -> None:
+    done = run_maceproc("--lab", "--host", "--", "ping")
+    assert done.returncode == 2
+    assert "choose one of" in done.stderr
+
+
+def test_without_root(tmp_path: Path) -> None:
+    script = "from maceproc.cli import main; main()"
+    words = ["record", "-o", str(tmp_path / "a.dat"), "--", "ping", "::1"]
+    argv = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", script, *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        77,
+        "maceproc: recording needs root; run it with sudo\n",
+    )
+
+
+def test_without_trace_cmd(tmp_path: Path) -> None:
+    env = programs(tmp_path / "bin", "ping", "ip", "nsenter", "lsns")
+    done = run_maceproc("-o", str(tmp_path / "a.dat"), "--", "ping", "::1", env=env)
+    assert done.returncode == 69
+    assert "trace-cmd: not found; install it" in done.stderr
+
+
+def test_without_ping(tmp_path: Path) -> None:
+    env = programs(tmp_path / "bin", "trace-cmd", "ip", "nsenter", "lsns")
+    done = run_maceproc("-o", str(tmp_path / "a.dat"), "--", "ping", "::1", env=env)
+    assert done.returncode == 1
+    assert "apt install iputils-ping" in done.stderr
+
+
+def in_private_mounts(script: str, *words: str) -> subprocess.CompletedProcess[str]:
+    argv = ["unshare", "--mount", "sh", "-ec", script, "sh", *MACEPROC, "record", *words]
+    return subprocess.run(argv, capture_output=True, text=True, check=False)
+
+
+def test_tracefs_is_mounted_where_missing_and_unmounted_again(tmp_path: Path) -> None:
+    script = f'umount {TRACEFS}; "$@"; ls {TRACEFS}'
+    done = in_private_mounts(script, "-o", str(tmp_path / "a.dat"), "--", "ping", "-c1", "::1")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert len(load_sidecar(tmp_path / "a.dat.json").runs) == 2
+
+
+def test_no_tracefs_to_be_had(tmp_path: Path) -> None:
+    script = f'umount {TRACEFS}; setpriv --bounding-set -sys_admin "$@"'
+    done = in_private_mounts(script, "-o", str(tmp_path / "a.dat"), "--", "ping", "-c1", "::1")
+    assert done.returncode == 69
+    assert "tracefs is not mounted and cannot be" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_disk_full(lab: Lab, tmp_path: Path) -> None:
+    script = f'mount -t tmpfs -o size=200k none {tmp_path}; "$@" || s=$?; ls {tmp_path}; exit $s'
+    trace = str(tmp_path / "a.dat")
+    done = in_private_mounts(script, "--lab", lab.name, "-o", trace, "--", *PING)
+    assert done.returncode == 69
+    assert "No space left on device" in done.stderr
+    assert "trace-cmd restore" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "a.dat.maceproc-" in done.stdout  # what trace-cmd restore needs
+
+
+# Interrupted
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_recording_keeps_what_it_has(
+    lab: Lab, tmp_path: Path, number: signal.Signals
+) -> None:
+    trace = tmp_path / "trace.dat"
+    process = start_long_recording(lab.name, trace)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 128 + number
+    assert stderr.startswith(f"maceproc: interrupted by {number.name}; 1 run kept in {trace}")
+    assert stderr.count("\n") == 1
+    kept = load_sidecar(sidecar_path(trace))
+    assert kept.interrupted == number.name
+    assert "ping statistics" in kept.runs[0].output
+    sends = [event for event in reported(trace) if event[0] == kept.runs[0].pid]
+    assert sends
+    assert not Path(f"/proc/{kept.runs[0].pid}").exists()
+
+
+def start_long_recording(lab: str, trace: Path) -> subprocess.Popen[str]:
+    """Start a recording, and return once its first ping is under way."""
+    words = ["--lab", lab] if lab else ["--lab"]
+    argv = [*MACEPROC, "record", *words, "-o", str(trace), "--", "ping", "-i", "0.01"]
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: bool(children(process.pid, "ping")))
+    time.sleep(0.3)
+    return process
+
+
+def children(pid: int, name: str) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(child) for child in listed if comm(int(child)) == name]
+
+
+def comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def test_a_command_that_ignores_ctrl_c_is_killed_by_the_second(lab: Lab, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    stubborn = ["sh", "-c", "trap '' INT; echo ready; while :; do sleep 0.1; done"]
+    argv = [*MACEPROC, "record", "--lab", lab.name, "-o", str(trace), "--", *stubborn]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
+        wait_until(lambda: bool(children(process.pid, "sh")))
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+    assert load_sidecar(sidecar_path(trace)).runs[0].exit_status == -signal.SIGKILL
+
+
+def test_killed_outright_nothing_is_left_that_hurts(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    process = start_long_recording("", trace)
+    started = children(process.pid, "ping") + children(process.pid, "trace-cmd")
+    assert len(started) == 2
+    process.kill()
+    process.communicate()
+    # trace-cmd is told to end by the kernel: it writes the file, and removes the instance.
+    wait_until(lambda: not any(comm(pid) and not is_zombie(pid) for pid in started))
+    assert not (TRACEFS / "instances" / f"maceproc-{process.pid}").exists()
+    assert any(event == "sys_enter_sendto" for _, _, event in reported(trace))
+    left = list(NETNS_DIR.glob(f"maceproc-{process.pid}-*"))
+    assert len(left) == 3
+    assert run_maceproc("--lab", "--force", "-o", str(trace), "--", *PING).returncode == 0
+    assert not any(path.exists() for path in left)
+
+
+def is_zombie(pid: int) -> bool:
+    try:
+        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+
+
+# Beside a measurement
+
+
+def test_recording_is_light() -> None:
+    script = "import sys, maceproc.record; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
+    assert not {"numpy", "pandas", "scipy", "rich"} & set(loaded)
+
+
+def test_asleep_while_the_command_runs(lab: Lab, tmp_path: Path) -> None:
+    argv = [*MACEPROC, "record", "--lab", lab.name, "--no-baseline"]
+    argv += ["-o", str(tmp_path / "a.dat"), "--", "sleep", "1.2"]
+    with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: bool(children(process.pid, "sleep")))
+        time.sleep(0.2)
+        before = switches(process.pid)
+        time.sleep(0.6)
+        assert children(process.pid, "sleep")
+        assert switches(process.pid) == before
+
+
+def switches(pid: int) -> list[str]:
+    """How often each thread of a process gave up its CPU."""
+    status = (path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status"))
+    return [line for text in status for line in text.splitlines() if "ctxt_switches" in line]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["--no-baseline"], r"64 bytes from 192.0.2.2.*20 packets transmitted"),
+        (["--rounds", "2"], r"container traced.*run 0 of 6.*recorded"),
+    ],
+)
+def test_a_terminal_shows_ping_or_a_bar(
+    lab: Lab, tmp_path: Path, words: list[str], shown: str
+) -> None:
+    ours, theirs = pty.openpty()
+    argv = [*MACEPROC, "record", "--lab", lab.name, *words, "-o", str(tmp_path / "a.dat")]
+    done = subprocess.run([*argv, "--", *PING], stdout=theirs, stderr=theirs, check=False)
+    os.close(theirs)
+    screen = b"".join(iter(lambda: read_terminal(ours), b""))
+    os.close(ours)
+    assert done.returncode == 0
+    assert re.search(shown, screen.decode(), re.DOTALL)
+
+
+def read_terminal(fd: int) -> bytes:
+    try:
+        return os.read(fd, 65536)
+    except OSError:  # how a terminal ends
+        return b""
+
+
+def test_a_namespace_by_name(lab: Lab, tmp_path: Path) -> None:
+    site = netns_site(lab.netns("container"))
+    made = record([*PING, "192.0.2.2"], site, tmp_path / "trace.dat").sidecar
+    assert made is not None
+    arms = [run.arm for run in made.runs]
+    assert arms == ["container traced", "container untraced", "native untraced"]

@@ -1,0 +1,166 @@
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from maceproc.errors import TargetError
+from maceproc.lab import Lab
+from maceproc.targets import (
+    Survey,
+    here_site,
+    lab_site,
+    netns_site,
+    pid_site,
+    survey,
+)
+
+pytestmark = pytest.mark.kernel
+
+WAY_OUT = "container:eth0 host:veth1 host:br0 host:eth0"
+REMOTES = ("192.0.2.2", "fd6d:6163:6500:2::2")
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with Lab(containers=2) as lab:
+        yield lab
+
+
+def path(found: Survey) -> str:
+    return " ".join(map(str, found.target.path))
+
+
+@pytest.mark.parametrize("address", REMOTES)
+def test_path_out_of_the_lab(lab: Lab, address: str) -> None:
+    found = survey(lab_site(lab), address)
+    assert path(found) == WAY_OUT
+    assert found.host is not None
+    assert found.host.name == "host"
+    assert found.target.nat
+    assert found.target.notes == []
+
+
+def test_lab_sidecar_names_every_peer(lab: Lab) -> None:
+    found = survey(lab_site(lab), REMOTES[0])
+    peers = {
+        f"{space.name}:{link.name}": link.peer_netns
+        for space in found.namespaces
+        for link in space.links
+        if link.kind == "veth"
+    }
+    assert peers == {
+        "container:eth0": "host",
+        "container2:eth0": "host",
+        "host:veth1": "container",
+        "host:veth2": "container2",
+        "host:eth0": "remote",
+        "remote:eth0": "host",
+    }
+
+
+def test_lab_sidecar_describes_links_addresses_routes_and_nat(lab: Lab) -> None:
+    spaces = {space.name: space for space in survey(lab_site(lab), REMOTES[0]).namespaces}
+    links = {link.name: link for link in spaces["host"].links}
+    assert links["veth1"].master == "br0"
+    assert links["br0"].kind == "bridge"
+    assert links["eth0"].mtu == 1500
+    assert "172.17.0.2/16" in spaces["container"].addresses["eth0"]
+    assert "default via 172.17.0.1 dev eth0" in spaces["container"].routes
+    assert any("MASQUERADE" in rule for rule in spaces["host"].nat)
+    assert len({space.inode for space in spaces.values()}) == 4
+
+
+def test_a_namespace_by_name_finds_its_host_alone(lab: Lab) -> None:
+    name = lab.netns("container")
+    found = survey(netns_site(name), REMOTES[0])
+    host = lab.netns("host")
+    assert path(found) == f"{name}:eth0 {host}:veth1 {host}:br0 {host}:eth0"
+    assert [space.name for space in found.namespaces] == [name, host]
+
+
+def test_a_process_gives_its_namespace(lab: Lab) -> None:
+    inside = ["nsenter", f"--net=/run/netns/{lab.netns('container2')}", "--", "sleep", "60"]
+    with subprocess.Popen(inside) as process:
+        try:
+            while process.pid and not is_sleep(process.pid):
+                pass
+            found = survey(pid_site(process.pid), REMOTES[0])
+        finally:
+            process.kill()
+    assert [hop.dev for hop in found.target.path] == ["eth0", "veth2", "br0", "eth0"]
+    assert found.target.path[0].netns == f"pid {process.pid}"
+
+
+def is_sleep(pid: int) -> bool:
+    with open(f"/proc/{pid}/comm") as comm:  # noqa: PTH123
+        return comm.read().strip() == "sleep"
+
+
+@pytest.mark.parametrize("address", ["172.17.0.3", "172.17.0.1", "fd6d:6163:6500:17::3"])
+def test_no_outer_device_on_the_way_to_the_bridge(lab: Lab, address: str) -> None:
+    found = survey(lab_site(lab), address)
+    assert path(found) == "container:eth0 host:veth1 host:br0"
+    assert found.host is None
+    assert found.target.notes == [f"{address} is reached by br0: no outer device is passed"]
+
+
+def test_no_route_is_a_note(lab: Lab) -> None:
+    found = survey(lab_site(lab), "203.0.113.1")  # the host has no default route
+    assert path(found) == "container:eth0 host:veth1 host:br0"
+    assert found.target.notes == ["host has no route to 203.0.113.1"]
+
+
+def test_the_outer_device_can_be_named(lab: Lab) -> None:
+    assert path(survey(lab_site(lab), "203.0.113.1", outer="eth0")) == WAY_OUT
+    with pytest.raises(TargetError, match=r"no device 'eth9' in host.*veth1, .*br0"):
+        survey(lab_site(lab), "203.0.113.1", outer="eth9")
+
+
+def test_policy_routing_decides_by_the_packet_s_source(lab: Lab) -> None:
+    host = lab.netns("host")
+    commands = f"""
+        ip -n {host} link add vpn0 type veth peer name vpn1
+        ip -n {host} link set vpn0 up
+        ip -n {host} route add 192.0.2.0/24 dev vpn0 table 77
+        ip -n {host} rule add from 172.17.0.0/16 table 77
+    """
+    undo = f"ip -n {host} rule del table 77; ip -n {host} link del vpn0"
+    subprocess.run(["sh", "-ec", commands], check=True)
+    try:
+        found = survey(lab_site(lab), REMOTES[0])
+    finally:
+        subprocess.run(["sh", "-c", undo], check=True)
+    assert path(found) == "container:eth0 host:veth1 host:br0 host:vpn0"
+
+
+def test_macvlan_leads_straight_to_its_parent(lab: Lab) -> None:
+    space = f"{lab.name}-mac"
+    commands = f"""
+        ip netns add {space}
+        ip -n {lab.netns("host")} link add mac0 netns {space} link eth0 type macvlan
+        ip -n {space} link set mac0 up
+        ip -n {space} address add 192.0.2.7/24 dev mac0
+    """
+    try:
+        subprocess.run(["sh", "-ec", commands], check=True)
+        found = survey(netns_site(space), REMOTES[0])
+    finally:
+        subprocess.run(["ip", "netns", "delete", space], check=True)
+    assert path(found) == f"{space}:mac0 {lab.netns('host')}:eth0"
+    assert "is a macvlan on eth0" in found.target.notes[0]
+
+
+def test_a_native_ping_has_one_hop(lab: Lab) -> None:
+    found = survey(here_site(), "127.0.0.1")
+    assert path(found) == "host:lo"
+    assert found.host is None
+    assert not found.target.nat
+
+
+def test_what_does_not_exist_is_named() -> None:
+    with pytest.raises(TargetError, match="no network namespace 'nosuch'"):
+        netns_site("nosuch")
+    with pytest.raises(TargetError, match="no process 4194305"):  # above PID_MAX_LIMIT
+        pid_site(4194305)
+    with pytest.raises(TargetError, match="lab 'nosuch' is not up"):
+        lab_site(Lab("nosuch"))
