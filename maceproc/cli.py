@@ -88,7 +88,7 @@ def status() -> None:
     is_flag=False,
     flag_value="",
     metavar="[NAME]",
-    help="Run in a lab's container: the lab NAME, or one made for this recording.",
+    help="Run in a lab's container: the lab NAME, the one that is up, or one just for this.",
 )
 @click.option(
     "--netns", metavar="NAME", help="Run in a network namespace, by ip-netns name or file."
@@ -177,17 +177,17 @@ def _interrupt_cleanly() -> None:
 def _site(
     lab_name: str | None, netns: str | None, pid: int | None, host: bool
 ) -> Iterator[targets.Site]:
-    """Give the site that the options name; a lab without a name is up just inside."""
+    """Give the site that the options name; where no lab is up yet, one is up just inside."""
     from maceproc import targets
-    from maceproc.lab import Lab
+    from maceproc.lab import DEFAULT_NAME, Lab, is_complete
 
     if sum((lab_name is not None, netns is not None, pid is not None, host)) > 1:
         raise click.UsageError("choose one of --lab, --netns, --pid and --host")
-    if lab_name == "":
+    if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
         with Lab() as lab:
             yield targets.lab_site(lab)
     elif lab_name is not None:
-        yield targets.lab_site(Lab(lab_name))
+        yield targets.lab_site(Lab(lab_name or DEFAULT_NAME))
     elif netns is not None:
         yield targets.netns_site(netns)
     elif pid is not None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -76,6 +77,16 @@ FULL_EVENTS = {
     "syscalls:sys_*_sendmsg": "the same",
     "syscalls:sys_*_recvmsg": "its way out",
     "syscalls:sys_*_recvfrom": "the same",
+}
+
+# What runs beside us, and the Debian package that has it.
+_PROGRAMS = {
+    "trace-cmd": "trace-cmd",
+    "ip": "iproute2",
+    "nsenter": "util-linux",
+    "unshare": "util-linux",
+    "lsns": "util-linux",
+    "setpriv": "util-linux",
 }
 
 SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
@@ -145,6 +156,7 @@ def record(
     check_output(trace, force=force)
     parsed = with_destination(parse_command(command), site)
     find_program(parsed)
+    require_programs()
     with mounted_tracefs() as tracefs, _Interruption() as interruption:
         chosen, event_set, notes = choose_events(events, available_events(tracefs))
         recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
@@ -172,6 +184,15 @@ def require_root() -> None:
     """Raise PrivilegeError unless this process may trace and enter namespaces."""
     if os.geteuid() != 0:
         raise PrivilegeError("recording needs root", hint="run it with sudo")
+
+
+def require_programs() -> None:
+    """Raise TracingError when a program that recording needs is not installed."""
+    for name, package in _PROGRAMS.items():
+        if shutil.which(name) is None:
+            raise TracingError(
+                f"{name}: not found", hint=f"install it (Debian: apt install {package})"
+            )
 
 
 def check_output(trace: Path, *, force: bool) -> None:
@@ -332,6 +353,8 @@ class _Session:
         show: Callable[[bytes], None] | None,
     ) -> None:
         """Run every arm of the plan; however that ends, leave a trace with a sidecar."""
+        if self._interruption.signal_number:
+            return
         trace = self._recorder.output
         for old in (trace, sidecar_path(trace)):
             old.unlink(missing_ok=True)
@@ -357,7 +380,7 @@ class _Session:
 
     def _has_failed(self) -> bool:
         runs = self._sidecar.runs
-        return bool(runs) and self._command.failed(runs[-1].exit_status)
+        return bool(runs) and failed(self._command, runs[-1])
 
     def _run(self, number: int, arm: Arm, show: Callable[[bytes], None] | None) -> None:
         run = Run(round=number, place=arm.place, traced=arm.traced, argv=list(self._command.argv))
@@ -477,16 +500,22 @@ class _Interruption:
             killer.start()
 
 
+def failed(command: Command, run: Run) -> bool:
+    """Tell whether the command failed, or its namespace could not be entered any more."""
+    return command.failed(run.exit_status) or run.errors.startswith("nsenter: ")
+
+
 def _judge(sidecar: Sidecar, interruption: _Interruption, command: Command, trace: Path) -> None:
     """Raise what the recording ended with; the capture is on disk already."""
     runs = sidecar.runs
-    kept = f"{len(runs)} run{'s' * (len(runs) != 1)} kept in {trace}"
+    count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
+    kept = f"{count} kept in {trace}" if runs else "nothing was recorded"
     if interruption.signal_number:
         raise Interrupted(
             f"interrupted by {interruption.reason}; {kept}",
             signal_number=interruption.signal_number,
         )
-    if command.failed(runs[-1].exit_status):
+    if failed(command, runs[-1]):
         said = (runs[-1].errors + runs[-1].output).strip().splitlines() or ["it said nothing"]
         raise CommandError(
             f"{command.argv[0]} failed with exit status {runs[-1].exit_status}: {said[0]}; {kept}"

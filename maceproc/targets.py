@@ -27,7 +27,7 @@ SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of th
 
 _NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat|dnat)\b")
 _SOURCE_NAT = re.compile(r"\b(MASQUERADE|SNAT|NETMAP|masquerade|snat)\b")
-_NAT_SOURCE = re.compile(r"(?:-s|saddr) (\S+)")
+_NAT_SOURCE = re.compile(r"(?<!! )(?:-s|saddr) ([0-9a-f.:]+(?:/\d+)?)(?: |$)")
 
 
 @dataclass(frozen=True)
@@ -342,14 +342,17 @@ def _translates(explorer: _Explorer, inside: Netns, host: Netns) -> bool:
         for device in explorer.describe(inside).addresses.values()
         for address in device
     ]
-    for rule in explorer.describe(host).nat:
-        network = _NAT_SOURCE.search(rule)
-        if _SOURCE_NAT.search(rule) and (
-            network is None
-            or any(ip in ipaddress.ip_network(network[1], strict=False) for ip in sources)
-        ):
-            return True
-    return False
+    return any(
+        _SOURCE_NAT.search(rule) and _covers(rule, sources) for rule in explorer.describe(host).nat
+    )
+
+
+def _covers(rule: str, sources: list[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> bool:
+    """Tell whether a rule may apply to packets from one of these; yes when it names no source."""
+    network = _NAT_SOURCE.search(rule)
+    if network is None:
+        return True
+    return any(ip in ipaddress.ip_network(network[1], strict=False) for ip in sources)
 
 
 def _read_offloads(explorer: _Explorer, path: list[Hop]) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import errno
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -26,6 +25,7 @@ INSTANCE_PREFIX = "maceproc-"
 BUFFER_KB = 8192  # per CPU
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 120
+REMOVE_TIMEOUT_S = 5
 
 # trace-cmd resets these before it records, and gives up when it may not (trace-cmd 3.1.6,
 # tracecmd/trace-record.c: reset_function_filters, set_ftrace_enabled).
@@ -80,17 +80,13 @@ def function_tracer_denied(tracefs: Path = TRACEFS) -> bool:
         if _FTRACE_ENABLED.exists():
             # Writing what it holds already changes nothing.
             _FTRACE_ENABLED.write_text(_FTRACE_ENABLED.read_text())
-    except PermissionError:
+    except OSError:  # EPERM, or EROFS where /proc/sys is read-only
         return True
     return False
 
 
 def tracecmd_version() -> str:
-    """Return trace-cmd's version; TracingError when it is not installed."""
-    if shutil.which("trace-cmd") is None:
-        raise TracingError(
-            "trace-cmd: not found", hint="install it (Debian: apt install trace-cmd)"
-        )
+    """Return trace-cmd's version; empty when it does not say."""
     said = subprocess.run(["trace-cmd", "-v"], capture_output=True, text=True, check=False)
     found = re.search(r"version (\S+)", said.stdout + said.stderr)
     return found[1] if found else ""
@@ -131,7 +127,7 @@ class Recorder:
         self.events_lost: dict[str, int] = {}
         self._tracefs = tracefs
         self._directory = tracefs / "instances" / self.instance
-        self._log = os.memfd_create("trace-cmd")  # what it says: no file to leave behind
+        self._log = -1
         self._process: subprocess.Popen[bytes] | None = None
         self._workplace: tempfile.TemporaryDirectory[str] | None = None
 
@@ -189,6 +185,7 @@ class Recorder:
         (self._directory / "tracing_on").write_text("0")  # trace-cmd sets it when all is ready
         # trace-cmd 3.1.6 uses files called "(null).cpu0" where it runs: keep two of them apart.
         self._workplace = tempfile.TemporaryDirectory(prefix="maceproc-")
+        self._log = os.memfd_create("trace-cmd")  # what it says; no file to leave behind
         record = ["trace-cmd", "record", "-q", "-B", self.instance, "-C", CLOCK]
         record += ["-b", str(self.buffer_kb), "-o", str(self.output.absolute())]
         record += [word for event in self.events for word in ("-e", event)]
@@ -232,37 +229,51 @@ class Recorder:
                 self.events_lost = _events_lost(self._directory)
         finally:
             status = self._end_process()
-            if self._workplace is not None:
-                self._workplace.cleanup()
-            with contextlib.suppress(OSError):  # trace-cmd may remove it before us
-                self._directory.rmdir()
-        if status:
-            raise self._failure(status)
+            self._remove_instance()
+            failure = self._failure(status) if status else None
+            self._put_away()
+        if failure:
+            raise failure
 
-    def _end_process(self) -> int | None:
+    def _remove_instance(self) -> None:
+        """Remove the instance, unless trace-cmd has; it is busy until its last reader is gone."""
+        deadline = time.monotonic() + REMOVE_TIMEOUT_S
+        while self._directory.exists() and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                self._directory.rmdir()
+                return
+            time.sleep(0.01)
+
+    def _put_away(self) -> None:
+        if self._log >= 0:
+            os.close(self._log)
+            self._log = -1
+        if self._workplace is not None:
+            self._workplace.cleanup()
+
+    def _end_process(self) -> int:
+        """Ask trace-cmd to end, and wait for it; return its exit status."""
         process = self._process
         if process is None:
-            return None
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            return 0
+        process.send_signal(signal.SIGINT)
         try:
-            return process.wait(STOP_TIMEOUT_S)
+            process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
-            return process.wait()
+        with contextlib.suppress(ProcessLookupError):  # its children, should it have been killed
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.wait()
 
     def _failure(self, status: int) -> TracingError:
         # trace-cmd exits with the errno it died of (lib/trace-cmd/trace-util.c: die).
-        reason = (
-            os.strerror(status) if status == errno.ENOSPC else f"{self._said()} (status {status})"
-        )
-        pieces = sorted(self.output.parent.glob(f"{self.output.name}.{self.instance}.cpu*"))
-        hint = (
-            f"free some space, then `trace-cmd restore -o {self.output} "
-            f"{self.output}.{self.instance}.cpu*` saves what was recorded"
-            if pieces
-            else ""
-        )
+        full = status == errno.ENOSPC
+        reason = os.strerror(status) if full else f"{self._said()} (status {status})"
+        pieces = f"{self.output.name}.{self.instance}.cpu*"
+        hint = ""
+        if any(self.output.parent.glob(pieces)):
+            restore = f"trace-cmd restore -o {self.output} {self.output.with_name(pieces)}"
+            hint = f"{'free some space, then ' * full}`{restore}` saves what was recorded"
         return TracingError(f"{self.output}: trace-cmd failed: {reason}", hint=hint)
 
     def _said(self) -> str:

@@ -117,3 +117,22 @@ def test_without_root_up_says_so() -> None:
     )
     assert "a lab needs root" in done.stderr
     assert not list(NETNS_DIR.glob(f"maceproc-{os.getpid()}-*-host"))
+
+
+def test_up_status_and_down_from_the_shell() -> None:
+    lab = Lab()
+
+    def maceproc(*words: str) -> str:
+        argv = [sys.executable, "-m", "maceproc", "lab", *words]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        return done.stdout + done.stderr
+
+    try:
+        assert f"lab {lab.name!r} is up" in maceproc("up", "--name", lab.name, "--containers", "2")
+        assert f"{lab.name}: up (container, container2, host, remote)" in maceproc("status")
+        assert "is up already" in maceproc("up", "--name", lab.name)
+        assert maceproc("down", "--name", lab.name) == f"lab {lab.name!r} is down\n"
+        assert maceproc("down", "--name", lab.name) == f"lab {lab.name!r} was not up\n"
+        assert lab.name not in maceproc("status")
+    finally:
+        lab.down()

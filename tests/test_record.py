@@ -371,7 +371,7 @@ def test_without_trace_cmd(tmp_path: Path) -> None:
     env = programs(tmp_path / "bin", "ping", "ip", "nsenter", "lsns")
     done = run_maceproc("-o", str(tmp_path / "a.dat"), "--", "ping", "::1", env=env)
     assert done.returncode == 69
-    assert "trace-cmd: not found; install it" in done.stderr
+    assert "trace-cmd: not found; install it (Debian: apt install trace-cmd)" in done.stderr
 
 
 def test_without_ping(tmp_path: Path) -> None:
@@ -413,6 +413,36 @@ def test_disk_full(lab: Lab, tmp_path: Path) -> None:
     assert "a.dat.maceproc-" in done.stdout  # what trace-cmd restore needs
 
 
+def test_trace_cmd_that_is_killed(lab: Lab, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    process = start_long_recording(lab.name, trace, "-c", "100")
+    (tracecmd,) = children(process.pid, "trace-cmd")
+    os.kill(tracecmd, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 69
+    assert "trace-cmd failed" in stderr
+    assert stderr.count("\n") == 1
+    assert not (TRACEFS / "instances" / f"maceproc-{process.pid}").exists()
+    assert len(load_sidecar(sidecar_path(trace)).runs) == 1
+
+
+def test_a_target_that_ends_meanwhile(lab: Lab, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    inside = ["nsenter", f"--net=/run/netns/{lab.netns('container')}", "--", "sleep", "60"]
+    with subprocess.Popen(inside) as target:
+        wait_until(lambda: comm(target.pid) == "sleep")
+        words = ["--pid", str(target.pid), "-o", str(trace), "--", "ping", "-i", "0.1", "-c", "8"]
+        argv = [*MACEPROC, "record", *words, "192.0.2.2"]
+        with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
+            wait_until(lambda: bool(children(process.pid, "ping")))
+            target.kill()
+            target.wait()
+            _, stderr = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert re.search(r"failed with exit status 1: nsenter: .*; 2 runs kept", stderr)
+    assert load_sidecar(sidecar_path(trace)).runs[0].exit_status == 0
+
+
 # Interrupted
 
 
@@ -435,10 +465,10 @@ def test_an_interrupted_recording_keeps_what_it_has(
     assert not Path(f"/proc/{kept.runs[0].pid}").exists()
 
 
-def start_long_recording(lab: str, trace: Path) -> subprocess.Popen[str]:
+def start_long_recording(lab: str, trace: Path, *words: str) -> subprocess.Popen[str]:
     """Start a recording, and return once its first ping is under way."""
-    words = ["--lab", lab] if lab else ["--lab"]
-    argv = [*MACEPROC, "record", *words, "-o", str(trace), "--", "ping", "-i", "0.01"]
+    where = ["--lab", lab] if lab else ["--lab"]
+    argv = [*MACEPROC, "record", *where, "-o", str(trace), "--", "ping", "-i", "0.01", *words]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: bool(children(process.pid, "ping")))
     time.sleep(0.3)

@@ -1,3 +1,4 @@
+import ipaddress
 import subprocess
 from collections.abc import Iterator
 
@@ -7,6 +8,7 @@ from maceproc.errors import TargetError
 from maceproc.lab import Lab
 from maceproc.targets import (
     Survey,
+    _covers,
     here_site,
     lab_site,
     netns_site,
@@ -148,6 +150,22 @@ def test_macvlan_leads_straight_to_its_parent(lab: Lab) -> None:
         subprocess.run(["ip", "netns", "delete", space], check=True)
     assert path(found) == f"{space}:mac0 {lab.netns('host')}:eth0"
     assert "is a macvlan on eth0" in found.target.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("rule", "translates"),
+    [
+        ("-A POSTROUTING -s 172.17.0.0/16 ! -o br0 -j MASQUERADE", True),
+        ("-A POSTROUTING -s 10.0.0.0/8 -j SNAT --to-source 192.0.2.1", False),
+        ("-A POSTROUTING -o eth0 -j MASQUERADE", True),
+        ("-A POSTROUTING ! -s 10.0.0.0/8 -j MASQUERADE", True),
+        ("ip saddr 172.17.0.2 counter masquerade", True),
+        ("ip saddr != 10.0.0.0/8 masquerade", True),
+        ("ip6 saddr fd00::/8 masquerade", False),
+    ],
+)
+def test_which_rules_translate_a_source(rule: str, translates: bool) -> None:
+    assert _covers(rule, [ipaddress.ip_address("172.17.0.2")]) is translates
 
 
 def test_a_native_ping_has_one_hop(lab: Lab) -> None:
