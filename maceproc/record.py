@@ -89,6 +89,7 @@ _PROGRAMS = {
     "setpriv": "util-linux",
 }
 
+CAP_SYS_ADMIN = 21  # include/uapi/linux/capability.h
 SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
 GRACE_S = 5.0  # for an interrupted command to print its summary and end
 _NO_REPLY = re.compile(r"\b0 (packets )?received\b")  # iputils and busybox
@@ -184,6 +185,12 @@ def require_root() -> None:
     """Raise PrivilegeError unless this process may trace and enter namespaces."""
     if os.geteuid() != 0:
         raise PrivilegeError("recording needs root", hint="run it with sudo")
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", _read("/proc/self/status"), re.MULTILINE)
+    if effective and not int(effective[1], 16) >> CAP_SYS_ADMIN & 1:
+        raise PrivilegeError(
+            "recording needs CAP_SYS_ADMIN, which this root has not",
+            hint="run it on the host, or in a container started with --privileged",
+        )
 
 
 def require_programs() -> None:

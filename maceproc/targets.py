@@ -39,8 +39,14 @@ class Netns:
 
     @property
     def inode(self) -> int:
-        """The namespace's identity: two files with one inode are one namespace."""
-        return Path(self.path).stat().st_ino
+        """The namespace's identity: two files with one inode are one namespace.
+
+        Raises TargetError when it has ended, or may not be looked at.
+        """
+        try:
+            return Path(self.path).stat().st_ino
+        except OSError as error:
+            raise TargetError(f"{self.name}: {self.path}: {error.strerror}") from error
 
     def enter(self, argv: list[str]) -> list[str]:
         """Return the command line that executes `argv` in this namespace, as the same process."""
@@ -175,6 +181,8 @@ class _Explorer:
         if there is None:
             return None
         if there not in self.known:
+            while there.name in (netns.name for netns in self.known):
+                there = Netns(f"{there.name}'", there.path)  # a container may be called "host"
             self.known.append(there)
         links = self.describe(there).links
         return next(((there, far) for far in links if far.ifindex == link.peer_ifindex), None)
@@ -195,6 +203,11 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
         return None
     target.path.append(Hop(netns=site.inside.name, dev=inner.name))
     if site.is_native or inner.name == "lo":
+        return None
+    if site.inside.inode == here_site().inside.inode:
+        target.notes.append(
+            f"{site.inside.name} is in the network namespace of maceproc itself: nothing is crossed"
+        )
         return None
     far = explorer.peer(site.inside, inner) if inner.peer_ifindex else None
     if far is None:
@@ -232,7 +245,7 @@ def _append_outer(
     if outer and explorer.link(host, outer) is None:
         names = ", ".join(link.name for link in explorer.describe(host).links)
         raise TargetError(f"no device {outer!r} in {host.name}", hint=f"it has {names}")
-    source = _source_address(explorer, target)
+    source = _source_address(explorer.describe(explorer.known[0]), target)
     packet = ["from", source, "iif", incoming.name] if source else []
     dev = outer or _route_device(host, target.address, *packet)
     if not dev:
@@ -248,11 +261,9 @@ def _append_outer(
     return True
 
 
-def _source_address(explorer: _Explorer, target: Target) -> str:
+def _source_address(inside: Namespace, target: Target) -> str:
     """Return the inner device's address of the target's family; empty when there is none."""
-    inner = target.path[0]
-    inside = next(netns for netns in explorer.known if netns.name == inner.netns)
-    for address in explorer.describe(inside).addresses.get(inner.dev, []):
+    for address in inside.addresses.get(target.path[0].dev, []):
         ip = ipaddress.ip_interface(address).ip
         if (ip.version == 6) == (":" in target.address) and not ip.is_link_local:
             return str(ip)
@@ -395,7 +406,7 @@ def _all_netns() -> Iterator[Netns]:
         netns = Netns("host" if path in (own, first) else name, str(path))
         try:
             _ = netns.inode
-        except OSError:  # it has ended, or may not be looked at
+        except TargetError:
             continue
         yield netns
 

@@ -36,6 +36,7 @@ _FUNCTION_TRACER_FILES = (
     "set_ftrace_notrace_pid",
 )
 _FTRACE_ENABLED = Path("/proc/sys/kernel/ftrace_enabled")
+_MEMINFO = Path("/proc/meminfo")
 # $1 is the file to cover the control files with; the rest are trace-cmd's words after "--".
 _COVER_SCRIPT = """
 while [ "$1" != -- ]; do [ ! -e "$1" ] || mount --bind /dev/null "$1" || exit 125; shift; done
@@ -67,8 +68,15 @@ def mounted_tracefs() -> Iterator[Path]:
 
 
 def available_events(tracefs: Path = TRACEFS) -> list[str]:
-    """Return every event of the running kernel as ``system:event``."""
-    return (tracefs / "available_events").read_text().split()
+    """Return every event of the running kernel as ``system:event``.
+
+    Raises TracingError when it may not be read.
+    """
+    path = tracefs / "available_events"
+    try:
+        return path.read_text().split()
+    except OSError as error:
+        raise TracingError(f"{path}: {error.strerror}") from error
 
 
 def function_tracer_denied(tracefs: Path = TRACEFS) -> bool:
@@ -93,8 +101,9 @@ def tracecmd_version() -> str:
 
 
 def default_buffer_kb() -> int:
-    """Return the ring buffer's size per CPU [KiB]: 8 MiB, or a 16th of the free memory for all."""
-    available_kb = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024
+    """Return the ring buffer's size per CPU [KiB]: 8 MiB, or a 16th of what is available."""
+    meminfo = dict(line.split(":") for line in _MEMINFO.read_text().splitlines())
+    available_kb = int(meminfo["MemAvailable"].split()[0])
     return max(64, min(BUFFER_KB, available_kb // 16 // (os.cpu_count() or 1)))
 
 
@@ -144,6 +153,8 @@ class Recorder:
                 f"tracing instance {self.instance!r} exists and is not ours",
                 hint=f"when nobody uses it, remove it: rmdir {self._directory}",
             ) from error
+        except OSError as error:
+            raise TracingError(f"{self._directory}: {error.strerror}") from error
         try:
             self._start()
         except BaseException:

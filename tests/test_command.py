@@ -1,4 +1,8 @@
+from itertools import chain
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from maceproc.command import is_iputils, parse_command, resolve
 from maceproc.errors import CommandError
@@ -22,6 +26,19 @@ from maceproc.errors import CommandError
 )
 def test_destination(line: str, destination: str) -> None:
     assert parse_command(line.split()).destination == destination
+
+
+OPTIONS = st.sampled_from(
+    [["-c", "5"], ["-c5"], ["-n"], ["-nqD"], ["-i", "0.2"], ["-W1"], ["-I", "eth0"], ["-s", "8000"]]
+)
+
+
+@given(st.lists(OPTIONS), st.lists(OPTIONS))
+def test_destination_wherever_it_stands(before: list[list[str]], after: list[list[str]]) -> None:
+    words = [*chain(*before), "192.0.2.1", *chain(*after)]
+    command = parse_command(["ping", *words])
+    assert command.destination == "192.0.2.1"
+    assert command.has("-D") is (["-nqD"] in before + after)
 
 
 def test_timestamps_are_added_once_and_only_to_iputils() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from maceproc.capture import Capture, Sidecar, load_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, TracingError
-from maceproc.lab import NETNS_DIR, Lab
+from maceproc.lab import NETNS_DIR, Lab, is_complete
 from maceproc.record import Arm, choose_events, record, schedule
 from maceproc.targets import Netns, here_site, lab_site, netns_site
 from maceproc.tracing import TRACEFS
@@ -367,6 +367,14 @@ def test_without_root(tmp_path: Path) -> None:
     )
 
 
+def test_root_without_its_capability(tmp_path: Path) -> None:
+    argv = ["setpriv", "--bounding-set=-sys_admin", *MACEPROC, "record", "--", "ping", "::1"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 77
+    assert done.stderr.startswith("maceproc: recording needs CAP_SYS_ADMIN")
+    assert done.stderr.count("\n") == 1
+
+
 def test_without_trace_cmd(tmp_path: Path) -> None:
     env = programs(tmp_path / "bin", "ping", "ip", "nsenter", "lsns")
     done = run_maceproc("-o", str(tmp_path / "a.dat"), "--", "ping", "::1", env=env)
@@ -395,10 +403,13 @@ def test_tracefs_is_mounted_where_missing_and_unmounted_again(tmp_path: Path) ->
 
 
 def test_no_tracefs_to_be_had(tmp_path: Path) -> None:
-    script = f'umount {TRACEFS}; setpriv --bounding-set -sys_admin "$@"'
+    refuse = tmp_path / "mount"
+    refuse.write_text("#!/bin/sh\necho mount: unknown filesystem type >&2\nexit 32\n")
+    refuse.chmod(0o755)
+    script = f'umount {TRACEFS}; export PATH={tmp_path}:$PATH; "$@"'
     done = in_private_mounts(script, "-o", str(tmp_path / "a.dat"), "--", "ping", "-c1", "::1")
     assert done.returncode == 69
-    assert "tracefs is not mounted and cannot be" in done.stderr
+    assert "tracefs is not mounted and cannot be: mount: unknown filesystem" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
@@ -502,6 +513,7 @@ def test_a_command_that_ignores_ctrl_c_is_killed_by_the_second(lab: Lab, tmp_pat
     assert load_sidecar(sidecar_path(trace)).runs[0].exit_status == -signal.SIGKILL
 
 
+@pytest.mark.skipif(is_complete(Lab("maceproc").existing()), reason="a lab is up on this machine")
 def test_killed_outright_nothing_is_left_that_hurts(tmp_path: Path) -> None:
     trace = tmp_path / "trace.dat"
     process = start_long_recording("", trace)

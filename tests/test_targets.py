@@ -1,4 +1,5 @@
 import ipaddress
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -7,8 +8,11 @@ import pytest
 from maceproc.errors import TargetError
 from maceproc.lab import Lab
 from maceproc.targets import (
+    Netns,
+    Site,
     Survey,
     _covers,
+    _Explorer,
     here_site,
     lab_site,
     netns_site,
@@ -173,6 +177,31 @@ def test_a_native_ping_has_one_hop(lab: Lab) -> None:
     assert path(found) == "host:lo"
     assert found.host is None
     assert not found.target.nat
+
+
+def test_a_process_of_the_host_crosses_nothing() -> None:
+    found = survey(pid_site(os.getpid()), "")
+    assert len(found.target.path) <= 1
+    assert found.host is None
+    if found.target.path:
+        assert "in the network namespace of maceproc itself" in found.target.notes[0]
+
+
+def test_a_container_called_host_is_not_taken_for_the_host(lab: Lab) -> None:
+    alias = Netns("host", f"/run/netns/{lab.netns('container')}")
+    host = Netns("host", f"/run/netns/{lab.netns('host')}")
+    explorer = _Explorer([alias])
+    link = explorer.link(alias, "eth0")
+    assert link is not None
+    found = explorer.peer(alias, link)
+    assert found is not None
+    assert found[0].inode == host.inode
+    assert found[0].name != alias.name
+
+
+def test_a_namespace_that_has_ended_is_named() -> None:
+    with pytest.raises(TargetError, match=r"gone: .*/run/netns/nosuch: No such file"):
+        survey(Site("netns", "gone", Netns("gone", "/run/netns/nosuch")), "")
 
 
 def test_what_does_not_exist_is_named() -> None:
