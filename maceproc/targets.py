@@ -150,6 +150,7 @@ class _Explorer:
         self.known = known
         self._described: dict[int, Namespace] = {}
         self._peer_nsids: dict[int, dict[int, int]] = {}  # inode -> ifindex -> peer's nsid
+        self._nsids: dict[int, dict[int, int]] = {}  # inode -> nsid -> that one's inode
 
     def describe(self, netns: Netns) -> Namespace:
         """Return a namespace's description."""
@@ -159,6 +160,7 @@ class _Explorer:
             self._peer_nsids[inode] = {
                 link["ifindex"]: link["link_netnsid"] for link in links if "link_netnsid" in link
             }
+            self._nsids[inode] = _nsids(netns)
             self._described[inode] = _describe(netns, links)
         return self._described[inode]
 
@@ -192,7 +194,7 @@ class _Explorer:
         nsid = self._peer_nsids[netns.inode].get(link.ifindex)
         if nsid is None:  # no nsid: the peer is in the same namespace
             return netns
-        inode = _nsids(netns).get(nsid)
+        inode = self._nsids[netns.inode].get(nsid)
         return next((other for other in among if other.inode == inode), None)
 
 
