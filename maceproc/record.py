@@ -50,7 +50,6 @@ from maceproc.tracing import (
     available_events,
     default_buffer_kb,
     mounted_tracefs,
-    other_tracing,
     tracecmd_version,
 )
 
@@ -172,7 +171,7 @@ def record(
             namespaces=surveyed.namespaces,
             tracing=_tracing(recorder, event_set),
             machine=describe_machine(),
-            notes=notes + _notes_on_other_tracing(recorder.instance, tracefs),
+            notes=notes,
         )
         plan = list(schedule(arms, rounds))
         session = _Session(recorder, interruption, parsed.with_timestamps(), sidecar)
@@ -332,16 +331,6 @@ def _tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
     )
 
 
-def _notes_on_other_tracing(own: str, tracefs: Path) -> list[str]:
-    names = [repr(name) if name else "the top one" for name in other_tracing(own, tracefs)]
-    if not names:
-        return []
-    return [
-        f"somebody else was tracing in another instance ({', '.join(names)}): "
-        "the untraced runs may have been traced by it"
-    ]
-
-
 class _Session:
     """Runs the plan, and fills in the sidecar."""
 
@@ -352,6 +341,7 @@ class _Session:
         self._interruption = interruption
         self._command = command
         self._sidecar = sidecar
+        self._others: set[str] = set()  # instances that traced during an untraced run
 
     def execute(
         self,
@@ -382,6 +372,13 @@ class _Session:
     def _save(self, trace: Path) -> None:
         self._sidecar.interrupted = self._interruption.reason
         self._sidecar.tracing.events_lost = self._recorder.events_lost
+        if self._others:
+            names = ", ".join(
+                sorted(repr(name) if name else "the top one" for name in self._others)
+            )
+            self._sidecar.notes.append(
+                f"untraced runs were traced by somebody else, in another instance ({names})"
+            )
         if self._sidecar.runs or trace.exists():
             save_sidecar(sidecar_path(trace), self._sidecar)
 
@@ -393,14 +390,23 @@ class _Session:
         run = Run(round=number, place=arm.place, traced=arm.traced, argv=list(self._command.argv))
         self._recorder.check_running()
         self._sidecar.runs.append(run)
-        if arm.traced:
-            self._recorder.switch_on()
-        try:
+        with self._traced() if arm.traced else self._untraced():
             time.sleep(SETTLE_S)
             _execute(run, arm.netns, self._interruption, show)
+
+    @contextlib.contextmanager
+    def _traced(self) -> Iterator[None]:
+        self._recorder.switch_on()
+        try:
+            yield
         finally:
-            if arm.traced:
-                self._recorder.switch_off()
+            self._recorder.switch_off()
+
+    @contextlib.contextmanager
+    def _untraced(self) -> Iterator[None]:
+        self._others.update(self._recorder.others())
+        yield
+        self._others.update(self._recorder.others())
 
 
 def _execute(

@@ -107,17 +107,6 @@ def default_buffer_kb() -> int:
     return max(64, min(BUFFER_KB, available_kb // 16 // (os.cpu_count() or 1)))
 
 
-def other_tracing(own: str, tracefs: Path = TRACEFS) -> list[str]:
-    """Return the instances, apart from ours, that have events on now ("" is the top one)."""
-    paths = [tracefs, *(tracefs / "instances").iterdir()]
-    busy = []
-    for path in paths:
-        with contextlib.suppress(OSError):  # it may have been removed meanwhile
-            if path.name != own and (path / "set_event").read_text().strip():
-                busy.append("" if path == tracefs else path.name)
-    return busy
-
-
 class Recorder:
     """One trace-cmd that records one instance; its events can be switched on and off.
 
@@ -186,6 +175,15 @@ class Recorder:
             raise TracingError(f"{path}: cannot switch events: {error.strerror}") from error
         if wrong:
             raise TracingError(f"{path}: cannot switch {', '.join(sorted(wrong))}")
+
+    def others(self) -> list[str]:
+        """Return the instances, apart from ours, that have events on now ("" is the top one)."""
+        busy = []
+        for path in (self._tracefs, *(self._tracefs / "instances").iterdir()):
+            with contextlib.suppress(OSError):  # it may have been removed meanwhile
+                if path != self._directory and (path / "set_event").read_text().strip():
+                    busy.append("" if path == self._tracefs else path.name)
+        return busy
 
     def check_running(self) -> None:
         """Raise TracingError, in trace-cmd's own words, when it has ended by itself."""
