@@ -493,7 +493,8 @@ def start_long_recording(lab: str, trace: Path, *words: str) -> subprocess.Popen
     """Start a recording, and return once its first ping is under way."""
     where = ["--lab", lab] if lab else ["--lab"]
     argv = [*MACEPROC, "record", *where, "-o", str(trace), "--", "ping", "-i", "0.01", *words]
-    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    env = os.environ | {"TMPDIR": str(trace.parent)}  # where a killed one leaves a directory
+    process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=env)
     wait_until(lambda: bool(recorded_pings(process.pid)))
     time.sleep(0.3)
     return process
