@@ -1,0 +1,112 @@
+"""The pages of every buffer and CPU, in memory: memory-mapped or unpacked."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from maceproc.tracedat.container import Buffer, Chunk, CpuData, TraceFile
+from maceproc.tracedat.formats import PageLayout
+from maceproc.tracedat.ringbuffer import COMMIT_MASK, Bytes, Int64s, read_commits, word_view
+
+WORKERS = 2
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One CPU's pages in one buffer, in the order of time."""
+
+    buffer: Buffer
+    cpu: int
+    page_size: int
+    starts: Int64s  # positions of the pages in the data
+
+
+def load_pages(
+    trace: TraceFile, buffers: list[Buffer], layout: PageLayout
+) -> tuple[Bytes, list[Stream]]:
+    """Bring the pages of some buffers into one array of bytes; one stream per buffer and CPU.
+
+    Uncompressed pages stay in the memory-mapped file. Pages that the file's end cuts are left
+    out, with a note.
+    """
+    streams = [(buffer, cpu) for buffer in buffers for cpu in buffer.cpus]
+    if any(buffer.compressed for buffer in buffers):
+        return _unpack_all(trace, streams)
+    data = np.frombuffer(trace.data, np.uint8)
+    sizes = {b.name: _find_page_size(trace, data, b, layout) for b in buffers}
+    return data, [
+        Stream(b, cpu.cpu, sizes[b.name], _whole_pages(trace, cpu, sizes[b.name]))
+        for b, cpu in streams
+    ]
+
+
+def _whole_pages(trace: TraceFile, cpu: CpuData, page_size: int, quiet: bool = False) -> Int64s:
+    present = max(min(cpu.offset + cpu.size, len(trace.data)) - cpu.offset, 0)
+    if present < cpu.size and not quiet:
+        trace.notes.append(
+            f"the file ends at byte {len(trace.data)}: {cpu.size - present} of {cpu.size} bytes "
+            f"of CPU {cpu.cpu} are missing"
+        )
+    return cpu.offset + page_size * np.arange(present // page_size, dtype=np.int64)
+
+
+def _find_page_size(trace: TraceFile, data: Bytes, buffer: Buffer, layout: PageLayout) -> int:
+    """Return the page size with which every page of the buffer can be one.
+
+    Version 6 stores the top buffer's size alone, and an instance may have larger pages.
+    """
+    if buffer.page_size_certain:
+        return buffer.page_size
+    for factor in (1, 2, 4, 8, 16, 32, 64, 128):
+        size = buffer.page_size * factor
+        if all(_can_be_pages(trace, data, cpu, size, layout) for cpu in buffer.cpus):
+            return size
+    return buffer.page_size
+
+
+def _can_be_pages(
+    trace: TraceFile, data: Bytes, cpu: CpuData, page_size: int, layout: PageLayout
+) -> bool:
+    starts = _whole_pages(trace, cpu, page_size, quiet=True)
+    if not len(starts) or page_size <= layout.data_offset:
+        return cpu.size < page_size
+    commits = read_commits(data, starts, layout, trace.order)
+    used = commits & COMMIT_MASK
+    times = word_view(data, 8, trace.order)[starts][used > 0]
+    unknown_flags = commits & 0x3800_0000
+    return bool(
+        (used <= page_size - layout.data_offset).all()
+        and not unknown_flags.any()
+        and (times[1:] >= times[:-1]).all()
+    )
+
+
+def _unpack_all(
+    trace: TraceFile, streams: list[tuple[Buffer, CpuData]]
+) -> tuple[Bytes, list[Stream]]:
+    """Unpack every chunk into one array; chunks are independent, so on all cores."""
+    found: list[Stream] = []
+    chunks: list[Chunk] = []
+    total = 0
+    for buffer, cpu in streams:
+        own = list(trace.chunks(buffer, cpu))
+        size = sum(chunk.unpacked for chunk in own)
+        starts = total + np.arange(0, size, buffer.page_size, dtype=np.int64)
+        found.append(Stream(buffer, cpu.cpu, buffer.page_size, starts))
+        chunks += own
+        total += size
+    data = np.empty(total, np.uint8)
+    ends = np.cumsum([chunk.unpacked for chunk in chunks]).tolist()
+
+    def unpack(chunk: Chunk, end: int) -> None:
+        packed = trace.data[chunk.offset : chunk.offset + chunk.packed]
+        unpacked = trace.unpack(packed, chunk.unpacked)
+        data[end - chunk.unpacked : end] = np.frombuffer(unpacked, np.uint8)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for _ in pool.map(unpack, chunks, ends):
+            pass
+    return data, found
