@@ -3,6 +3,51 @@
 A ping in a container reports a larger RTT than on the bare machine. maceproc records raw net
 tracepoints beside the ping, follows every packet by its skb address from the container's device to
 the outer one and back, and takes the time of those crossings out of the RTT, ping by ping.
+
+    maceproc record --lab --rounds 5 -- ping -i 0.01 -c 200
+    maceproc analyze trace.dat
+
+    >>> import maceproc
+    >>> analysis = maceproc.analyze("trace.dat")                          # doctest: +SKIP
+    >>> analysis.rtts[["seq", "rtt_ns", "bare_metal_rtt_ns", "status"]]   # doctest: +SKIP
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from maceproc.capture import Capture as Capture
+    from maceproc.capture import open_capture as open_capture
+    from maceproc.errors import MaceprocError as MaceprocError
+    from maceproc.lab import Lab as Lab
+    from maceproc.pipeline import Analysis as Analysis
+    from maceproc.pipeline import analyze as analyze
+    from maceproc.tracedat import read_events as read_events
+
+# Public names and where they are. They are imported when asked for: recording runs beside a
+# measurement and must not wait for pandas.
+_PUBLIC = {
+    "Analysis": "maceproc.pipeline",
+    "Capture": "maceproc.capture",
+    "Lab": "maceproc.lab",
+    "MaceprocError": "maceproc.errors",
+    "analyze": "maceproc.pipeline",
+    "open_capture": "maceproc.capture",
+    "read_events": "maceproc.tracedat",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604  the names above
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -232,6 +232,23 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
         yield tell, lambda printed: click.echo(printed, nl=False)
 
 
+@cli.command()
+@click.argument("file", type=click.Path(), metavar="TRACE")
+@click.option("--inner", metavar="DEV", help="The container's device, where no sidecar says so.")
+@click.option("--outer", metavar="DEV", help="The outer device, where no sidecar says so.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a report.")
+def analyze(file: str, inner: str | None, outer: str | None, as_json: bool) -> None:
+    """Follow every packet of a capture and correct the RTT of every ping."""
+    from maceproc import report
+    from maceproc.pipeline import analyze as analyze_capture
+
+    analysis = analyze_capture(file, inner=inner, outer=outer)
+    if as_json:
+        click.echo(report.as_json(analysis))
+    else:
+        report.print_report(analysis, report.terminal())
+
+
 def main() -> None:
     """Run the command line; an error becomes one line on stderr and a non-zero exit status."""
     try:

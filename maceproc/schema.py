@@ -7,7 +7,7 @@ unknown; addresses never pass through float64, whose step there is 2048.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,10 @@ class Table:
             data = {name: [] for name in self.names}
         return pd.DataFrame({c.name: pd.Series(data[c.name], dtype=c.dtype) for c in self.columns})
 
+    def from_rows(self, rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
+        """Build a DataFrame from rows with a value for every column, in order."""
+        return self.frame({name: [row[i] for row in rows] for i, name in enumerate(self.names)})
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -108,5 +112,179 @@ LOST = Table(
         Column("after_ns", "Int64", "ns", "last event before the gap; unknown at the start"),
         Column("before_ns", "Int64", "ns", "first event after the gap; unknown at the end"),
         Column("count", "Int64", "", "number of events lost; unknown when the kernel did not say"),
+    ),
+)
+
+PINGS = Table(
+    "pings",
+    "one echo request: replied to, or known to have been sent",
+    (
+        Column("round", "int64", "", "round of the recording, from 1"),
+        Column("arm", "category", "", "container traced, container untraced, native untraced, ..."),
+        Column("seq", "int64", "", "icmp_seq, counted on where it wraps at 65536"),
+        Column("rtt_ns", "Int64", "ns", "RTT as printed; unknown when none was"),
+        Column("rtt_resolution_ns", "Int64", "ns", "step of the printed RTT"),
+        Column("received_at_ns", "Int64", "ns", "UTC, as ping -D prints it"),
+        Column("size_bytes", "Int64", "byte", "ICMP message that came back"),
+        Column("ttl", "Int64", "", "time to live of the reply"),
+        Column("status", "category", "", "replied, duplicate, error, unanswered or unprinted"),
+        Column("message", "str", "", "what ping said instead of a time"),
+    ),
+)
+
+HOPS = Table(
+    "hops",
+    "one event of a journey",
+    (
+        Column("journey", "int64", "", "journey it belongs to"),
+        Column("hop", "int32", "", "position within the journey, from 0"),
+        Column("skbaddr", "uint64", "", "address of the packet's sk_buff"),
+        Column("event", "category", "", "the kernel's name of the event"),
+        Column("dev", "category", "", "device name; missing where the event names none"),
+        Column("netns", "category", "", "namespace of the device; missing when not known"),
+        Column("time_ns", "int64", "ns", "trace clock"),
+        Column("cpu", "int32", "", "CPU it was recorded on"),
+        Column("pid", "int32", "", "task that ran; in softirq, the task that was interrupted"),
+        Column("softirq", "bool", "", "in softirq, not in the task's own system call"),
+        Column("len", "int64", "byte", "skb->len; 0 where the event has none"),
+    ),
+)
+
+JOURNEYS = Table(
+    "journeys",
+    "one life of one packet",
+    (
+        Column("journey", "int64", "", "number, in order of address and time"),
+        Column("skbaddr", "uint64", "", "address of the packet's sk_buff"),
+        Column("hops", "int64", "", "number of its events"),
+        Column("start_ns", "int64", "ns", "first hop"),
+        Column("end_ns", "int64", "ns", "last hop"),
+    ),
+)
+
+CROSSINGS = Table(
+    "crossings",
+    "one packet between the container's device and the outer device",
+    (
+        Column("journey", "int64", "", "journey it is part of"),
+        Column("direction", "category", "", "outbound or inbound, seen from the container"),
+        Column("entered_ns", "Int64", "ns", "queued on the first device, or received there"),
+        Column("left_ns", "Int64", "ns", "the same point of the stack on the last device"),
+        Column("latency_ns", "Int64", "ns", "left_ns - entered_ns"),
+        Column("wire_ns", "Int64", "ns", "outer device: handed to its driver, or first received"),
+        Column("peer", "category", "", "the host's end of the container's veth pair"),
+        Column("len", "int64", "byte", "skb->len where it was first seen"),
+        Column("pid", "int32", "", "task in whose context it was first seen"),
+        Column("softirq", "bool", "", "first seen in softirq, not in the task's own system call"),
+        Column("first_hop", "int64", "", "row of HOPS where it was first seen"),
+        Column("last_hop", "int64", "", "row of HOPS where it was last seen"),
+        Column("status", "category", "", "complete or incomplete"),
+        Column("reason", "str", "", "what is missing"),
+    ),
+)
+
+SENDS = Table(
+    "sends",
+    "one system call that sends a packet",
+    (
+        Column("time_ns", "int64", "ns", "entry of the system call"),
+        Column("pid", "int32", "", "task that sends"),
+        Column("fd", "int64", "", "its socket"),
+        Column("len", "Int64", "byte", "payload, from the ICMP header on; unknown for sendmsg"),
+    ),
+)
+
+DELIVERIES = Table(
+    "deliveries",
+    "one system call that received a packet",
+    (
+        Column("time_ns", "int64", "ns", "return of the system call"),
+        Column("pid", "int32", "", "task that received"),
+        Column("ret", "int64", "byte", "length received"),
+    ),
+)
+
+RTTS = Table(
+    "rtts",
+    "one ping, corrected or with the reason why not",
+    (
+        Column("round", "int64", "", "round of the recording, from 1"),
+        Column("arm", "category", "", "container traced, container untraced, native untraced, ..."),
+        Column("seq", "int64", "", "icmp_seq, counted on where it wraps at 65536"),
+        Column("rtt_ns", "Int64", "ns", "RTT as printed; unknown when none was"),
+        Column("rtt_resolution_ns", "Int64", "ns", "step of the printed RTT"),
+        Column("kernel_rtt_ns", "Int64", "ns", "receive time stamp - entry of the send call"),
+        Column("bare_metal_rtt_ns", "Int64", "ns", "RTT without the crossings, see rtt_basis"),
+        Column("rtt_basis", "category", "", "the RTT corrected: printed, or kernel if too coarse"),
+        Column("wire_rtt_ns", "Int64", "ns", "outer device: first receive event - driver's send"),
+        Column("tx_stack_ns", "Int64", "ns", "send call to the container's device queue"),
+        Column("outbound_ns", "Int64", "ns", "outbound crossing"),
+        Column("outer_queue_ns", "Int64", "ns", "outer device: queue to driver"),
+        Column("inbound_ns", "Int64", "ns", "inbound crossing"),
+        Column("delivery_ns", "Int64", "ns", "receive event to the stamp; 0 if the kernel took it"),
+        Column("residual_ns", "Int64", "ns", "RTT - all segments: what the events do not show"),
+        Column("sent_ns", "Int64", "ns", "entry of the send call, trace clock"),
+        Column("received_ns", "Int64", "ns", "receive time stamp, trace clock"),
+        Column("outbound_journey", "Int64", "", "journey of the request"),
+        Column("inbound_journey", "Int64", "", "journey of the reply"),
+        Column("status", "category", "", "what became of it: `maceproc.rtt.STATUSES`"),
+        Column("reason", "str", "", "why it has that status, in words"),
+    ),
+)
+
+SERIES = Table(
+    "series",
+    "one way of looking at the pings: raw, corrected, native, ...",
+    (
+        Column("series", "str", "", "name of the series"),
+        Column("arm", "str", "", "arm the pings are from"),
+        Column("column", "str", "", "column of RTTS the values are from"),
+        Column("used", "int64", "", "pings with a value"),
+        Column("of", "int64", "", "pings that were answered"),
+        Column("median_ns", "float64", "ns", "median"),
+        Column("mean_ns", "float64", "ns", "mean"),
+        Column("sd_ns", "float64", "ns", "standard deviation"),
+        Column("p5_ns", "float64", "ns", "5th percentile"),
+        Column("p95_ns", "float64", "ns", "95th percentile"),
+    ),
+)
+
+COMPARISONS = Table(
+    "comparisons",
+    "difference between the medians of two series",
+    (
+        Column("comparison", "str", "", "perturbation, overhead or residual error"),
+        Column("series", "str", "", "the series that is compared"),
+        Column("against", "str", "", "the series it is compared with"),
+        Column("estimate_ns", "float64", "ns", "median of the first minus median of the second"),
+        Column("low_ns", "float64", "ns", "lower end of the 95 % interval"),
+        Column("high_ns", "float64", "ns", "upper end of the 95 % interval"),
+        Column("rounds", "int64", "", "rounds that have both"),
+        Column("resampled", "str", "", "what the interval comes from: rounds or pings"),
+    ),
+)
+
+STEPS = Table(
+    "steps",
+    "one step of the corrected pings' way, from one event to the next",
+    (
+        Column("direction", "str", "", "outbound or inbound, seen from the container"),
+        Column("step", "int64", "", "position on the way, from 0"),
+        Column("start", "str", "", "namespace:device event where it begins"),
+        Column("end", "str", "", "namespace:device event where it ends"),
+        Column("used", "int64", "", "pings that took it"),
+        Column("median_ns", "float64", "ns", "median"),
+        Column("p95_ns", "float64", "ns", "95th percentile"),
+    ),
+)
+
+FINDINGS = Table(
+    "findings",
+    "one reason to doubt a result, or a thing to know about it",
+    (
+        Column("finding", "str", "", "its name"),
+        Column("level", "str", "", "note, warning or problem"),
+        Column("message", "str", "", "what was found, with numbers"),
+        Column("advice", "str", "", "what to do about it"),
     ),
 )

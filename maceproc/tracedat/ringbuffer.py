@@ -61,7 +61,7 @@ def split_type(words: npt.NDArray[Any], order: str) -> tuple[npt.NDArray[Any], n
     return words >> 27, words & COMMIT_MASK
 
 
-def walk(  # noqa: PLR0915, PLR0917  one loop, as the format is one grammar
+def walk(  # noqa: PLR0915  one loop, as the format is one grammar
     data: Bytes,
     starts: Int64s,
     page_size: int,
@@ -167,7 +167,7 @@ def read_commits(data: Bytes, starts: Int64s, layout: PageLayout, order: str) ->
     return commits
 
 
-def _in_page_order(  # noqa: PLR0917
+def _in_page_order(
     steps: list[tuple[npt.NDArray[Any], ...]],
     taken: Int64s,
     first: npt.NDArray[np.uint64],

@@ -1,0 +1,188 @@
+"""Reasons to doubt a result, and what to do about each.
+
+A finding's level: a `problem` means a number may be wrong or is missing, a `warning` that it says
+less than it seems to, a `note` that a reader should know how it came about.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from maceproc.capture import Sidecar
+from maceproc.perturbation import ROUNDS_TO_RESAMPLE
+from maceproc.schema import FINDINGS, Trace
+from maceproc.units import NS_PER_US, format_us
+
+
+class Finding(NamedTuple):
+    """One finding; the columns of FINDINGS."""
+
+    finding: str
+    level: str
+    message: str
+    advice: str
+
+
+RESIDUAL_BAND_NS = 3 * NS_PER_US
+GOOD_COVERAGE = 0.99
+ROUNDS_MAY_DIFFER = 0.2  # of the median of a baseline arm, before drift is worth a word
+GLOBAL_CLOCKS = ("mono", "mono_raw", "boot", "tai", "global", "perf", "x86-tsc", "tsc2nsec")
+
+
+def find_doubts(
+    sidecar: Sidecar | None, trace: Trace, rtts: pd.DataFrame, comparisons: pd.DataFrame
+) -> pd.DataFrame:
+    """Return FINDINGS about one analyzed capture, the gravest first."""
+    findings: list[Finding] = [
+        *_from_the_trace(trace),
+        *(_from_the_sidecar(sidecar) if sidecar else ()),
+        *_from_coverage(rtts),
+        *_from_residuals(rtts),
+        *_from_comparisons(comparisons, rtts),
+        *_from_drift(rtts),
+    ]
+    gravity = ["problem", "warning", "note"]
+    findings.sort(key=lambda finding: gravity.index(finding.level))
+    return FINDINGS.from_rows(findings)
+
+
+def _from_the_trace(trace: Trace) -> Iterator[Finding]:
+    for note in trace.notes:
+        yield Finding("trace file", "problem", note, "record again, or use what is whole")
+    if len(trace.lost):
+        known = trace.lost["count"].sum()
+        unknown = trace.lost["count"].isna().sum()
+        how_many = f"{known} events were lost" + (
+            f", and more in {unknown} gaps that were not counted" if unknown else ""
+        )
+        yield Finding(
+            "lost events",
+            "warning",
+            f"{how_many}, in {len(trace.lost)} places: the ring buffer was full",
+            "record with a larger --buffer-size, or fewer --events",
+        )
+    if trace.clock and trace.clock not in GLOBAL_CLOCKS:
+        yield Finding(
+            "clock",
+            "problem",
+            f"the trace clock {trace.clock!r} is not synchronized between CPUs: a packet that "
+            "changed CPU may seem to go back in time",
+            "record with the clock `mono` (trace-cmd record -C mono)",
+        )
+
+
+def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
+    if sidecar.interrupted:
+        yield Finding(
+            "interrupted",
+            "warning",
+            f"the recording ended early: {sidecar.interrupted}",
+            "rounds may be incomplete; record again for a balanced comparison",
+        )
+    for note in (*sidecar.target.notes, *sidecar.notes):
+        yield Finding("recording", "note", note, "")
+    failed = [run for run in sidecar.runs if run.exit_status not in (0, 1, None)]
+    for run in failed[:1]:
+        yield Finding(
+            "failed runs",
+            "problem",
+            f"{len(failed)} of {len(sidecar.runs)} runs of the command failed, first: "
+            f"{' '.join(run.argv)}: {run.errors.strip() or run.exit_status}",
+            "run the command by hand in the same place",
+        )
+    if not any(run.traced for run in sidecar.runs):
+        yield Finding("nothing traced", "problem", "no run was traced", "record again")
+
+
+def _from_coverage(rtts: pd.DataFrame) -> Iterator[Finding]:
+    traced = rtts["arm"].isin(["container traced", "native traced"])
+    answered = rtts[traced & rtts["rtt_ns"].notna() & (rtts["status"] != "duplicate")]
+    matched = answered["status"].isin(["corrected", "native"])
+    if len(answered) and matched.mean() < GOOD_COVERAGE:
+        reasons = answered.loc[~matched, "reason"].value_counts()
+        yield Finding(
+            "coverage",
+            "warning" if matched.mean() > 0.9 else "problem",
+            f"only {matched.sum()} of {len(answered)} answered pings could be corrected; "
+            f"most often: {reasons.index[0]} ({reasons.iloc[0]})",
+            "see the column `reason` of the table `rtts`",
+        )
+
+
+def _from_residuals(rtts: pd.DataFrame) -> Iterator[Finding]:
+    residual_ns = rtts["residual_ns"].dropna().astype("float64")
+    step_ns = rtts.loc[residual_ns.index, "rtt_resolution_ns"].astype("float64")
+    if residual_ns.empty:
+        return
+    near = (residual_ns - residual_ns.median()).abs() <= RESIDUAL_BAND_NS + step_ns / 2
+    if near.mean() < GOOD_COVERAGE:
+        yield Finding(
+            "residual",
+            "warning",
+            f"printed RTT and kernel events agree within {format_us(RESIDUAL_BAND_NS)} us in only "
+            f"{near.mean():.1%} of the pings",
+            "ping was held up between its time stamp and its send call: is the machine busy?",
+        )
+    if step_ns.median() > NS_PER_US:
+        yield Finding(
+            "print resolution",
+            "note",
+            f"ping printed RTTs in steps of {format_us(step_ns.median())} us; `kernel_rtt_ns` has "
+            "nanoseconds",
+            "",
+        )
+
+
+def _from_comparisons(comparisons: pd.DataFrame, rtts: pd.DataFrame) -> Iterator[Finding]:
+    if comparisons.empty:
+        yield Finding(
+            "no baseline",
+            "note",
+            "only traced runs: what tracing cost is not known",
+            "record without --no-baseline",
+        )
+    elif comparisons["rounds"].max() < ROUNDS_TO_RESAMPLE:
+        yield Finding(
+            "few rounds",
+            "warning",
+            f"{comparisons['rounds'].max()} rounds prove little: the intervals come from the "
+            "pings within a round and do not know about drift between rounds",
+            f"record with --rounds {ROUNDS_TO_RESAMPLE} or more",
+        )
+    off = comparisons[comparisons["comparison"] == "corrected - native"]
+    for row in off.itertuples():
+        if row.low_ns > 0 or row.high_ns < 0:
+            yield Finding(
+                "corrected is not native",
+                "note",
+                f"the corrected median is {format_us(row.estimate_ns, signed=True)} us from the "
+                f"native one, 95 % interval {format_us(row.low_ns, signed=True)} to "
+                f"{format_us(row.high_ns, signed=True)}",
+                "the native path has costs of its own (cold caches, connection tracking)",
+            )
+    if "native untraced" not in set(rtts["arm"]) and "container traced" in set(rtts["arm"]):
+        yield Finding(
+            "no native control",
+            "note",
+            "the same ping was not run from the host: nothing to hold the corrected RTT against",
+            "",
+        )
+
+
+def _from_drift(rtts: pd.DataFrame) -> Iterator[Finding]:
+    untraced = rtts[rtts["arm"].isin(["container untraced", "native untraced"])]
+    for arm, rows in untraced.groupby("arm", observed=True):
+        medians_ns = rows.dropna(subset=["rtt_ns"]).groupby("round")["rtt_ns"].median()
+        spread = np.ptp(medians_ns) / medians_ns.median() if len(medians_ns) > 1 else 0.0
+        if spread > ROUNDS_MAY_DIFFER:
+            yield Finding(
+                "drift",
+                "warning",
+                f"the medians of {arm} differ by {spread:.0%} between rounds: the machine was "
+                "not the same throughout",
+                "record on a quieter machine, or more and shorter rounds",
+            )

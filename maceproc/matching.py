@@ -1,0 +1,466 @@
+"""Which packets were a ping's request and reply.
+
+Nothing in the events carries an icmp_seq, so a match rests on what a ping does and what it prints:
+
+* the k-th send call sends the k-th icmp_seq, when all of them were recorded; otherwise the time a
+  line was printed (`ping -D`) must single one out;
+* a request is queued on the first device within its send call, by the same task;
+* a reply's receive stamp is where the printed RTT says, counted from the send call: the stamp in
+  user space is ahead of the call by nearly the same time for every ping of a run.
+
+A match must be the only one possible, and stay so if any events were lost: two packets in flight
+can hold one address in turn, and what is left of both can look like one. So a crossing is not
+believed if a packet that was not followed itself could be part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from maceproc.capture import Run
+from maceproc.crossings import OUTBOUND
+from maceproc.pings import PingOutput
+from maceproc.schema import DELIVERIES, SENDS
+from maceproc.units import NS_PER_MS, NS_PER_US
+
+Times = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+# System calls that send a datagram (only sendto tells its length), and that receive one.
+SEND_CALLS = ("sys_enter_sendto", "sys_enter_sendmsg")
+RECEIVE_CALLS = ("sys_exit_recvmsg", "sys_exit_recvfrom")
+
+Stamp = Literal["kernel", "program"]
+"""Who takes the receive time stamp: the kernel on the device, or the program when it has it."""
+
+OFFSET_RANGE_NS = (-2 * NS_PER_US, 20 * NS_PER_US)
+"""How far the program's send stamp can be ahead of its send call: 2 to 4 us as a rule."""
+
+RESIDUAL_TOLERANCE_NS = 5 * NS_PER_US
+"""How far a residual may lie from the run's median, beside the step of the printed RTT.
+
+It varies by less than 2 us in 98 % of the pings, and by 3 us in all but a few in 1000.
+"""
+
+PRINT_ERROR_NS = 1 * NS_PER_US  # both stamps are cut to microseconds before they are subtracted
+
+LATE_STAMP_NS = 8 * NS_PER_US
+"""How long before its end a receive call takes the stamp that the device did not take.
+
+The kernel stamps packets only while somebody asks for stamps, and is told so by a deferred work
+item: the first reply can come before (net/core/dev.c, net_enable_timestamp(), v6.8).
+"""
+
+PRINT_DELAY_NS = 1 * NS_PER_MS
+"""How long after its reply a line may be printed, where only that time tells which ping it was."""
+
+NONE = -1
+"""Position of what was not found."""
+
+FOREVER = np.iinfo(np.int64).max // 2
+
+ICMP_HEADER_BYTES = 8
+IP_HEADER_BYTES = (20, 40)  # version 4, version 6
+ETHERNET_HEADER_BYTES = 14
+SHORTEST_PAYLOAD_BYTES = 46  # Ethernet pads a shorter one, IEEE 802.3
+
+
+def sends_table(events: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return SENDS, in order of time, from the tables of a trace."""
+    return _calls(events, SEND_CALLS, SENDS)
+
+
+def deliveries_table(events: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return DELIVERIES, in order of time: receive calls that returned data."""
+    calls = _calls(events, RECEIVE_CALLS, DELIVERIES)
+    return calls[calls["ret"] > 0].reset_index(drop=True)
+
+
+def _calls(events: Mapping[str, pd.DataFrame], names: tuple[str, ...], table: Any) -> pd.DataFrame:
+    calls = [events[name] for name in names if name in events]
+    if not calls:
+        return table.frame()
+    merged = pd.concat([call.reindex(columns=table.names) for call in calls])
+    return table.frame(merged.sort_values("time_ns", kind="stable", ignore_index=True))
+
+
+def stamp_of(run: Run, printed: PingOutput) -> Stamp:
+    """Tell who takes the receive stamp: the program in busybox ping and `ping -U`."""
+    short = [word for word in run.argv[1:] if word.startswith("-") and not word.startswith("--")]
+    asked = printed.flavour == "iputils" and any("U" in word for word in short)
+    return "program" if asked or printed.flavour == "busybox" else "kernel"
+
+
+class Verdicts:
+    """Status and reason of every ping of a run; the first thing found against a ping stands."""
+
+    def __init__(self, pings: pd.DataFrame) -> None:
+        self.status = np.full(len(pings), "", dtype=object)
+        self.reason = np.full(len(pings), "", dtype=object)
+        printed = pings["status"].to_numpy(dtype=object)
+        messages = pings["message"].to_numpy(dtype=object)
+        self.against(printed == "duplicate", "duplicate", "answered before")
+        for status in ("unanswered", "error"):
+            self.against(printed == status, status, messages)
+
+    def against(self, where: Bools, status: str, reason: str | npt.NDArray[Any]) -> None:
+        """Settle the pings of which this is true and that are not settled yet."""
+        unsettled = where & (self.status == "")
+        self.status[unsettled] = status
+        self.reason[unsettled] = reason if isinstance(reason, str) else reason[unsettled]
+
+
+@dataclass(frozen=True)
+class Packets:
+    """What the events know of one run: its send and receive calls, and packets of its length.
+
+    Times in ns on the trace clock; everything in order of time.
+    """
+
+    send_ns: Times
+    delivered_ns: Times
+    outbound: pd.DataFrame
+    inbound: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Matches:
+    """The packets of every ping of a run: positions in the tables of `Packets`, or `NONE`."""
+
+    send: Indices
+    request: Indices
+    reply: Indices
+    delivery: Indices
+    on_delivery: Bools  # the receive stamp was taken in the receive call
+
+
+def packets_of_run(
+    run: Run,
+    printed: PingOutput,
+    sends: pd.DataFrame,
+    deliveries: pd.DataFrame,
+    passages: pd.DataFrame,
+) -> Packets:
+    """Pick what can belong to one run of a ping: its time, its task, its length, its device."""
+    sends = sends[sends["time_ns"].between(run.start_ns, run.end_ns)]
+    sends = _echo_requests(sends[sends["pid"] == run.pid], printed)
+    received = deliveries["time_ns"].between(run.start_ns, run.end_ns)
+    received &= deliveries["pid"] == run.pid
+    first_seen_ns = passages["entered_ns"].fillna(passages["left_ns"])
+    in_run = first_seen_ns.between(run.start_ns, run.end_ns).fillna(False).astype(bool)
+    passages = passages[in_run & _has_echo_length(passages, printed)]
+    out = passages["direction"] == OUTBOUND
+    # In softirq: a packet that waited for a neighbour's address is sent when that comes.
+    own = passages["softirq"] | (passages["pid"] == run.pid)
+    outbound = passages[out & own].sort_values("entered_ns", ignore_index=True)
+    known = passages["left_ns"].notna() & passages["peer"].isin(outbound["peer"].unique())
+    inbound = passages[~out & known].sort_values("left_ns", ignore_index=True)
+    return Packets(
+        sends["time_ns"].to_numpy(), deliveries["time_ns"][received].to_numpy(), outbound, inbound
+    )
+
+
+def match_run(
+    pings: pd.DataFrame, run: Run, printed: PingOutput, packets: Packets, verdicts: Verdicts
+) -> Matches:
+    """Find send call, request, reply and delivery of every ping of one run."""
+    send = _number_sends(pings, run, printed, packets, verdicts)
+    due = _Due(pings, run, packets, send)
+    lost_call_ns = _lost_call_ns(due, printed, packets, send)
+    reply, delivery, on_delivery = _find_replies(due, stamp_of(run, printed), packets, verdicts)
+    request_of_call = _request_of_call(packets, lost_call_ns)
+    request = _find_requests(packets, request_of_call, send, verdicts)
+    mixed = _outbound_mixtures(packets, request_of_call, lost_call_ns, send, request)
+    mixed |= _inbound_mixtures(due, packets, reply)
+    verdicts.against(mixed, "ambiguous", "a packet that was not followed may be part of its way")
+    early = _came_before_it_left(packets, request, reply)
+    verdicts.against(early, "ambiguous", "its reply would have come before its request left")
+    return Matches(send, request, reply, delivery, on_delivery)
+
+
+def _echo_requests(sends: pd.DataFrame, printed: PingOutput) -> pd.DataFrame:
+    """Leave out what else a ping sends (a name to be resolved): another length, another socket."""
+    if printed.payload_bytes is not None:
+        right = (sends["len"] == printed.payload_bytes + ICMP_HEADER_BYTES).fillna(False)
+        sends = sends[right] if right.any() else sends[sends["len"].isna()]
+    if sends.empty:
+        return sends
+    return sends[sends["fd"] == sends["fd"].mode().iloc[0]]
+
+
+def _has_echo_length(passages: pd.DataFrame, printed: PingOutput) -> Bools:
+    """Tell which packets are as long as the ping's echoes, with or without an Ethernet header."""
+    if printed.payload_bytes is None:
+        return np.full(len(passages), True)
+    packets = [printed.payload_bytes + ICMP_HEADER_BYTES + header for header in IP_HEADER_BYTES]
+    packets += [SHORTEST_PAYLOAD_BYTES] * (min(packets) < SHORTEST_PAYLOAD_BYTES)
+    fits = passages["len"].isin([*packets, *(p + ETHERNET_HEADER_BYTES for p in packets)])
+    return fits.to_numpy(dtype=np.bool_)
+
+
+def _number_sends(
+    pings: pd.DataFrame, run: Run, printed: PingOutput, packets: Packets, verdicts: Verdicts
+) -> Indices:
+    """Find the send call of every ping: by counting, or else by the time its line was printed."""
+    calls = len(packets.send_ns)
+    if printed.sent == calls:
+        return pings["seq"].to_numpy() - printed.first_seq
+    said = "an unknown number of" if printed.sent is None else f"{printed.sent}"
+    send = _sends_by_time(pings, run, packets)
+    reason = f"{calls} send calls were recorded for {said} requests: its own cannot be told"
+    verdicts.against(send == NONE, "incomplete", reason)
+    return send
+
+
+def _sends_by_time(pings: pd.DataFrame, run: Run, packets: Packets) -> Indices:
+    """Find the one send call that can have led to a line printed when it was."""
+    printed_ns, slack_ns = _printed_at(pings, run)
+    rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=FOREVER)
+    latest_ns = printed_ns - rtt_ns + slack_ns
+    first = np.searchsorted(packets.send_ns, latest_ns - slack_ns - PRINT_DELAY_NS, side="left")
+    end = np.searchsorted(packets.send_ns, latest_ns, side="right")
+    known = (printed_ns < FOREVER) & (rtt_ns < FOREVER)
+    return _unclaimed(np.where(known & (end - first == 1), first, NONE))
+
+
+def _printed_at(pings: pd.DataFrame, run: Run) -> tuple[Times, int]:
+    """Return when each line was printed on the trace clock, FOREVER where unknown, and the slack.
+
+    `ping -D` prints UTC; what both clocks said when the run began and ended relates them.
+    """
+    at_start, at_end = run.start_utc_ns - run.start_ns, run.end_utc_ns - run.end_ns
+    utc_ns = pings["received_at_ns"].to_numpy(dtype=np.int64, na_value=FOREVER)
+    if run.start_utc_ns == 0:
+        utc_ns = np.full(len(pings), FOREVER)
+    printed_ns = np.where(utc_ns < FOREVER, utc_ns - (at_start + at_end) // 2, FOREVER)
+    return printed_ns, abs(at_end - at_start) + 100 * NS_PER_US
+
+
+def _unclaimed(positions: Indices) -> Indices:
+    """Keep the positions that nobody else has; NONE for all who share one."""
+    found, counts = np.unique(positions[positions != NONE], return_counts=True)
+    shared = np.isin(positions, found[counts > 1])
+    return np.asarray(np.where(shared, NONE, positions))
+
+
+class _Due:
+    """When the reply of every ping of a run must have come in.
+
+    `known`: by its send call and its printed RTT, at `at_ns` plus the send stamp's offset, give or
+    take `tolerance_ns`. Otherwise somewhere between `earliest_ns` and `latest_ns`.
+    """
+
+    def __init__(self, pings: pd.DataFrame, run: Run, packets: Packets, send: Indices) -> None:
+        rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=0)
+        step_ns = pings["rtt_resolution_ns"].to_numpy(dtype=np.int64, na_value=0)
+        answered = pings["rtt_ns"].notna().to_numpy()
+        self.known = answered & (send != NONE)
+        self.sent_ns = at(packets.send_ns, send)
+        self.at_ns = np.where(self.known, self.sent_ns + rtt_ns, FOREVER)
+        self.step_ns = step_ns
+        self.tolerance_ns = step_ns // 2 + PRINT_ERROR_NS + RESIDUAL_TOLERANCE_NS
+        self.answered = answered
+        self.seq: Indices = pings["seq"].to_numpy()
+        printed_ns, slack_ns = _printed_at(pings, run)
+        unknown = printed_ns >= FOREVER
+        self.latest_ns = np.where(unknown, FOREVER, printed_ns + slack_ns)
+        self.earliest_ns = np.where(unknown, -FOREVER, printed_ns - slack_ns - LONG_PRINT_DELAY_NS)
+        self.sent_earliest_ns = np.where(unknown, -FOREVER, self.earliest_ns - rtt_ns)
+
+    def settle(self, offset_ns: int) -> None:
+        """Narrow down the known ones, once the offset of the send stamp is estimated."""
+        centre_ns = self.at_ns - offset_ns
+        self.earliest_ns = np.where(self.known, centre_ns - self.tolerance_ns, self.earliest_ns)
+        self.latest_ns = np.where(self.known, centre_ns + self.tolerance_ns, self.latest_ns)
+
+
+LONG_PRINT_DELAY_NS = 5 * NS_PER_MS
+"""How long after its reply a line may be printed, where a longer time only refuses matches."""
+
+
+def _offset_ns(due: _Due, seen_ns: Times) -> int:
+    """Estimate how far the send stamp is ahead of the send call [ns].
+
+    The median, over the pings, of the printed RTT minus the RTT of the last packet seen before the
+    reply was due.
+    """
+    at_ns = due.at_ns[due.known]
+    last = np.searchsorted(seen_ns, at_ns + due.step_ns[due.known] + PRINT_ERROR_NS, "right") - 1
+    found = last >= 0
+    if not found.any():
+        return 0
+    return int(np.clip(np.median(at_ns[found] - seen_ns[last[found]]), *OFFSET_RANGE_NS))
+
+
+def _find_replies(
+    due: _Due, stamp: Stamp, packets: Packets, verdicts: Verdicts
+) -> tuple[Indices, Indices, Bools]:
+    """Find the packet whose receive stamp gives the printed RTT, and the call that took it.
+
+    Returns positions of replies and deliveries, and which stamps were taken on delivery.
+    """
+    received_ns = packets.inbound["left_ns"].to_numpy(dtype=np.int64)
+    due.settle(_offset_ns(due, received_ns if stamp == "kernel" else packets.delivered_ns))
+    reply, count = _only_one(received_ns, due.earliest_ns, due.latest_ns, due.known)
+    late, delivery = _stamped_on_delivery(due, packets, received_ns)
+    if stamp == "kernel":
+        first = due.known & (due.sent_ns == packets.send_ns.min(initial=FOREVER))
+        on_delivery = first & (count == 0) & (late != NONE)
+    else:
+        on_delivery = due.known
+        count = (late != NONE).astype(np.int64)
+    reply = np.where(on_delivery, late, reply)
+    delivery = np.where(on_delivery, delivery, NONE)
+    missing = (count == 0) & ~(on_delivery & (late != NONE))
+    verdicts.against(missing, "incomplete", "no reply was seen when its RTT says it came")
+    verdicts.against(count > 1, "ambiguous", "several packets came when its RTT says it came")
+    verdicts.against(_contested(due, received_ns, reply), "ambiguous", "another ping's reply?")
+    arrived = _complete(packets.inbound)[reply]
+    verdicts.against(~arrived, "incomplete", "its reply was not seen on the outer device")
+    return reply, delivery, on_delivery
+
+
+def _stamped_on_delivery(
+    due: _Due, packets: Packets, received_ns: Times
+) -> tuple[Indices, Indices]:
+    """Find replies whose stamp was taken by the call that delivered them."""
+    delivery, _ = _only_one(
+        packets.delivered_ns, due.earliest_ns, due.latest_ns + LATE_STAMP_NS, due.known
+    )
+    delivered_ns = np.where(delivery == NONE, -FOREVER, at(packets.delivered_ns, delivery))
+    reply, _ = _only_one(received_ns, due.sent_ns, delivered_ns, delivery != NONE)
+    return reply, delivery
+
+
+def _only_one(
+    times_ns: Times, earliest_ns: Times, latest_ns: Times, where: Bools
+) -> tuple[Indices, Indices]:
+    """Return the position of the only time within each interval, or NONE, and how many are."""
+    first = np.searchsorted(times_ns, earliest_ns, side="left")
+    count = np.where(where, np.searchsorted(times_ns, latest_ns, side="right") - first, 0)
+    return np.asarray(np.where(count == 1, first, NONE)), count
+
+
+def _contested(due: _Due, received_ns: Times, reply: Indices) -> Bools:
+    """Tell which replies another ping has too, or could have for all that is known of it."""
+    shared = (reply != NONE) & (_unclaimed(reply) == NONE)
+    unknown = due.answered & ~due.known
+    first = np.searchsorted(received_ns, due.earliest_ns[unknown], side="left")
+    end = np.searchsorted(received_ns, due.latest_ns[unknown], side="right")
+    edges = np.zeros(len(received_ns) + 1, dtype=np.int64)
+    np.add.at(edges, first, 1)
+    np.add.at(edges, np.maximum(end, first), -1)
+    wanted = np.cumsum(edges)[:-1] > 0
+    return shared | ((reply != NONE) & np.append(wanted, False)[reply])
+
+
+def _lost_call_ns(due: _Due, printed: PingOutput, packets: Packets, send: Indices) -> Times:
+    """Return for each send call the earliest time a lost call can have followed it, or FOREVER.
+
+    No call was lost if there are as many as ping says; none between two of consecutive icmp_seq.
+    What a lost call is known by is the time its ping's line was printed.
+    """
+    calls = packets.send_ns
+    if printed.sent == len(calls):
+        return np.full(len(calls), FOREVER)
+    seq = np.full(len(calls) + 1, NONE)
+    seq[send[send != NONE]] = due.seq[send != NONE]
+    earliest = pd.Series(due.sent_earliest_ns, index=due.seq).groupby(level=0).max()
+    bound_ns = earliest.reindex(seq[:-1] + 1).fillna(-FOREVER).to_numpy(dtype=np.int64)
+    last = printed.sent is not None and due.seq.max(initial=NONE)
+    none_lost = (seq[:-1] != NONE) & ((seq[1:] == seq[:-1] + 1) | (seq[:-1] == last))
+    return np.where(none_lost, FOREVER, np.maximum(calls, np.where(seq[:-1] == NONE, 0, bound_ns)))
+
+
+def _request_of_call(packets: Packets, lost_call_ns: Times) -> Indices:
+    """Return every send call's packet: queued by the task, or, if it had to wait, in softirq.
+
+    It was queued before there can have been another call. Positions in `packets.outbound`, or
+    NONE, or SEVERAL.
+    """
+    calls = packets.send_ns
+    next_call_ns = np.minimum(np.append(calls[1:], FOREVER)[: len(calls)], lost_call_ns)
+    queued_ns = packets.outbound["entered_ns"].to_numpy(dtype=np.int64, na_value=-FOREVER)
+    softirq = packets.outbound["softirq"].to_numpy()
+    found = np.full(len(calls), NONE)
+    for waited in (False, True):
+        rows = np.flatnonzero(softirq == waited)
+        one, count = _only_one(queued_ns[rows], calls, next_call_ns - 1, np.full(len(calls), True))
+        found = np.where(found == NONE, np.where(count > 1, SEVERAL, at(rows, one, NONE)), found)
+    return found
+
+
+SEVERAL = -2
+"""In place of a position: there is more than one."""
+
+
+def _find_requests(
+    packets: Packets, request_of_call: Indices, send: Indices, verdicts: Verdicts
+) -> Indices:
+    """Find every ping's request, by its send call; one that was followed all the way."""
+    request = at(request_of_call, send, NONE)
+    verdicts.against(request == NONE, "incomplete", "its request was not seen on the first device")
+    verdicts.against(request == SEVERAL, "ambiguous", "its send call made more than one packet")
+    request = np.where(request == SEVERAL, NONE, request)
+    verdicts.against(
+        ~_complete(packets.outbound)[request], "incomplete", "its request was not seen to leave"
+    )
+    return request
+
+
+def _complete(passages: pd.DataFrame) -> Bools:
+    """Tell which crossings are complete; the last element, for NONE, is False."""
+    return np.append(passages["status"].to_numpy() == "complete", False)
+
+
+def _outbound_mixtures(
+    packets: Packets,
+    request_of_call: Indices,
+    lost_call_ns: Times,
+    send: Indices,
+    request: Indices,
+) -> Bools:
+    """Tell which pings' requests may end as another one of the same run.
+
+    That is possible from the next send call on whose own request was not followed.
+    """
+    followed = _complete(packets.outbound)[np.maximum(request_of_call, NONE)]
+    next_call_ns = np.append(packets.send_ns[1:], FOREVER)[: len(followed)]
+    unfollowed_ns = np.where(np.append(followed[1:], True)[: len(followed)], FOREVER, next_call_ns)
+    unfollowed_ns = np.minimum(unfollowed_ns, lost_call_ns)
+    bound_ns = np.minimum.accumulate(unfollowed_ns[::-1])[::-1]
+    gone_ns = packets.outbound["wire_ns"].to_numpy(dtype=np.int64, na_value=-FOREVER)
+    return at(gone_ns, request, -FOREVER) >= at(bound_ns, send, FOREVER)
+
+
+def _inbound_mixtures(due: _Due, packets: Packets, reply: Indices) -> Bools:
+    """Tell which pings' replies may begin as another ping's reply.
+
+    That is possible if one that was not followed itself can have arrived meanwhile.
+    """
+    followed = _complete(packets.inbound)[reply]
+    unfollowed = due.answered & ~followed
+    entered_ns = packets.inbound["entered_ns"].to_numpy(dtype=np.int64, na_value=FOREVER)
+    left_ns = packets.inbound["left_ns"].to_numpy(dtype=np.int64)
+    begun = np.searchsorted(np.sort(due.earliest_ns[unfollowed]), at(left_ns, reply, -FOREVER))
+    ended = np.searchsorted(np.sort(due.latest_ns[unfollowed]), at(entered_ns, reply, FOREVER))
+    return followed & (begun > np.minimum(ended, begun))
+
+
+def _came_before_it_left(packets: Packets, request: Indices, reply: Indices) -> Bools:
+    sent_ns = packets.outbound["wire_ns"].to_numpy(dtype=np.int64, na_value=-FOREVER)
+    came_ns = packets.inbound["wire_ns"].to_numpy(dtype=np.int64, na_value=FOREVER)
+    return at(came_ns, reply, FOREVER) <= at(sent_ns, request, -FOREVER)
+
+
+def at(values: npt.NDArray[Any], positions: Indices, default: int = 0) -> npt.NDArray[Any]:
+    """Return `values[positions]`, and `default` where a position is NONE."""
+    found = np.append(values, default)[np.where(positions == NONE, len(values), positions)]
+    return np.asarray(found)

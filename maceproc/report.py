@@ -1,0 +1,282 @@
+"""What a person reads in a terminal, and what a script reads as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from maceproc import __version__
+from maceproc.capture import Sidecar
+from maceproc.schema import SCHEMA_VERSION
+from maceproc.units import NS_PER_S, format_us
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console, RenderableType
+    from rich.table import Table
+
+    from maceproc.pipeline import Analysis
+
+WIDTH = 100
+
+LEVEL_STYLE = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
+
+# What the series are, in the order of the report.
+SERIES_MEANING = {
+    "container, untraced": "as ping reports it",
+    "container, traced": "while events were recorded",
+    "container, corrected": "RTT - outbound - inbound crossing",
+    "native, untraced": "the same ping from the host",
+    "native, traced": "from the host, while events were recorded",
+    "wire": "outer device: sent to first received",
+    "wire, native": "outer device: sent to first received",
+}
+
+COMPARISON_MEANING = {
+    "perturbation": "what tracing added to the container's RTT",
+    "perturbation, native": "what tracing added to the native RTT",
+    "container overhead": "container - native, both untraced",
+    "corrected - native": "what the correction leaves",
+}
+
+
+def as_text(analysis: Analysis, *, color: bool = False, width: int = WIDTH) -> str:
+    """Render the report; plain text unless `color`."""
+    from rich.console import Console
+
+    out = io.StringIO()
+    console = Console(
+        file=out, width=width, force_terminal=color, no_color=not color, highlight=False
+    )
+    print_report(analysis, console)
+    return out.getvalue()
+
+
+def terminal() -> Console:
+    """Return a console on standard output: colour on a terminal only, never narrower than 80."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
+
+
+def print_report(analysis: Analysis, console: Console) -> None:
+    """Print the report of one analysis on a console."""
+    for part in _parts(analysis):
+        console.print(part)
+
+
+def as_dict(analysis: Analysis) -> dict[str, Any]:
+    """Return the object that ``maceproc analyze --json`` prints.
+
+    Keys: ``schema_version``; ``capture`` (file, how it was recorded); ``summary`` (series,
+    comparisons by name, coverage, steps); ``rtts`` (rows of RTTS); ``perturbation`` (the row of
+    COMPARISONS, or null); ``findings`` (rows of FINDINGS). Unknown values are null, times in ns.
+    """
+    comparisons = _rows(analysis.comparisons)
+    by_name = {row["comparison"]: row for row in comparisons}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "capture": _capture_facts(analysis),
+        "summary": {
+            "coverage": coverage(analysis.rtts),
+            "series": _rows(analysis.series),
+            "comparisons": comparisons,
+            "steps": _rows(analysis.steps),
+        },
+        "rtts": _rows(analysis.rtts),
+        "perturbation": by_name.get("perturbation") or by_name.get("perturbation, native"),
+        "findings": _rows(analysis.findings),
+    }
+
+
+def as_json(analysis: Analysis) -> str:
+    """Return `as_dict` as JSON text."""
+    return json.dumps(as_dict(analysis), indent=1, allow_nan=False)
+
+
+def coverage(rtts: pd.DataFrame) -> dict[str, Any]:
+    """Count the traced pings: corrected, of how many answered, and the rest by status."""
+    traced = rtts[rtts["arm"].isin(["container traced", "native traced"])]
+    answered = traced[traced["rtt_ns"].notna() & (traced["status"] != "duplicate")]
+    statuses = traced["status"].value_counts()
+    return {
+        "corrected": int(answered["status"].isin(["corrected", "native"]).sum()),
+        "answered": len(answered),
+        "by_status": {str(name): int(count) for name, count in statuses.items() if count},
+    }
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    # Through pandas' own JSON, which writes every kind of missing value as null.
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=3))
+    return rows
+
+
+def _capture_facts(analysis: Analysis) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "file": str(analysis.capture.trace),
+        "maceproc": __version__,
+        "clock": analysis.trace.clock,
+        "events": {name: len(table) for name, table in analysis.trace.events.items()},
+        "events_lost": int(analysis.trace.lost["count"].sum()),
+    }
+    sidecar = analysis.capture.sidecar
+    if sidecar:
+        facts |= {
+            "command": sidecar.command,
+            "rounds": sidecar.rounds,
+            "target": sidecar.target.name or sidecar.target.kind,
+            "path": [str(hop) for hop in sidecar.target.path],
+            "kernel": sidecar.machine.kernel,
+            "cpu": sidecar.machine.cpu,
+            "event_set": sidecar.tracing.event_set,
+        }
+    return facts
+
+
+def _parts(analysis: Analysis) -> Iterator[RenderableType]:
+    yield from _heading(analysis)
+    if len(analysis.series):
+        yield ""
+        yield _series_table(analysis)
+        yield _coverage_line(analysis.rtts)
+    if len(analysis.comparisons):
+        yield ""
+        yield _comparisons_table(analysis.comparisons)
+    if len(analysis.steps):
+        yield ""
+        yield _steps_table(analysis.steps)
+        yield _ledger_line(analysis.rtts)
+    if len(analysis.findings):
+        yield ""
+        yield _findings_table(analysis.findings)
+
+
+def _heading(analysis: Analysis) -> Iterator[str]:
+    sidecar = analysis.capture.sidecar
+    yield f"[bold]{escape(str(analysis.capture.trace))}[/bold]"
+    if sidecar is None:
+        yield "recorded by hand: no sidecar says what ran, so there are events and no pings"
+        return
+    yield f"  ran     {escape(' '.join(sidecar.command))}"
+    yield f"  where   {_where(sidecar)}"
+    traced_s = sum(run.end_ns - run.start_ns for run in sidecar.runs if run.traced) / NS_PER_S
+    events = sum(len(table) for table in analysis.trace.events.values())
+    yield (f"  rounds  {sidecar.rounds} of {', '.join(dict.fromkeys(r.arm for r in sidecar.runs))}")
+    yield (
+        f"  events  {events:,} in {traced_s:.1f} s traced ({sidecar.tracing.event_set}), "
+        f"{len(analysis.trace.lost)} gaps"
+    )
+    yield f"  machine {sidecar.machine.cpu}, {sidecar.machine.cpus} CPUs, {sidecar.machine.kernel}"
+
+
+def _where(sidecar: Sidecar) -> str:
+    hops = [str(hop) for hop in sidecar.target.path]
+    if sidecar.target.nat and len(hops) > 1:
+        hops.insert(-1, "(NAT)")
+    return " -> ".join(hops) or "where maceproc was called"
+
+
+def _table(title: str, columns: str) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+    )
+    for name in columns.split("|"):
+        numeric = name.startswith(">")
+        table.add_column(name.lstrip(">"), justify="right" if numeric else "left", no_wrap=numeric)
+    return table
+
+
+def _series_table(analysis: Analysis) -> RenderableType:
+    table = _table("RTT [us]", "|>n|>median|>mean|>sd|>5 %|>95 %|")
+    for row in sorted(
+        analysis.series.itertuples(), key=lambda row: list(SERIES_MEANING).index(row.series)
+    ):
+        numbers = (row.median_ns, row.mean_ns, row.sd_ns, row.p5_ns, row.p95_ns)
+        table.add_row(
+            row.series,
+            str(row.used),
+            *(format_us(number) for number in numbers),
+            SERIES_MEANING[row.series],
+            style="bold" if row.series == "container, corrected" else "",
+        )
+    return table
+
+
+def _coverage_line(rtts: pd.DataFrame) -> str:
+    counts = coverage(rtts)
+    line = f"corrected: {counts['corrected']} of {counts['answered']} answered pings"
+    others = {
+        name: count
+        for name, count in counts["by_status"].items()
+        if name not in {"corrected", "native"}
+    }
+    return line + "".join(f"; {count} {name}" for name, count in others.items())
+
+
+def _comparisons_table(comparisons: pd.DataFrame) -> RenderableType:
+    table = _table("Differences of medians [us]", "|>estimate|>95 % interval|>rounds|")
+    for row in comparisons.itertuples():
+        low, high = (format_us(end, signed=True) for end in (row.low_ns, row.high_ns))
+        table.add_row(
+            row.comparison,
+            format_us(row.estimate_ns, signed=True),
+            f"{low} to {high}",
+            str(row.rounds),
+            COMPARISON_MEANING[row.comparison],
+        )
+    return table
+
+
+def _steps_table(steps: pd.DataFrame) -> RenderableType:
+    table = _table("Where the crossing's time goes [us]", "|from|to|>median|>95 %")
+    for direction, rows in steps.groupby("direction", sort=False):
+        for row in rows.itertuples():
+            table.add_row(
+                direction if row.step == 0 else "",
+                row.start,
+                row.end,
+                format_us(row.median_ns),
+                format_us(row.p95_ns),
+            )
+    return table
+
+
+def _ledger_line(rtts: pd.DataFrame) -> str:
+    corrected = rtts[rtts["status"] == "corrected"]
+    parts = {
+        "tx stack": "tx_stack_ns",
+        "outbound": "outbound_ns",
+        "queue": "outer_queue_ns",
+        "wire": "wire_rtt_ns",
+        "inbound": "inbound_ns",
+        "delivery": "delivery_ns",
+        "residual": "residual_ns",
+    }
+    means = {name: float(corrected[column].mean()) for name, column in parts.items()}
+    total = float(corrected["rtt_ns"].mean())
+    if math.isnan(total):
+        return ""
+    terms = " + ".join(f"{name} {format_us(mean)}" for name, mean in means.items() if mean)
+    return f"mean ledger: {terms} = {format_us(total)} us"
+
+
+def _findings_table(findings: pd.DataFrame) -> RenderableType:
+    table = _table("Findings", "||")
+    table.show_header = False
+    for row in findings.itertuples():
+        style = LEVEL_STYLE[row.level]
+        advice = f" [dim]{escape(row.advice)}[/dim]" if row.advice else ""
+        table.add_row(f"[{style}]{row.level}[/{style}]", row.finding, escape(row.message) + advice)
+    return table
