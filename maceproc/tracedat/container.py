@@ -15,7 +15,7 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from maceproc.errors import TraceFormatError
@@ -35,6 +35,8 @@ SECTION_NAMES = {
     PRINTK: "the printk formats",
     CMDLINES: "the command names",
 }
+
+TSC_CONVERTED = "tsc2nsec"  # the clock's name when TSC2NSEC is to be applied
 
 MAX_PAGE = 1 << 26  # [bytes]; kernel 6.18 allows sub-buffers of 2**27 events bytes at most
 # A file may not unpack to more than this: a few bytes of zstd can claim gigabytes. Real files
@@ -300,7 +302,19 @@ def read_structure(trace: TraceFile) -> None:
         _read_v6(trace, cursor)
     else:
         _read_v7(trace, cursor)
+    trace.buffers = tuple(replace(b, clock=_clock_of(trace, b)) for b in trace.buffers)
     _check_extent(trace)
+
+
+def _clock_of(trace: TraceFile, buffer: Buffer) -> str:
+    """Return the clock a buffer was recorded with.
+
+    trace-cmd up to 3.4 stores the top buffer's clock with every instance (trace-output.c); the
+    option TRACECLOCK has that of the first instance recorded (trace-record.c, get_trace_clock).
+    """
+    if buffer.clock == TSC_CONVERTED:
+        return buffer.clock
+    return _used_clock(trace.option(TRACECLOCK) or b"") or buffer.clock
 
 
 def _read_initial_format(trace: TraceFile, cursor: Cursor) -> None:

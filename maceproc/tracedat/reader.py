@@ -23,6 +23,7 @@ from maceproc.tracedat.container import (
     OFFSET,
     TIME_SHIFT,
     TSC2NSEC,
+    TSC_CONVERTED,
     UNAME,
     VERSION,
     Buffer,
@@ -183,7 +184,7 @@ def read_clock(trace: TraceFile) -> Clock:
     """Read how times are to be converted from the options DATE, OFFSET and TSC2NSEC."""
     mult, shift = 1, 0
     stored = trace.option(TSC2NSEC)
-    if stored is not None and len(stored) >= 8 and trace.clock == "tsc2nsec":
+    if stored is not None and len(stored) >= 8 and trace.clock == TSC_CONVERTED:
         mult, shift = struct.unpack_from(trace.order + "II", stored)
         shift = min(shift, 63)
     # DATE is in microseconds, OFFSET in nanoseconds (trace-cmd 3.4, lib/trace-cmd/trace-input.c).
