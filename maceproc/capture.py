@@ -73,7 +73,7 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
 class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One run of the command: which arm, which round, what it printed, and when it ran."""
 
-    round: int
+    round: int  # from 1
     place: Place
     traced: bool
     argv: list[str]  # what was executed, without the words that enter the namespace
@@ -114,6 +114,7 @@ class Machine(msgspec.Struct, kw_only=True, omit_defaults=True):
     governor: str = ""  # empty: no frequency scaling to see
     virtualization: str = ""
     load_average: float = 0.0  # over one minute, when the recording began
+    awake: bool = False  # the CPUs were kept from going idle
 
 
 class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):

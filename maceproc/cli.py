@@ -115,6 +115,7 @@ def status() -> None:
     metavar="KB",
     help="Ring buffer per CPU [KiB]. [default: 8192, less where memory is short]",
 )
+@click.option("--awake", is_flag=True, help="Keep the CPUs from going idle while anything runs.")
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
@@ -128,6 +129,7 @@ def record(
     no_baseline: bool,
     events: str,
     buffer_kb: int | None,
+    awake: bool,
     output: str,
     force: bool,
     command: tuple[str, ...],
@@ -155,6 +157,7 @@ def record(
             outer=outer,
             force=force,
             buffer_kb=buffer_kb,
+            awake=awake,
             tell=tell,
             show=show,
         )

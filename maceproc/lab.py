@@ -1,12 +1,13 @@
 """A network made of namespaces, so that nobody needs Docker to try maceproc.
 
     container            host                                 remote
-    eth0 ----------- veth1 - br0 - (MASQUERADE) - eth0 ------ eth0
+    eth0 ----------- veth1 - br0 - (MASQUERADE) - eth0 ------ wire0
     172.17.0.2       172.17.0.1        192.0.2.1              192.0.2.2
 
 It is laid out as Docker lays out its default bridge, with more containers on the bridge if wanted.
 The host is a namespace too: nothing in the machine's own namespace, firewall or sysctls changes.
-That every outer device is called eth0 is meant: `dev=eth0` must never be taken for a place.
+That the container's and the host's device are both called eth0 is meant: a name is not a place. The
+remote's is not: of another machine's devices no event would be seen.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _ROLE = re.compile(r"container([2-9]|[1-9]\d+)?|host|remote")
 
 # Addresses need no duplicate address detection here: nodad makes IPv6 usable at once.
 _CONTAINER_LINK = "link add eth0 netns {lab}-{role} type veth peer name veth{n} netns {lab}-host\n"
-_WIRE_LINK = "link add eth0 netns {lab}-host type veth peer name eth0 netns {lab}-remote\n"
+_WIRE_LINK = "link add eth0 netns {lab}-host type veth peer name wire0 netns {lab}-remote\n"
 _CONTAINER = """\
 link set lo up
 link set eth0 up
@@ -61,9 +62,9 @@ link set veth{n} up
 """
 _REMOTE = """\
 link set lo up
-link set eth0 up
-addr add 192.0.2.2/24 dev eth0
-addr add fd6d:6163:6500:2::2/64 dev eth0 nodad
+link set wire0 up
+addr add 192.0.2.2/24 dev wire0
+addr add fd6d:6163:6500:2::2/64 dev wire0 nodad
 """
 _FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 # As Docker writes it: what leaves the bridge's network by another device takes that one's address.

@@ -33,8 +33,8 @@ def sidecar() -> Sidecar:
             nat=True,
         ),
         runs=[
-            Run(round=0, place="container", traced=True, argv=["ping"], output="1 \u00b5s\n"),
-            Run(round=0, place="native", traced=False, argv=["ping"], exit_status=-9),
+            Run(round=1, place="container", traced=True, argv=["ping"], output="1 \u00b5s\n"),
+            Run(round=1, place="native", traced=False, argv=["ping"], exit_status=-9),
         ],
         namespaces=[
             Namespace(name="host", inode=1, links=[Link(ifindex=2, name="eth0", peer_ifindex=2)])

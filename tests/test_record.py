@@ -2,6 +2,7 @@ import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -10,10 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from maceproc.capture import Capture, Sidecar, load_sidecar, sidecar_path
+from maceproc.capture import Capture, Link, Sidecar, load_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, TracingError
 from maceproc.lab import NETNS_DIR, Lab, is_complete
-from maceproc.record import Arm, choose_events, record, schedule
+from maceproc.record import (
+    CPU_DMA_LATENCY,
+    MINIMAL_EVENTS,
+    Arm,
+    choose_events,
+    cpus_awake,
+    minimal_events,
+    record,
+    schedule,
+)
 from maceproc.targets import Netns, here_site, lab_site, netns_site
 from maceproc.tracing import TRACEFS
 
@@ -95,15 +105,15 @@ def run_maceproc(
 def test_rounds_alternate_the_order_of_the_arms(sidecar: Sidecar) -> None:
     arms = ["container traced", "container untraced", "native untraced"]
     assert [(run.round, run.arm) for run in sidecar.runs] == [
-        *((0, arm) for arm in arms),
-        *((1, arm) for arm in reversed(arms)),
+        *((1, arm) for arm in arms),
+        *((2, arm) for arm in reversed(arms)),
     ]
 
 
 def test_schedule_runs_every_arm_once_a_round() -> None:
     arms = [Arm("container", True, HERE), Arm("container", False, HERE), Arm("native", False, HERE)]
     plan = list(schedule(arms, 5))
-    for number in range(5):
+    for number in range(1, 6):
         assert sorted(arm for n, arm in plan if n == number) == sorted(arms)
     assert [arm for _, arm in plan[:3]] == [arm for _, arm in plan[5:2:-1]]
 
@@ -189,7 +199,7 @@ def test_no_native_control_where_the_packet_does_not_leave_the_host(
 def test_no_native_control_where_the_host_gets_no_reply(lab: Lab, tmp_path: Path) -> None:
     remote = lab.netns("remote")
     drop = ["ip", "netns", "exec", remote, "ip", "address"]
-    subprocess.run([*drop, "add", "192.0.2.9/24", "dev", "eth0"], check=True)
+    subprocess.run([*drop, "add", "192.0.2.9/24", "dev", "wire0"], check=True)
     rule = "OUTPUT -d 192.0.2.9 -j DROP"  # the host's own packets, not the forwarded ones
     inside = ["ip", "netns", "exec", lab.netns("host"), "iptables"]
     subprocess.run([*inside, "-A", *rule.split()], check=True)
@@ -197,7 +207,7 @@ def test_no_native_control_where_the_host_gets_no_reply(lab: Lab, tmp_path: Path
         made = record([*PING, "192.0.2.9"], lab_site(lab), tmp_path / "trace.dat").sidecar
     finally:
         subprocess.run([*inside, "-D", *rule.split()], check=True)
-        subprocess.run([*drop, "del", "192.0.2.9/24", "dev", "eth0"], check=True)
+        subprocess.run([*drop, "del", "192.0.2.9/24", "dev", "wire0"], check=True)
     assert made is not None
     assert [run.arm for run in made.runs] == ["container traced", "container untraced"]
     assert made.notes[0] == "no native control: host gets no reply from the target"
@@ -243,15 +253,35 @@ def test_lost_events_are_counted_as_trace_cmd_counts_them(lab: Lab, tmp_path: Pa
 
 def test_events_by_set_pattern_and_name() -> None:
     available = ["net:netif_rx", "net:net_dev_queue", "skb:kfree_skb", "sched:sched_switch"]
-    assert choose_events("net:*, skb:kfree_skb", available)[:2] == (available[:3], "list")
-    chosen, event_set, notes = choose_events("full", available)
+    assert choose_events("net:*, skb:kfree_skb", available, [])[:2] == (available[:3], "list")
+    chosen, event_set, notes = choose_events("full", available, [])
     assert (chosen, event_set) == (available[:3], "full")
     assert "this kernel has no event qdisc:qdisc_enqueue" in notes
     with pytest.raises(TracingError, match=r"no event .*sys_enter_sendto"):
-        choose_events("minimal", available)
+        choose_events("minimal", available, list(MINIMAL_EVENTS))
     for nothing in ("", ",", "net:nosuch", "net:netif_rx,net:nosuch"):
         with pytest.raises(TracingError, match="no event"):
-            choose_events(nothing, available)
+            choose_events(nothing, available, [])
+
+
+def test_minimal_events_are_those_that_the_outer_device_needs() -> None:
+    veth = Link(ifindex=2, name="eth0", kind="veth", qdisc="noqueue")
+    queueing = Link(ifindex=2, name="eth0", kind="veth", qdisc="htb")
+    physical = Link(ifindex=2, name="eno1", qdisc="mq")
+    assert set(minimal_events(veth)) == set(MINIMAL_EVENTS)
+    assert set(minimal_events(queueing)) == {*MINIMAL_EVENTS, "net:net_dev_start_xmit"}
+    everything = {*MINIMAL_EVENTS, "net:net_dev_start_xmit", "net:netif_receive_skb"}
+    assert set(minimal_events(physical)) == set(minimal_events(None)) == everything
+
+
+def test_awake_holds_the_idle_latency_and_gives_it_back() -> None:
+    def held() -> int:
+        return struct.unpack("i", CPU_DMA_LATENCY.open("rb", buffering=0).read(4))[0]
+
+    before = held()
+    with cpus_awake():
+        assert held() == 0
+    assert held() == before
 
 
 # What goes wrong

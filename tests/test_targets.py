@@ -60,7 +60,7 @@ def test_lab_sidecar_names_every_peer(lab: Lab) -> None:
         "host:veth1": "container",
         "host:veth2": "container2",
         "host:eth0": "remote",
-        "remote:eth0": "host",
+        "remote:wire0": "host",
     }
 
 
