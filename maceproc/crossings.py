@@ -61,14 +61,29 @@ class Path:
         return cls(inner.dev, outer.dev, peer.dev if peer != outer else "", again)
 
     @property
-    def arrivals(self) -> list[tuple[str, str]]:
-        """Links into namespaces that forward nothing: what is sent to the container arrives."""
-        return [(self.peer, self.inner)] if self.peer else []
-
-    @property
     def crosses(self) -> bool:
         """Whether there is a crossing at all: a native ping has none."""
         return self.peer != "" or self.inner != self.outer
+
+
+def dead_ends(sidecar: Sidecar | None) -> list[tuple[str, str]]:
+    """Return the links into namespaces that forward nothing: sending and receiving device.
+
+    Those are the veth pairs that lead out of the namespaces between container and outer device,
+    unless their names read the same the other way round.
+    """
+    if sidecar is None:
+        return []
+    forwarding = {hop.netns for hop in sidecar.target.path[1:]}
+    names = {(n.name, link.ifindex): link.name for n in sidecar.namespaces for link in n.links}
+    out, into = set(), set()
+    for namespace in sidecar.namespaces:
+        for link in namespace.links:
+            far = names.get((link.peer_netns or "", link.peer_ifindex or 0))
+            if namespace.name in forwarding and link.peer_netns not in forwarding and far:
+                out.add((link.name, far))
+                into.add((far, link.name))
+    return sorted(out - into)
 
 
 def find_all(

@@ -73,11 +73,11 @@ GRAMMAR: tuple[tuple[Kind, Kind, str, Kind | None], ...] = (
 def follow_packets(
     events: Mapping[str, pd.DataFrame],
     recorded: Collection[str] | None = None,
-    arrivals: Collection[tuple[str, str]] = (),
+    dead_ends: Collection[tuple[str, str]] = (),
 ) -> pd.DataFrame:
     """Return the HOPS of every packet, journey by journey, from the tables of a trace.
 
-    `recorded` names the events that were enabled; by default those that occur. `arrivals` gives
+    `recorded` names the events that were enabled; by default those that occur. `dead_ends` gives
     pairs of devices, the sending and the receiving end of a link into a namespace that forwards
     nothing: what arrives there is not sent on. The order of the input's rows, CPUs and tables does
     not matter. `netns` is left empty: see `crossings.name_namespaces`.
@@ -86,7 +86,7 @@ def follow_packets(
     hops = _collect(events)
     code = pd.factorize(hops["skbaddr"], sort=True)[0]
     hops = hops.take(np.lexsort((hops["kind"], hops["time_ns"], code)))
-    starts = _life_starts(hops, kinds, arrivals)
+    starts = _life_starts(hops, kinds, dead_ends)
     journey = np.cumsum(starts) - 1
     first = np.flatnonzero(starts)
     data = {
@@ -157,7 +157,7 @@ def _hop_columns(table: pd.DataFrame, event: str) -> pd.DataFrame:
 
 
 def _life_starts(
-    hops: pd.DataFrame, recorded: Collection[Kind], arrivals: Collection[tuple[str, str]]
+    hops: pd.DataFrame, recorded: Collection[Kind], dead_ends: Collection[tuple[str, str]]
 ) -> Bools:
     """Tell of each hop, in order of address and time, whether a new life begins with it."""
     starts = np.ones(len(hops), dtype=np.bool_)
@@ -175,19 +175,19 @@ def _life_starts(
     softirq = hops["softirq"].to_numpy()
     follows &= ~received | (kind[1:] != Kind.QUEUE) | softirq[1:]
     follows &= address[1:] == address[:-1]
-    follows &= ~_arrived(hops, follows, arrivals)[:-1] | (kind[1:] != Kind.QUEUE)
+    follows &= ~_arrived(hops, follows, dead_ends)[:-1] | (kind[1:] != Kind.QUEUE)
     starts[1:] = ~follows
     return starts
 
 
-def _arrived(hops: pd.DataFrame, follows: Bools, arrivals: Collection[tuple[str, str]]) -> Bools:
+def _arrived(hops: pd.DataFrame, follows: Bools, dead_ends: Collection[tuple[str, str]]) -> Bools:
     """Tell which hops are receptions at the far end of one of these links."""
     kind, devices = hops["kind"].to_numpy(), hops["dev"].cat
     dev = devices.codes.to_numpy()
     received = (kind == Kind.RX) | (kind == Kind.RECEIVE)
     sent = (kind == Kind.QUEUE) | (kind == Kind.XMIT)
     arrived = np.zeros(len(hops), dtype=np.bool_)
-    for sender, receiver in arrivals:
+    for sender, receiver in dead_ends:
         by, at = devices.categories.get_indexer(pd.Index([sender, receiver]))
         arrived[1:] |= (sent & (dev == by))[:-1] & (received & (dev == at))[1:] & follows
     arrived[1:] |= arrived[:-1] & received[1:] & follows  # netif_rx, then netif_receive_skb

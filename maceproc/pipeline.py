@@ -72,7 +72,7 @@ def analyze(
     recorded = _recorded_events(capture, trace)
     way = _path(sidecar.target if sidecar else None, inner, outer)
 
-    hops = journeys.follow_packets(trace.events, recorded, way.arrivals)
+    hops = journeys.follow_packets(trace.events, recorded, crossings.dead_ends(sidecar))
     passages = crossings.find_all(hops, way, recorded)
     hops = crossings.name_namespaces(hops, passages["container"], sidecar)
 
