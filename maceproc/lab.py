@@ -1,13 +1,14 @@
 """A network made of namespaces, so that nobody needs Docker to try maceproc.
 
     container            host                                 remote
-    eth0 ----------- veth1 - br0 - (MASQUERADE) - eth0 ------ wire0
-    172.17.0.2       172.17.0.1        192.0.2.1              192.0.2.2
+    eth0 ------------- veth... - br0 - (MASQUERADE) - eth0 --- wire0
+    172.17.0.2               172.17.0.1          192.0.2.1     192.0.2.2
 
 It is laid out as Docker lays out its default bridge, with more containers on the bridge if wanted.
 The host is a namespace too: nothing in the machine's own namespace, firewall or sysctls changes.
 That the container's and the host's device are both called eth0 is meant: a name is not a place. The
-remote's is not: of another machine's devices no event would be seen.
+remote's is not: of another machine's devices no event would be seen. The veth's other end has a name
+of its own in every lab, as in Docker: events do not say in which namespace they happened.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import re
 import secrets
 import subprocess
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +38,7 @@ _OWNED = re.compile(rf"{DEFAULT_NAME}-(\d+)-[0-9a-f]{{4}}")  # by the process of
 _ROLE = re.compile(r"container([2-9]|[1-9]\d+)?|host|remote")
 
 # Addresses need no duplicate address detection here: nodad makes IPv6 usable at once.
-_CONTAINER_LINK = "link add eth0 netns {lab}-{role} type veth peer name veth{n} netns {lab}-host\n"
+_CONTAINER_LINK = "link add eth0 netns {lab}-{role} type veth peer name {port} netns {lab}-host\n"
 _WIRE_LINK = "link add eth0 netns {lab}-host type veth peer name wire0 netns {lab}-remote\n"
 _CONTAINER = """\
 link set lo up
@@ -57,8 +59,8 @@ addr add 192.0.2.1/24 dev eth0
 addr add fd6d:6163:6500:2::1/64 dev eth0 nodad
 """
 _HOST_PORT = """\
-link set veth{n} master br0
-link set veth{n} up
+link set {port} master br0
+link set {port} up
 """
 _REMOTE = """\
 link set lo up
@@ -110,6 +112,10 @@ class Lab:
         """Return the namespace's name: role ``container``, ``container2``, ``host``, ``remote``."""
         return f"{self.name}-{role}"
 
+    def port(self, number: int) -> str:
+        """Return the name of a container's port on the bridge; containers count from 1."""
+        return f"veth{zlib.crc32(self.name.encode()) & 0xFFFF:04x}{number}"
+
     @property
     def roles(self) -> list[str]:
         """The namespaces this lab is made of, containers first."""
@@ -158,9 +164,9 @@ class Lab:
         for role in self.roles:
             _run(["ip", "netns", "add", self.netns(role)])
         for n, role in self._containers():
-            _batch([], _CONTAINER_LINK.format(lab=self.name, role=role, n=n))
+            _batch([], _CONTAINER_LINK.format(lab=self.name, role=role, port=self.port(n)))
         _batch([], _WIRE_LINK.format(lab=self.name))
-        ports = "".join(_HOST_PORT.format(n=n) for n, _ in self._containers())
+        ports = "".join(_HOST_PORT.format(port=self.port(n)) for n, _ in self._containers())
         _batch(["-n", self.netns("host")], _HOST + ports)
         _batch(["-n", self.netns("remote")], _REMOTE)
         for n, role in self._containers():
