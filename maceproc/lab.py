@@ -6,9 +6,9 @@
 
 It is laid out as Docker lays out its default bridge, with more containers on the bridge if wanted.
 The host is a namespace too: nothing in the machine's own namespace, firewall or sysctls changes.
-That the container's and the host's device are both called eth0 is meant: a name is not a place. The
-remote's is not: of another machine's devices no event would be seen. The host's end of a container's
-veth has a name of its own in every lab, as in Docker: events do not say in which namespace they are.
+That container and host both have an eth0 is meant: a name is not a place. The remote has none: of
+another machine no event would be seen. The host end of a veth has a name of its own in every lab,
+as in Docker: events do not say in which namespace they are.
 """
 
 from __future__ import annotations
