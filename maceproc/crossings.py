@@ -235,6 +235,12 @@ def _inbound(walk: _Walk, path: Path) -> pd.DataFrame:
     return walk.rows(INBOUND, delivered, entered, delivered, entered, peer=sent)
 
 
+# What a device may add to the packets of another: nothing, a VLAN tag, an Ethernet header, both.
+HEADER_LENGTHS = (0, 4, 14, 18)
+
+NOT_SEEN = "not seen on the outer device"
+CHANGED = "it left with another length: fragments were put together on the way"
+
 NOWHERE = -1
 """Position of a hop that was not seen."""
 
@@ -310,7 +316,10 @@ class _Walk:
         peer: Indices | None = None,
     ) -> pd.DataFrame:
         """Build CROSSINGS from positions; `seen` is the one that is always known."""
-        complete = (entered != NOWHERE) & (left != NOWHERE) & (wire != NOWHERE)
+        seen_at_both = (entered != NOWHERE) & (left != NOWHERE) & (wire != NOWHERE)
+        length = self._hops["len"].to_numpy()
+        same = np.isin(np.abs(length[left] - length[entered]), HEADER_LENGTHS)
+        complete = seen_at_both & same
         first = np.where(entered != NOWHERE, entered, seen)
         entered_ns, left_ns = self._times(entered), self._times(left)
         devices = self._hops["dev"].array
@@ -323,13 +332,13 @@ class _Walk:
                 "latency_ns": left_ns - entered_ns,
                 "wire_ns": self._times(wire),
                 "peer": devices[seen if peer is None else peer],
-                "len": self._hops["len"].to_numpy()[first],
+                "len": length[first],
                 "pid": self._hops["pid"].to_numpy()[first],
                 "softirq": self.softirq[first],
                 "first_hop": first,
                 "last_hop": np.maximum(np.maximum(left, wire), seen),
                 "status": pd.Categorical.from_codes(complete.astype(int), STATUSES),
-                "reason": np.where(complete, "", "not seen on the outer device"),
+                "reason": np.select([complete, seen_at_both], ["", CHANGED], NOT_SEEN),
             }
         )
 

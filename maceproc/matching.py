@@ -25,7 +25,7 @@ import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.crossings import OUTBOUND
-from maceproc.pings import PingOutput
+from maceproc.pings import ICMP_HEADER_BYTES, PingOutput
 from maceproc.schema import DELIVERIES, SENDS
 from maceproc.units import NS_PER_MS, NS_PER_US
 
@@ -66,7 +66,6 @@ NONE = -1
 
 FOREVER = np.iinfo(np.int64).max // 2
 
-ICMP_HEADER_BYTES = 8
 IP_HEADER_BYTES = (20, 40)  # version 4, version 6
 ETHERNET_HEADER_BYTES = 14
 SHORTEST_PAYLOAD_BYTES = 46  # Ethernet pads a shorter one, IEEE 802.3
@@ -147,20 +146,25 @@ def packets_of_run(
     sends: pd.DataFrame,
     deliveries: pd.DataFrame,
     passages: pd.DataFrame,
+    mtu: int = 1500,
 ) -> Packets:
-    """Pick what can belong to one run of a ping: its time, its task, its length, its device."""
+    """Pick what can belong to one run of a ping: its time, its task, its length, its device.
+
+    `mtu` is the first device's: a longer echo is sent in fragments.
+    """
     sends = sends[sends["time_ns"].between(run.start_ns, run.end_ns)]
     sends = _echo_requests(sends[sends["pid"] == run.pid], printed)
     received = deliveries["time_ns"].between(run.start_ns, run.end_ns)
     received &= deliveries["pid"] == run.pid
     first_seen_ns = passages["entered_ns"].fillna(passages["left_ns"])
     in_run = first_seen_ns.between(run.start_ns, run.end_ns).fillna(False).astype(bool)
-    passages = passages[in_run & _has_echo_length(passages, printed)]
+    passages = passages[in_run & _has_echo_length(passages, printed, mtu)]
     out = passages["direction"] == OUTBOUND
     # In softirq: a packet that waited for a neighbour's address is sent when that comes.
     own = passages["softirq"] | (passages["pid"] == run.pid)
     outbound = passages[out & own].sort_values("entered_ns", ignore_index=True)
     known = passages["left_ns"].notna() & passages["peer"].isin(outbound["peer"].unique())
+    known &= passages["len"].isin(_reply_lengths(outbound))
     inbound = passages[~out & known].sort_values("left_ns", ignore_index=True)
     return Packets(
         sends["time_ns"].to_numpy(), deliveries["time_ns"][received].to_numpy(), outbound, inbound
@@ -174,7 +178,9 @@ def match_run(
     send = _number_sends(pings, run, printed, packets, verdicts)
     due = _Due(pings, run, packets, send)
     lost_call_ns = _lost_call_ns(due, printed, packets, send)
-    reply, delivery, on_delivery = _find_replies(due, stamp_of(run, printed), packets, verdicts)
+    by_turn = at(_reply_by_turn(printed, packets), send, NONE)
+    stamp = stamp_of(run, printed)
+    reply, delivery, on_delivery = _find_replies(due, stamp, packets, by_turn, verdicts)
     request_of_call = _request_of_call(packets, lost_call_ns)
     request = _find_requests(packets, request_of_call, send, verdicts)
     mixed = _outbound_mixtures(packets, request_of_call, lost_call_ns, send, request)
@@ -195,14 +201,34 @@ def _echo_requests(sends: pd.DataFrame, printed: PingOutput) -> pd.DataFrame:
     return sends[sends["fd"] == sends["fd"].mode().iloc[0]]
 
 
-def _has_echo_length(passages: pd.DataFrame, printed: PingOutput) -> Bools:
-    """Tell which packets are as long as the ping's echoes, with or without an Ethernet header."""
+def _has_echo_length(passages: pd.DataFrame, printed: PingOutput, mtu: int) -> Bools:
+    """Tell which packets are as long as the ping's echoes, with or without an Ethernet header.
+
+    Of a fragmented echo that is the last fragment: it is whole when that has come.
+    """
     if printed.payload_bytes is None:
         return np.full(len(passages), True)
-    packets = [printed.payload_bytes + ICMP_HEADER_BYTES + header for header in IP_HEADER_BYTES]
+    message = printed.payload_bytes + ICMP_HEADER_BYTES
+    packets = [header + _last_fragment(message, mtu - header) for header in IP_HEADER_BYTES]
     packets += [SHORTEST_PAYLOAD_BYTES] * (min(packets) < SHORTEST_PAYLOAD_BYTES)
     fits = passages["len"].isin([*packets, *(p + ETHERNET_HEADER_BYTES for p in packets)])
     return fits.to_numpy(dtype=np.bool_)
+
+
+def _reply_lengths(requests: pd.DataFrame) -> list[int]:
+    """Return the lengths a reply can have: the request's, without or with an Ethernet header."""
+    if requests.empty:
+        return []
+    length = int(requests["len"].mode().iloc[0])
+    lengths = [length, length - ETHERNET_HEADER_BYTES]
+    return lengths + [SHORTEST_PAYLOAD_BYTES] * (min(lengths) < SHORTEST_PAYLOAD_BYTES)
+
+
+def _last_fragment(message: int, room: int) -> int:
+    """Return the length of a message's last fragment; others are multiples of 8, RFC 791."""
+    if message <= room:
+        return message
+    return message % (room // 8 * 8) or room // 8 * 8
 
 
 def _number_sends(
@@ -300,31 +326,49 @@ def _offset_ns(due: _Due, seen_ns: Times) -> int:
 
 
 def _find_replies(
-    due: _Due, stamp: Stamp, packets: Packets, verdicts: Verdicts
+    due: _Due, stamp: Stamp, packets: Packets, by_turn: Indices, verdicts: Verdicts
 ) -> tuple[Indices, Indices, Bools]:
     """Find the packet whose receive stamp gives the printed RTT, and the call that took it.
 
+    Where none does, because the ping was held up or printed no RTT, the one whose turn it was.
     Returns positions of replies and deliveries, and which stamps were taken on delivery.
     """
     received_ns = packets.inbound["left_ns"].to_numpy(dtype=np.int64)
     due.settle(_offset_ns(due, received_ns if stamp == "kernel" else packets.delivered_ns))
-    reply, count = _only_one(received_ns, due.earliest_ns, due.latest_ns, due.known)
+    stamped, count = _only_one(received_ns, due.earliest_ns, due.latest_ns, due.known)
     late, delivery = _stamped_on_delivery(due, packets, received_ns)
-    if stamp == "kernel":
-        first = due.known & (due.sent_ns == packets.send_ns.min(initial=FOREVER))
-        on_delivery = first & (count == 0) & (late != NONE)
-    else:
-        on_delivery = due.known
-        count = (late != NONE).astype(np.int64)
-    reply = np.where(on_delivery, late, reply)
-    delivery = np.where(on_delivery, delivery, NONE)
-    missing = (count == 0) & ~(on_delivery & (late != NONE))
-    verdicts.against(missing, "incomplete", "no reply was seen when its RTT says it came")
+    first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
+    on_delivery = (late != NONE) & ((first & (count == 0)) | (stamp == "program"))
+    if stamp == "program":
+        stamped, count = np.full(len(late), NONE), np.zeros(len(late), dtype=np.int64)
+    reply = np.where(on_delivery, late, stamped)
+    in_time = ~due.answered | (at(received_ns, by_turn, FOREVER) <= due.at_ns)
+    reply = np.where((reply == NONE) & (count == 0) & in_time, by_turn, reply)
     verdicts.against(count > 1, "ambiguous", "several packets came when its RTT says it came")
+    missing = np.where(due.answered, "no reply was seen when its RTT says it came", NO_RTT)
+    verdicts.against(reply == NONE, "incomplete", missing)
     verdicts.against(_contested(due, received_ns, reply), "ambiguous", "another ping's reply?")
     arrived = _complete(packets.inbound)[reply]
-    verdicts.against(~arrived, "incomplete", "its reply was not seen on the outer device")
-    return reply, delivery, on_delivery
+    verdicts.against(~arrived, "incomplete", _why_not(packets.inbound, "its reply")[reply])
+    return reply, np.where(on_delivery, delivery, NONE), on_delivery
+
+
+NO_RTT = "ping printed no RTT for it, and which reply is its own cannot be told"
+
+
+def _reply_by_turn(printed: PingOutput, packets: Packets) -> Indices:
+    """Return every send call's reply, if everything adds up; else NONE for all.
+
+    There are as many calls as requests and as many packets as replies, and after every call comes
+    at most one packet before the next.
+    """
+    calls, received_ns = packets.send_ns, packets.inbound["left_ns"].to_numpy(dtype=np.int64)
+    reply = np.full(len(calls), NONE)
+    turn = np.searchsorted(calls, received_ns, side="right") - 1
+    adds_up = printed.sent == len(calls) and printed.received == len(turn)
+    if adds_up and (turn >= 0).all() and len(np.unique(turn)) == len(turn):
+        reply[turn] = np.arange(len(turn))
+    return reply
 
 
 def _stamped_on_delivery(
@@ -409,10 +453,14 @@ def _find_requests(
     verdicts.against(request == NONE, "incomplete", "its request was not seen on the first device")
     verdicts.against(request == SEVERAL, "ambiguous", "its send call made more than one packet")
     request = np.where(request == SEVERAL, NONE, request)
-    verdicts.against(
-        ~_complete(packets.outbound)[request], "incomplete", "its request was not seen to leave"
-    )
+    followed = _complete(packets.outbound)[request]
+    verdicts.against(~followed, "incomplete", _why_not(packets.outbound, "its request")[request])
     return request
+
+
+def _why_not(passages: pd.DataFrame, whose: str) -> npt.NDArray[Any]:
+    """Return why crossings are not complete, in words; the last element is for NONE."""
+    return np.append((f"{whose}: " + passages["reason"]).to_numpy(dtype=object), "")
 
 
 def _complete(passages: pd.DataFrame) -> Bools:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Flavour = Literal["iputils", "busybox", "fping", "unknown"]
 
 ICMP_SEQ_MODULUS = 1 << 16
+ICMP_HEADER_BYTES = 8
 
 _STAMP = r"(?:\[(?P<stamp>\d+(?:\.\d+)?)\] ?)?"
 _TIME = r"(?P<time>\d+(?:\.\d+)?) ?ms"
@@ -79,6 +80,9 @@ def parse_ping(text: str) -> list[PingOutput]:
             _read_line(line, runs[-1])
     for run in runs:
         _unwrap_sequence(run.answers)
+        sizes = [answer["size_bytes"] for answer in run.answers if "size_bytes" in answer]
+        if run.payload_bytes is None and sizes:  # fping has no header line
+            run.payload_bytes = sizes[0] - ICMP_HEADER_BYTES
     return runs
 
 

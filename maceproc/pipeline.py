@@ -10,11 +10,13 @@ from typing import Any
 import pandas as pd
 
 from maceproc import checks, crossings, journeys, matching, perturbation, pings, rtt
-from maceproc.capture import Capture, Target, open_capture
+from maceproc.capture import Capture, Sidecar, Target, open_capture
 from maceproc.crossings import Path as CrossingPath
 from maceproc.errors import AnalysisError
 from maceproc.schema import Trace
 from maceproc.tracedat import read_events
+
+ETHERNET_MTU = 1500
 
 # What the analysis uses of a trace; other events stay in the file.
 EVENTS_USED = (*journeys.HOP_EVENTS, *matching.SEND_CALLS, *matching.RECEIVE_CALLS)
@@ -80,7 +82,7 @@ def analyze(
     printed = pings.pings_table(runs)
     sends = matching.sends_table(trace.events)
     deliveries = matching.deliveries_table(trace.events)
-    rtts = rtt.rtts_table(printed, runs, sends, deliveries, passages)
+    rtts = rtt.rtts_table(printed, runs, sends, deliveries, passages, _mtu(sidecar))
 
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts)
@@ -97,6 +99,16 @@ def _recorded_events(capture: Capture, trace: Trace) -> list[str]:
     if capture.sidecar is None:
         return list(trace.events)
     return [event.partition(":")[2] for event in capture.sidecar.tracing.events]
+
+
+def _mtu(sidecar: Sidecar | None) -> int:
+    """Return the MTU of the device the ping is sent on [bytes]; Ethernet's when not known."""
+    first = sidecar.target.path[0] if sidecar and sidecar.target.path else None
+    for namespace in sidecar.namespaces if sidecar else ():
+        for link in namespace.links:
+            if first and (namespace.name, link.name) == (first.netns, first.dev) and link.mtu:
+                return link.mtu
+    return ETHERNET_MTU
 
 
 def _path(target: Target | None, inner: str | None, outer: str | None) -> CrossingPath:
