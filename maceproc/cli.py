@@ -237,15 +237,19 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
 
 @cli.command()
 @click.argument("file", type=click.Path(), metavar="TRACE")
-@click.option("--inner", metavar="DEV", help="The container's device, where no sidecar says so.")
-@click.option("--outer", metavar="DEV", help="The outer device, where no sidecar says so.")
+@click.option("--ping", metavar="FILE", help="What the ping printed, where no sidecar says so.")
+@click.option("--inner", default="", metavar="DEV", help="The container's device, likewise.")
+@click.option("--outer", default="", metavar="DEV", help="The outer device, likewise.")
+@click.option(
+    "--peer", default="", metavar="DEV", help="The other end of the container's veth pair."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a report.")
-def analyze(file: str, inner: str | None, outer: str | None, as_json: bool) -> None:
+def analyze(file: str, ping: str | None, inner: str, outer: str, peer: str, as_json: bool) -> None:
     """Follow every packet of a capture and correct the RTT of every ping."""
     from maceproc import report
     from maceproc.pipeline import analyze as analyze_capture
 
-    analysis = analyze_capture(file, inner=inner, outer=outer)
+    analysis = analyze_capture(file, ping=ping, inner=inner, outer=outer, peer=peer)
     if as_json:
         click.echo(report.as_json(analysis))
     else:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from maceproc.capture import Hop, Sidecar
+from maceproc.errors import AnalysisError
 from maceproc.journeys import HOP_EVENTS, Kind, hop_kinds
 from maceproc.schema import CROSSINGS, STEPS
 
@@ -42,28 +43,46 @@ class Path:
     outer_again
         How many devices of the outer device's name the packet is sent by, after the container's:
         1 unless a namespace in between uses that name too.
+    crosses
+        Whether there is a crossing at all: a native ping has none.
     """
 
     inner: str
     outer: str
     peer: str = ""
     outer_again: int = 1
+    crosses: bool = True
 
     @classmethod
     def from_hops(cls, hops: Sequence[Hop]) -> Path:
         """Read a sidecar's path, from the container's device to the outer one."""
         if len(hops) == 1:
-            return cls(hops[0].dev, hops[0].dev)
+            return cls(hops[0].dev, hops[0].dev, crosses=False)
         inner, peer, outer = hops[0], hops[1], hops[-1]
         # A device sends outbound when the next one is in another namespace, and the outer one does.
         senders = [a for a, b in pairwise(hops[1:]) if a.netns != b.netns]
         again = sum(hop.dev == outer.dev for hop in (*senders, outer))
         return cls(inner.dev, outer.dev, peer.dev if peer != outer else "", again)
 
-    @property
-    def crosses(self) -> bool:
-        """Whether there is a crossing at all: a native ping has none."""
-        return self.peer != "" or self.inner != self.outer
+
+def learn_peer(hops: pd.DataFrame, inner: str, recorded: Collection[str]) -> str:
+    """Return the device that receives what tasks send on the container's device.
+
+    For captures that do not say. Raises AnalysisError when there is none, or more than one: then
+    several containers have a device of that name.
+    """
+    walk = _Walk(hops, recorded)
+    queued = walk.find(walk.on(inner), Kind.QUEUE)
+    arrived = walk.step(queued[~walk.softirq[queued]], len(walk.sending))
+    arrived = arrived[arrived != NOWHERE]
+    received = np.isin(walk.kind[arrived], (Kind.RX, Kind.RECEIVE))
+    peers = [str(name) for name in hops["dev"].iloc[arrived[received]].unique()]
+    if len(peers) == 1:
+        return peers[0]
+    raise AnalysisError(
+        f"what is sent on {inner} is received by {', '.join(sorted(peers)) or 'no other device'}",
+        hint="name the other end of the container's veth pair with --peer",
+    )
 
 
 def dead_ends(sidecar: Sidecar | None) -> list[tuple[str, str]]:
@@ -84,16 +103,6 @@ def dead_ends(sidecar: Sidecar | None) -> list[tuple[str, str]]:
                 out.add((link.name, far))
                 into.add((far, link.name))
     return sorted(out - into)
-
-
-def find_all(
-    hops: pd.DataFrame, path: Path, recorded: Collection[str] | None = None
-) -> dict[str, pd.DataFrame]:
-    """Return CROSSINGS by place: of a container's packets, and of those of a native ping."""
-    return {
-        "container": find_crossings(hops, path, recorded) if path.crosses else CROSSINGS.frame(),
-        "native": find_passages(hops, path.outer, recorded),
-    }
 
 
 def find_crossings(

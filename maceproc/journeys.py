@@ -84,8 +84,7 @@ def follow_packets(
     """
     kinds = {HOP_EVENTS[e] for e in (events if recorded is None else recorded) if e in HOP_EVENTS}
     hops = _collect(events)
-    code = pd.factorize(hops["skbaddr"], sort=True)[0]
-    hops = hops.take(np.lexsort((hops["kind"], hops["time_ns"], code)))
+    hops = hops.take(_in_order(hops))
     starts = _life_starts(hops, kinds, dead_ends)
     journey = np.cumsum(starts) - 1
     first = np.flatnonzero(starts)
@@ -122,12 +121,10 @@ def hop_kinds(hops: pd.DataFrame) -> npt.NDArray[np.int8]:
 def _collect(events: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Stack the tables of the events that are hops, with the columns of HOPS and their kind."""
     names = [name for name in HOP_EVENTS if name in events and "skbaddr" in events[name]]
-    tables = [_hop_columns(events[name], name) for name in names]
+    tables = [_hop_columns(_with_address(events[name]), name) for name in names]
     if not tables:
         return HOPS.frame().assign(kind=np.empty(0, dtype=np.int8))
-    hops = pd.concat(
-        [table.drop(columns=["dev"]) for table in tables], ignore_index=True, copy=False
-    )
+    hops = pd.concat([table.drop(columns=["dev"]) for table in tables], copy=False)
     hops["dev"] = pd.api.types.union_categoricals(
         [table["dev"] for table in tables], sort_categories=True
     )
@@ -138,8 +135,22 @@ def _collect(events: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return hops
 
 
+def _in_order(hops: pd.DataFrame) -> npt.NDArray[np.intp]:
+    """Return the order of address, then time; at equal times the reader's order, its index."""
+    in_time = np.lexsort((hops["kind"], hops.index, hops["time_ns"]))
+    code, addresses = pd.factorize(hops["skbaddr"].to_numpy(), sort=True)
+    small = np.uint16 if len(addresses) <= 1 << 16 else np.uint32  # 16 bits are sorted by radix
+    return in_time[np.argsort(code.astype(small)[in_time], kind="stable")]
+
+
+def _with_address(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out the rows whose address is missing: text lines that were cut."""
+    return table[table["skbaddr"].notna()] if table["skbaddr"].hasnans else table
+
+
 def _hop_columns(table: pd.DataFrame, event: str) -> pd.DataFrame:
     has_device = HOP_EVENTS[event] < Kind.COPY
+    device = "name" if "name" in table else "dev"  # the field, or as it is printed
     no_device = pd.Categorical.from_codes(
         np.full(len(table), -1), categories=pd.Index([], dtype="str")
     )
@@ -151,8 +162,9 @@ def _hop_columns(table: pd.DataFrame, event: str) -> pd.DataFrame:
             "pid": table["pid"].to_numpy(np.int32),
             "softirq": (table["flags"].to_numpy() & SOFTIRQ_FLAG) != 0,
             "len": table["len"].to_numpy(np.int64) if has_device else 0,
-            "dev": table["name"].array if has_device else no_device,
-        }
+            "dev": table[device].array if has_device else no_device,
+        },
+        index=table.index,
     )
 
 
@@ -173,7 +185,8 @@ def _life_starts(
     # Forwarding is done in softirq: what a task queues in its own system call has just been born.
     received = (kind[:-1] == Kind.RX) | (kind[:-1] == Kind.RECEIVE)
     softirq = hops["softirq"].to_numpy()
-    follows &= ~received | (kind[1:] != Kind.QUEUE) | softirq[1:]
+    if softirq.any():  # text without latency columns does not say
+        follows &= ~received | (kind[1:] != Kind.QUEUE) | softirq[1:]
     follows &= address[1:] == address[:-1]
     follows &= ~_arrived(hops, follows, dead_ends)[:-1] | (kind[1:] != Kind.QUEUE)
     starts[1:] = ~follows

@@ -15,8 +15,9 @@ believed if a packet that was not followed itself could be part of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -40,8 +41,9 @@ RECEIVE_CALLS = ("sys_exit_recvmsg", "sys_exit_recvfrom")
 Stamp = Literal["kernel", "program"]
 """Who takes the receive time stamp: the kernel on the device, or the program when it has it."""
 
-OFFSET_RANGE_NS = (-2 * NS_PER_US, 20 * NS_PER_US)
-"""How far the program's send stamp can be ahead of its send call: 2 to 4 us as a rule."""
+OFFSET_RANGE_NS = (-2 * NS_PER_US, 100 * NS_PER_US)
+"""How far the program's send stamp can be ahead of its send call, or, where that was not recorded,
+of the first event: 0 to 4 us as a rule, and tens more for the way through the stack."""
 
 RESIDUAL_TOLERANCE_NS = 5 * NS_PER_US
 """How far a residual may lie from the run's median, beside the step of the printed RTT.
@@ -71,9 +73,43 @@ ETHERNET_HEADER_BYTES = 14
 SHORTEST_PAYLOAD_BYTES = 46  # Ethernet pads a shorter one, IEEE 802.3
 
 
-def sends_table(events: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return SENDS, in order of time, from the tables of a trace."""
-    return _calls(events, SEND_CALLS, SENDS)
+def sends_table(events: Mapping[str, pd.DataFrame], crossings: pd.DataFrame) -> pd.DataFrame:
+    """Return SENDS, in order of time, from the tables of a trace.
+
+    Where no send call was recorded, a request's first event stands in its place: what a task
+    queued on the container's device. Then the residual holds the way through the stack too.
+    """
+    if any(name in events for name in SEND_CALLS):
+        return _calls(events, SEND_CALLS, SENDS)
+    requests = crossings[(crossings["direction"] == OUTBOUND) & ~crossings["softirq"]]
+    requests = requests.sort_values("entered_ns")
+    data = {"time_ns": requests["entered_ns"], "pid": requests["pid"]}
+    unknown = pd.array([None] * len(requests), dtype="Int64")
+    return SENDS.frame(data | {"fd": np.zeros(len(requests)), "len": unknown})
+
+
+def runs_by_hand(
+    printed: Iterable[PingOutput], sends: pd.DataFrame
+) -> list[tuple[Run, PingOutput]]:
+    """Give every run of a ping its task, when nothing but its output and the events is left.
+
+    In order of time, each run gets the next task that made as many send calls as it sent
+    requests; none, if there is no such task.
+    """
+    tasks = sends.groupby("pid")["time_ns"].agg(["size", "min", "max"]).sort_values("min")
+    runs, left = [], list(tasks.itertuples())
+    for number, output in enumerate(printed, start=1):
+        fitting = [place for place, task in enumerate(left) if task.size == output.sent]
+        run = Run(round=number, place="container", traced=True, argv=["ping"])
+        if fitting:
+            task = left[fitting[0]]
+            del left[: fitting[0] + 1]
+            run.pid, run.start_ns, run.end_ns = task.Index, task.min, FOREVER
+        runs.append((run, output))
+    for (run, _), (following, _) in pairwise(runs):
+        if following.start_ns:
+            run.end_ns = following.start_ns - 1
+    return runs
 
 
 def deliveries_table(events: Mapping[str, pd.DataFrame]) -> pd.DataFrame:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from maceproc import checks, crossings, journeys, matching, perturbation, pings, rtt
-from maceproc.capture import Capture, Sidecar, Target, open_capture
+from maceproc.capture import Capture, Sidecar, open_capture
 from maceproc.crossings import Path as CrossingPath
-from maceproc.errors import AnalysisError
-from maceproc.schema import Trace
+from maceproc.errors import AnalysisError, CaptureError
+from maceproc.schema import CROSSINGS, Trace
 from maceproc.tracedat import read_events
+from maceproc.tracetext import read_text
 
 ETHERNET_MTU = 1500
+TRACE_DAT_MAGIC = b"\x17\x08\x44tracing"  # trace-cmd.dat.v7(5)
 
 # What the analysis uses of a trace; other events stay in the file.
 EVENTS_USED = (*journeys.HOP_EVENTS, *matching.SEND_CALLS, *matching.RECEIVE_CALLS)
@@ -58,46 +60,82 @@ class Analysis:
 
 
 def analyze(
-    path: str | os.PathLike[str], *, inner: str | None = None, outer: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    ping: str | os.PathLike[str] | None = None,
+    inner: str = "",
+    outer: str = "",
+    peer: str = "",
 ) -> Analysis:
     """Follow every packet of a capture and correct the RTT of every ping.
 
-    `inner` and `outer` name the container's device and the outer device; they are needed only
-    where there is no sidecar that says so, and override it where there is one.
+    Parameters
+    ----------
+    path
+        A trace.dat, with its sidecar where `maceproc record` wrote one; or ftrace text.
+    ping
+        What the ping printed, where no sidecar says so; several runs may follow one another.
+    inner, outer, peer
+        The container's device, the outer device, and the other end of the container's veth pair,
+        where no sidecar says so. Without `peer` it is learnt from the events.
 
     Raises CaptureError or TraceFormatError when the capture cannot be read, AnalysisError when
     its events do not allow the analysis.
     """
     capture = open_capture(Path(path))
-    trace = read_events(capture.trace, events=EVENTS_USED)
+    trace = _read(capture.trace)
     sidecar = capture.sidecar
     recorded = _recorded_events(capture, trace)
-    way = _path(sidecar.target if sidecar else None, inner, outer)
+    way = _path(sidecar, inner, outer, peer)
+    ends = crossings.dead_ends(sidecar)
+    if way.crosses and not way.peer:
+        unbounded = journeys.follow_packets(trace.events, recorded)
+        way = replace(way, peer=crossings.learn_peer(unbounded, way.inner, recorded))
+        ends = [(way.peer, way.inner)]
 
-    hops = journeys.follow_packets(trace.events, recorded, crossings.dead_ends(sidecar))
-    passages = crossings.find_all(hops, way, recorded)
-    hops = crossings.name_namespaces(hops, passages["container"], sidecar)
+    hops = journeys.follow_packets(trace.events, recorded, ends)
+    crossed = crossings.find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
+    hops = crossings.name_namespaces(hops, crossed, sidecar)
 
-    runs = list(pings.parse_runs(sidecar.runs)) if sidecar else []
-    printed = pings.pings_table(runs)
-    sends = matching.sends_table(trace.events)
+    sends = matching.sends_table(trace.events, crossed)
     deliveries = matching.deliveries_table(trace.events)
+    if ping is not None:
+        runs = matching.runs_by_hand(pings.parse_ping(_text_of(Path(ping))), sends)
+    else:
+        runs = list(pings.parse_runs(sidecar.runs)) if sidecar else []
+    passages = {"container": crossed}
+    if any(run.traced and run.place == "native" for run, _ in runs):
+        passages["native"] = crossings.find_passages(hops, way.outer, recorded)
+    printed = pings.pings_table(runs)
     rtts = rtt.rtts_table(printed, runs, sends, deliveries, passages, _mtu(sidecar))
 
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts)
     findings = checks.find_doubts(sidecar, trace, rtts, comparisons)
-    steps = crossings.steps_of(hops, passages["container"], rtts)
+    steps = crossings.steps_of(hops, crossed, rtts)
     return Analysis(
-        capture, trace, hops, passages["container"], printed, rtts, steps, series, comparisons,
-        findings,
-    )  # fmt: skip
+        capture, trace, hops, crossed, printed, rtts, steps, series, comparisons, findings
+    )
+
+
+def _read(path: Path) -> Trace:
+    """Read the events of a trace.dat, or of ftrace text."""
+    with path.open("rb") as file:
+        binary = file.read(len(TRACE_DAT_MAGIC)) == TRACE_DAT_MAGIC
+    return (read_events if binary else read_text)(path, events=EVENTS_USED)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError as error:
+        raise CaptureError(f"{path}: {error.strerror}", hint="give ping's output") from error
 
 
 def _recorded_events(capture: Capture, trace: Trace) -> list[str]:
     """Return the events that were enabled, without their system; those seen when nobody says."""
     if capture.sidecar is None:
-        return list(trace.events)
+        return [name for name, table in trace.events.items() if len(table)]
     return [event.partition(":")[2] for event in capture.sidecar.tracing.events]
 
 
@@ -111,16 +149,19 @@ def _mtu(sidecar: Sidecar | None) -> int:
     return ETHERNET_MTU
 
 
-def _path(target: Target | None, inner: str | None, outer: str | None) -> CrossingPath:
+def _path(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> CrossingPath:
     """Return the devices to measure between, as given or as the sidecar says."""
-    known = CrossingPath.from_hops(target.path) if target and target.path else None
-    if known and inner is None and outer is None:
-        return known
-    if known:
-        inner, outer = inner or known.inner, outer or known.outer
-    if inner is None or outer is None:
+    if sidecar and sidecar.target.path:
+        known = CrossingPath.from_hops(sidecar.target.path)
+        return replace(
+            known,
+            inner=inner or known.inner,
+            outer=outer or known.outer,
+            peer=peer or known.peer,
+        )
+    if not inner or not outer:
         raise AnalysisError(
             "the capture does not say which devices the ping passed",
             hint="name the container's device with --inner and the host's with --outer",
         )
-    return CrossingPath(inner, outer)
+    return CrossingPath(inner, outer, peer)

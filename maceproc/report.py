@@ -164,7 +164,9 @@ def _heading(analysis: Analysis) -> Iterator[str]:
     sidecar = analysis.capture.sidecar
     yield f"[bold]{escape(str(analysis.capture.trace))}[/bold]"
     if sidecar is None:
-        yield "recorded by hand: no sidecar says what ran, so there are events and no pings"
+        yield "  recorded by hand: no sidecar says what ran, where, and in which rounds"
+        if analysis.pings.empty:
+            yield "  give what the ping printed with --ping, to have its RTTs corrected"
         return
     yield f"  ran     {escape(' '.join(sidecar.command))}"
     yield f"  where   {_where(sidecar)}"
