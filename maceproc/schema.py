@@ -57,7 +57,11 @@ class Table:
 
         if data is None:
             data = {name: [] for name in self.names}
-        return pd.DataFrame({c.name: pd.Series(data[c.name], dtype=c.dtype) for c in self.columns})
+        # By position: the rows of a series are not looked up by its index.
+        values = {name: getattr(data[name], "array", data[name]) for name in self.names}
+        return pd.DataFrame(
+            {c.name: pd.Series(values[c.name], dtype=c.dtype) for c in self.columns}
+        )
 
     def from_rows(self, rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
         """Build a DataFrame from rows with a value for every column, in order."""
