@@ -26,18 +26,23 @@ check: setup
 setup: packages $(VENV)/.installed
 
 # Installed editable: a change to the code needs no new set-up, a change to the project file does.
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml maceproc/tracedat/_native.c
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[test,check]'
 	touch $@
 
+# For the compiled part of the trace.dat reader; it is optional, and faster.
+export HEADERS := import os, sys, sysconfig; \
+    sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
+
 # Debian package = command it provides. Only what is missing is installed.
 packages:
 	@missing=""; \
-	for pair in trace-cmd=trace-cmd iputils-ping=ping iproute2=ip iptables=iptables util-linux=nsenter; do \
+	for pair in trace-cmd=trace-cmd iputils-ping=ping iproute2=ip iptables=iptables util-linux=nsenter gcc=cc; do \
 	    command -v $${pair#*=} >/dev/null || missing="$$missing $${pair%%=*}"; \
 	done; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
+	$(PYTHON) -c "$$HEADERS" || missing="$$missing python3-dev"; \
 	if [ -n "$$missing" ]; then \
 	    echo "installing:$$missing"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \

@@ -5,6 +5,7 @@
 >>> trace.events["net_dev_queue"]                         # doctest: +SKIP
 """
 
-from maceproc.tracedat.reader import merge_events, read_events
+from maceproc.tracedat.merge import merge_events
+from maceproc.tracedat.reader import read_events
 
 __all__ = ["merge_events", "read_events"]

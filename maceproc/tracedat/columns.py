@@ -16,23 +16,29 @@ bytes and tuples can be grouped by, compared and used as keys; equal values shar
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from maceproc.tracedat import native
 from maceproc.tracedat.formats import Field
 from maceproc.tracedat.ringbuffer import Bytes, Int64s, word_view
 
 Categorical: TypeAlias = "pd.Categorical[Any]"
 Column: TypeAlias = "npt.NDArray[Any] | Categorical"
 
+# Where an array field is; the numbers are those of _native.c.
+PLACES = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3}
+
 
 @dataclass(frozen=True)
 class Payloads:
-    """Where the payloads of one event type's records are."""
+    """Where the payloads of one event type's records are; each has all the fields' fixed part."""
 
     data: Bytes
     order: str
@@ -40,39 +46,100 @@ class Payloads:
     lengths: npt.NDArray[np.int32]
 
 
-def read_column(payloads: Payloads, field: Field) -> Column:
-    """Read one field of every record into a typed column."""
-    if field.is_number:
-        return _read_numbers(payloads, field)
-    starts, lengths = locate(payloads, field)
-    codes, uniques = factorize_bytes(payloads.data, starts, lengths)
+def read_columns(payloads: Payloads, fields: Iterable[Field]) -> list[Column]:
+    """Read fields of every record into typed columns, one per field."""
+    fields = list(fields)
+    numbers = iter(_read_numbers(payloads, [f for f in fields if f.is_number]))
+    return [next(numbers) if f.is_number else _read_array(payloads, f) for f in fields]
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def _read_numbers(payloads: Payloads, fields: list[Field]) -> list[npt.NDArray[Any]]:
+    if native.loops is not None:
+        raw = _copy_native(native.loops, payloads, fields)
+    else:
+        raw = [_copy_numpy(payloads, field) for field in fields]
+    return [_typed(column, field) for column, field in zip(raw, fields, strict=True)]
+
+
+def _copy_native(
+    loops: ModuleType, payloads: Payloads, fields: list[Field]
+) -> list[npt.NDArray[Any]]:
+    columns = [np.empty(len(payloads.positions), _dtype(field)) for field in fields]
+    wanted = [(f.offset, f.size, column) for f, column in zip(fields, columns, strict=True)]
+    loops.numbers(payloads.data, payloads.positions, payloads.order, wanted)
+    return columns
+
+
+def _copy_numpy(payloads: Payloads, field: Field) -> npt.NDArray[Any]:
+    view = word_view(payloads.data, field.size, payloads.order, field.signed)
+    column: npt.NDArray[Any] = view[payloads.positions + field.offset]
+    return column.astype(_dtype(field), copy=False)
+
+
+def _dtype(field: Field) -> np.dtype[Any]:
+    return np.dtype(f"{'i' if field.signed and not field.is_pointer else 'u'}{field.size}")
+
+
+def _typed(column: npt.NDArray[Any], field: Field) -> npt.NDArray[Any]:
+    if field.is_pointer:
+        return column.astype(np.uint64, copy=False)
+    return np.asarray(column != 0) if field.type in ("bool", "_Bool") else column
+
+
+# --- strings and arrays ---------------------------------------------------------------------------
+
+
+def _read_array(payloads: Payloads, field: Field) -> Column:
+    codes, values = number_values(payloads, field)
     if field.is_string:
-        return categorical(codes, [text.partition(b"\0")[0] for text in uniques])
-    cells = np.empty(len(uniques), object)
-    for index, cell in enumerate(uniques):
-        cells[index] = _array_value(cell, field, payloads.order)
+        return recoded(codes, [text.decode("utf-8", "backslashreplace") for text in values])
+    cells = np.empty(len(values), object)
+    for index, value in enumerate(values):
+        cells[index] = _array_value(value, field, payloads.order)
     return cells[codes]
 
 
-def _read_numbers(payloads: Payloads, field: Field) -> npt.NDArray[Any]:
-    view = word_view(payloads.data, field.size, payloads.order, field.signed)
-    column = view[payloads.positions + field.offset]
-    if field.type in ("bool", "_Bool"):
-        return np.asarray(column != 0)
-    dtype = np.uint64 if field.is_pointer else column.dtype.newbyteorder("=")
-    typed: npt.NDArray[Any] = column.astype(dtype, copy=False)
-    return typed
+def _array_value(value: bytes, field: Field, order: str) -> bytes | tuple[int, ...]:
+    size = field.element_size
+    if size == 1:
+        return value
+    dtype = np.dtype(f"{order}{'i' if field.signed else 'u'}{size}")
+    return tuple(np.frombuffer(value[: len(value) // size * size], dtype).tolist())
 
 
-def locate(payloads: Payloads, field: Field) -> tuple[Int64s, Int64s]:
-    """Return position and length [bytes] of an array field in every record.
+def number_values(payloads: Payloads, field: Field) -> tuple[npt.NDArray[np.int32], list[bytes]]:
+    """Find the distinct values of a field, in the order they occur.
 
-    A dynamic field that points outside its record comes out empty.
+    Returns each record's number, and the values. A string ends before its first NUL. A dynamic
+    field that points outside its record is empty.
     """
+    if native.loops is None:
+        starts, lengths = _locate(payloads, field)
+        return _number_bytes(payloads.data, starts, lengths, cut=field.is_string)
+    codes = np.empty(len(payloads.positions), np.int32)
+    values = native.loops.texts(
+        payloads.data,
+        payloads.positions,
+        payloads.lengths,
+        payloads.order,
+        field.offset,
+        field.size,
+        PLACES["to end" if field.to_end else field.place],
+        field.is_string,
+        codes,
+    )
+    return codes, values
+
+
+def _locate(payloads: Payloads, field: Field) -> tuple[Int64s, Int64s]:
+    """Return position and length [bytes] of an array field in every record."""
     lengths = payloads.lengths.astype(np.int64)
     if not field.place:
         sizes = lengths - field.offset if field.to_end else np.full(len(lengths), field.size)
-        return payloads.positions + field.offset, np.maximum(sizes, 0)
+        return payloads.positions + field.offset, sizes
     # trace_event.h: the upper half is the length, the lower half the offset; counted from the
     # payload's start (__data_loc) or from the end of the word itself (__rel_loc).
     words = word_view(payloads.data, 4, payloads.order)
@@ -84,40 +151,40 @@ def locate(payloads: Payloads, field: Field) -> tuple[Int64s, Int64s]:
     return payloads.positions + np.where(inside, offsets, 0), np.where(inside, sizes, 0)
 
 
-def factorize_bytes(
-    data: Bytes, starts: Int64s, lengths: Int64s
-) -> tuple[npt.NDArray[np.intp], list[bytes]]:
-    """Find the distinct byte strings at the given places; return codes, and the strings by code."""
-    codes, uniques = pd.factorize(lengths)
+def _number_bytes(
+    data: Bytes, starts: Int64s, lengths: Int64s, *, cut: bool
+) -> tuple[npt.NDArray[np.int32], list[bytes]]:
+    """Find the distinct byte strings, eight bytes of all of them at a time."""
+    codes = pd.factorize(lengths)[0]
     for offset in range(0, int(lengths.max(initial=0)), 8):
-        rows = np.flatnonzero(lengths > offset)
-        word = np.zeros(len(rows), np.uint64)
-        for byte in range(min(8, int(lengths.max()) - offset)):
-            there = lengths[rows] > offset + byte
-            place = np.where(there, starts[rows] + offset + byte, 0)
-            word |= np.where(there, data[place], 0).astype(np.uint64) << np.uint64(8 * byte)
-        words = np.zeros(len(starts), np.int64)
-        words[rows] = pd.factorize(word)[0]
-        codes, uniques = pd.factorize(codes * (words.max() + 1) + words)
-    chosen = np.zeros(len(uniques), np.int64)
-    chosen[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # the first row of every code
-    return codes, [
-        data[starts[row] : starts[row] + lengths[row]].tobytes() for row in chosen.tolist()
-    ]
+        words = pd.factorize(_eight_bytes(data, starts + offset, lengths - offset))[0]
+        codes = pd.factorize(codes * (words.max() + 1) + words)[0]
+    rows = np.zeros(codes.max(initial=-1) + 1, np.int64)
+    rows[codes[::-1]] = np.arange(len(codes) - 1, -1, -1)  # the first row of every code
+    values = [data[starts[r] : starts[r] + lengths[r]].tobytes() for r in rows.tolist()]
+    if cut:
+        values = [value.partition(b"\0")[0] for value in values]
+    number = {value: code for code, value in enumerate(dict.fromkeys(values))}
+    table = np.array([number[value] for value in values], np.int32)
+    return table[codes] if len(table) else np.empty(0, np.int32), list(number)
 
 
-def categorical(codes: npt.NDArray[Any], texts: list[bytes]) -> Categorical:
-    """Make a categorical column from codes and the text of each; equal texts become one."""
-    return recoded(codes, [text.decode("utf-8", "backslashreplace") for text in texts])
+def _eight_bytes(data: Bytes, starts: Int64s, left: Int64s) -> npt.NDArray[np.uint64]:
+    """Return up to eight bytes from each start as a number, zeros where fewer are left."""
+    word = np.zeros(len(starts), np.uint64)
+    for byte in range(min(8, int(left.max()))):
+        there = left > byte
+        values = data[np.where(there, starts + byte, 0)]
+        word |= np.where(there, values, 0).astype(np.uint64) << np.uint64(8 * byte)
+    return word
 
 
 def recoded(codes: npt.NDArray[Any], texts: list[str]) -> Categorical:
     """Make a categorical column from codes and the text of each; equal texts become one."""
-    categories = list(dict.fromkeys(texts))
-    number = {text: index for index, text in enumerate(categories)}
-    narrow = np.min_scalar_type(-max(len(categories), 1))
+    number = {text: code for code, text in enumerate(dict.fromkeys(texts))}
+    narrow = np.min_scalar_type(-max(len(number), 1))
     table = np.array([number[text] for text in texts], narrow)
-    return categorical_of(table[codes] if len(table) else np.empty(0, narrow), categories)
+    return categorical_of(table[codes] if len(table) else np.empty(0, narrow), list(number))
 
 
 def categorical_of(codes: npt.NDArray[Any], categories: list[str]) -> Categorical:
@@ -125,12 +192,3 @@ def categorical_of(codes: npt.NDArray[Any], categories: list[str]) -> Categorica
     dtype = pd.CategoricalDtype(pd.Index(categories))
     made: Categorical = pd.Categorical.from_codes(codes, dtype=dtype)
     return made
-
-
-def _array_value(cell: bytes, field: Field, order: str) -> bytes | tuple[int, ...]:
-    size = field.element_size
-    if size == 1:
-        return cell
-    dtype = np.dtype(f"{order}{'i' if field.signed else 'u'}{size}")
-    whole = len(cell) // size * size
-    return tuple(np.frombuffer(cell[:whole], dtype).tolist())

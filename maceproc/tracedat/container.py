@@ -17,6 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from maceproc.errors import TraceFormatError
 
@@ -42,6 +43,9 @@ MAX_PAGE = 1 << 26  # [bytes]; kernel 6.18 allows sub-buffers of 2**27 events by
 # A file may not unpack to more than this: a few bytes of zstd can claim gigabytes. Real files
 # stay below a ratio of 100, pages of 64 KiB with a single event in them.
 UNPACKED_SLACK, UNPACKED_RATIO = 1 << 26, 200
+
+
+Unpacker: TypeAlias = "Callable[[memoryview, int], bytes]"
 
 
 @dataclass(frozen=True)
@@ -203,13 +207,14 @@ class TraceFile:
             self.allow(unpacked)
             yield Chunk(place, packed, unpacked)
 
-    def unpack(self, data: memoryview, size: int) -> bytes:
-        """Unpack one chunk or section to exactly `size` bytes.
+    def unpacker(self) -> Unpacker:
+        """Return a function that unpacks one chunk or section to exactly the size given.
 
-        Raises TraceFormatError when the data is damaged or the method is not known.
+        It is for one thread. Raises TraceFormatError when the method is not known; the function
+        does when the data is damaged.
         """
-        unpack = UNPACKERS.get(self.compression)
-        if unpack is None:
+        make = UNPACKERS.get(self.compression)
+        if make is None:
             raise TraceFormatError(
                 self.path,
                 offset=None,
@@ -217,7 +222,7 @@ class TraceFile:
                 expected="none, zstd or zlib",
                 hint="rewrite the file with `trace-cmd convert --compression none`",
             )
-        return unpack(self, data, size)
+        return make(self)
 
     def allow(self, size: int) -> None:
         """Count bytes about to be unpacked; TraceFormatError when out of all proportion."""
@@ -240,29 +245,44 @@ class TraceFile:
         return cursor
 
 
-def _unpack_zstd(trace: TraceFile, data: memoryview, size: int) -> bytes:
+def _zstd_unpacker(trace: TraceFile) -> Unpacker:
     import zstandard
 
-    try:
-        unpacked = zstandard.ZstdDecompressor().stream_reader(data).read(size)
-    except zstandard.ZstdError as error:
-        raise _damaged(trace, "zstd", str(error)) from error
-    if len(unpacked) != size:
-        raise _damaged(trace, "zstd", f"{len(unpacked)} bytes instead of {size}")
-    return unpacked
+    decompressor = zstandard.ZstdDecompressor()
+
+    def unpack(data: memoryview, size: int) -> bytes:
+        try:
+            # A frame may not claim more than the file said: it is what gets allocated.
+            claimed = zstandard.frame_content_size(data)
+            if claimed > size:
+                raise _damaged(trace, "zstd", f"{claimed} bytes instead of {size}")
+            unpacked = decompressor.decompress(data, max_output_size=size)
+        except zstandard.ZstdError as error:
+            raise _damaged(trace, "zstd", str(error)) from error
+        if len(unpacked) != size:
+            raise _damaged(trace, "zstd", f"{len(unpacked)} bytes instead of {size}")
+        return unpacked
+
+    return unpack
 
 
-def _unpack_zlib(trace: TraceFile, data: memoryview, size: int) -> bytes:
-    try:
-        unpacked = zlib.decompressobj().decompress(data, max(size, 1))
-    except zlib.error as error:
-        raise _damaged(trace, "zlib", str(error)) from error
-    if len(unpacked) != size:
-        raise _damaged(trace, "zlib", f"{len(unpacked)} bytes instead of {size}")
-    return unpacked
+def _zlib_unpacker(trace: TraceFile) -> Unpacker:
+    def unpack(data: memoryview, size: int) -> bytes:
+        try:
+            unpacked = zlib.decompressobj().decompress(data, max(size, 1))
+        except zlib.error as error:
+            raise _damaged(trace, "zlib", str(error)) from error
+        if len(unpacked) != size:
+            raise _damaged(trace, "zlib", f"{len(unpacked)} bytes instead of {size}")
+        return unpacked
+
+    return unpack
 
 
-UNPACKERS = {"zstd": _unpack_zstd, "zlib": _unpack_zlib}
+UNPACKERS: dict[str, Callable[[TraceFile], Unpacker]] = {
+    "zstd": _zstd_unpacker,
+    "zlib": _zlib_unpacker,
+}
 
 
 def _damaged(trace: TraceFile, method: str, what: str) -> TraceFormatError:
@@ -482,7 +502,7 @@ def _section_body(trace: TraceFile, offset: int, number: int, name: str) -> Curs
     packed = cursor.number("I", "a packed size")
     unpacked = cursor.number("I", "an unpacked size")
     trace.allow(unpacked)
-    body = memoryview(trace.unpack(cursor.take(packed, name), unpacked))
+    body = memoryview(trace.unpacker()(cursor.take(packed, name), unpacked))
     return Cursor(body, trace.path, trace.order, base=None, part=name)
 
 

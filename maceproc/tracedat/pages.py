@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from maceproc.tracedat.container import Buffer, Chunk, CpuData, TraceFile
 from maceproc.tracedat.formats import PageLayout
-from maceproc.tracedat.ringbuffer import COMMIT_MASK, Bytes, Int64s, read_commits, word_view
+from maceproc.tracedat.ringbuffer import (
+    COMMIT_MASK,
+    Bytes,
+    Int64s,
+    Stream,
+    in_parallel,
+    read_commits,
+    word_view,
+)
 
-WORKERS = 2
-
-
-@dataclass(frozen=True)
-class Stream:
-    """One CPU's pages in one buffer, in the order of time."""
-
-    buffer: Buffer
-    cpu: int
-    page_size: int
-    starts: Int64s  # positions of the pages in the data
+CHUNKS_AT_ONCE = 256  # unpacked by one thread in one go
 
 
 def load_pages(
@@ -99,14 +96,16 @@ def _unpack_all(
         chunks += own
         total += size
     data = np.empty(total, np.uint8)
-    ends = np.cumsum([chunk.unpacked for chunk in chunks]).tolist()
 
-    def unpack(chunk: Chunk, end: int) -> None:
-        packed = trace.data[chunk.offset : chunk.offset + chunk.packed]
-        unpacked = trace.unpack(packed, chunk.unpacked)
-        data[end - chunk.unpacked : end] = np.frombuffer(unpacked, np.uint8)
+    def unpack(first: int, place: int) -> None:
+        unpack_one = trace.unpacker()
+        for chunk in chunks[first : first + CHUNKS_AT_ONCE]:
+            packed = trace.data[chunk.offset : chunk.offset + chunk.packed]
+            unpacked = unpack_one(packed, chunk.unpacked)
+            data[place : place + chunk.unpacked] = np.frombuffer(unpacked, np.uint8)
+            place += chunk.unpacked
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for _ in pool.map(unpack, chunks, ends):
-            pass
+    begins = np.cumsum([0, *(chunk.unpacked for chunk in chunks)])
+    firsts = range(0, len(chunks), CHUNKS_AT_ONCE)
+    in_parallel([partial(unpack, first, int(begins[first])) for first in firsts])
     return data, found

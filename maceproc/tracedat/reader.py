@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,31 +14,37 @@ import numpy.typing as npt
 import pandas as pd
 
 from maceproc.errors import TraceFormatError
-from maceproc.schema import EVENTS, LOST, Trace
-from maceproc.tracedat.columns import Column, Payloads, categorical_of, read_column, recoded
-from maceproc.tracedat.container import (
-    CPUSTAT,
-    DATE,
-    OFFSET,
-    TIME_SHIFT,
-    TSC2NSEC,
-    TSC_CONVERTED,
-    UNAME,
-    VERSION,
-    Buffer,
-    TraceFile,
-    open_trace,
+from maceproc.schema import EVENTS, Trace
+from maceproc.tracedat.columns import (
+    Column,
+    Payloads,
+    categorical_of,
+    read_columns,
+    recoded,
 )
+from maceproc.tracedat.container import CPUSTAT, UNAME, VERSION, Buffer, TraceFile, open_trace
 from maceproc.tracedat.formats import (
     EventFormat,
-    Field,
     read_comms,
     read_formats,
     read_layout,
     require_formats,
 )
-from maceproc.tracedat.pages import Stream, load_pages
-from maceproc.tracedat.ringbuffer import Bytes, Int64s, Records, walk
+from maceproc.tracedat.lost import lost_table
+from maceproc.tracedat.pages import load_pages
+from maceproc.tracedat.ringbuffer import (
+    TYPES,
+    Bytes,
+    Int64s,
+    Pages,
+    Records,
+    Stream,
+    in_parallel,
+    order_records,
+    walk,
+)
+from maceproc.tracedat.selection import Selection
+from maceproc.tracedat.timing import Clock, read_clock
 
 UNKNOWN_COMM = "<...>"  # as trace-cmd and the kernel print it
 
@@ -86,201 +91,30 @@ def read_events(
         return _read(trace, Selection.of(events, fields, start_ns, end_ns, buffer=buffer))
 
 
-def merge_events(trace: Trace, fields: Iterable[str] | None = None) -> pd.DataFrame:
-    """Merge the tables of a trace into one, in the order of time.
-
-    At equal times the lowest CPU comes first, then the order of recording. A column ``event``
-    names the row's event; a field that an event does not have is missing there (<NA>), so
-    integers come as nullable integers of the same width.
-    """
-    frames = {name: frame for name, frame in trace.events.items() if len(frame)}
-    # The index orders rows; it has gaps when the caller has dropped some.
-    present = np.sort(
-        np.concatenate([f.index.to_numpy() for f in frames.values()] or [np.empty(0)])
-    )
-    places = {name: np.searchsorted(present, f.index.to_numpy()) for name, f in frames.items()}
-    own = None if fields is None else set(fields)
-    names = dict.fromkeys(COMMON_COLUMNS)
-    names |= dict.fromkeys(column for frame in frames.values() for column in frame.columns)
-    columns: dict[str, Any] = {}
-    for column in names:
-        parts = [(places[n], frame[column]) for n, frame in frames.items() if column in frame]
-        if parts and (own is None or column in own or column in COMMON_COLUMNS):
-            columns[column] = _merged_column(parts, len(present))
-        if column == COMMON_COLUMNS[-1]:
-            columns["event"] = _merged_event(places, len(present))
-    return pd.DataFrame(columns, copy=False)
-
-
-COMMON_COLUMNS = (*EVENTS.names, "buffer")
-
-Part = tuple[npt.NDArray[np.intp], "pd.Series[Any]"]  # places in the merged table, and values
-
-
-def _merged_event(places: dict[str, npt.NDArray[np.intp]], total: int) -> Column:
-    codes = np.zeros(total, np.int16)
-    for number, place in enumerate(places.values()):
-        codes[place] = number
-    return categorical_of(codes, list(places))
-
-
-def _merged_column(parts: list[Part], total: int) -> Any:
-    if all(isinstance(values.dtype, pd.CategoricalDtype) for _, values in parts):
-        return _merged_categories(parts, total)
-    dtype = np.result_type(*{np.asarray(values.iloc[:0]).dtype for _, values in parts})
-    if dtype.kind not in "iub":  # uint64 with int64 would pass through float64
-        dtype = np.dtype(object)
-    merged: npt.NDArray[Any] = np.full(total, None if dtype.kind == "O" else 0, dtype)
-    missing = np.ones(total, bool)
-    for place, values in parts:
-        merged[place] = values.to_numpy()
-        missing[place] = False
-    if dtype.kind == "O" or not missing.any():
-        return merged
-    nullable = pd.arrays.BooleanArray if dtype.kind == "b" else pd.arrays.IntegerArray
-    return nullable(merged, missing)
-
-
-def _merged_categories(parts: list[Part], total: int) -> Column:
-    categories = list(dict.fromkeys(c for _, values in parts for c in values.cat.categories))
-    number = {category: code for code, category in enumerate(categories)}
-    codes = np.full(total, -1, np.int32)
-    for place, values in parts:
-        table = np.array([*(number[c] for c in values.cat.categories), -1], np.int32)
-        codes[place] = table[values.cat.codes]
-    return categorical_of(codes, categories)
-
-
-# --- the steps ------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Clock:
-    """From the ring buffer's times to nanoseconds."""
-
-    mult: int = 1
-    shift: int = 0
-    offset_ns: int = 0
-
-    def convert(self, raw: npt.NDArray[np.uint64]) -> Int64s:
-        """Convert raw times to [ns]: ``(raw * mult >> shift) + offset_ns``, in 128 bits."""
-        if (self.mult, self.shift) == (1, 0):
-            scaled = raw
-        else:
-            # mul_u64_u32_shr (include/linux/math64.h): the halves separately.
-            mult, shift = np.uint64(self.mult), np.uint64(self.shift)
-            low, high = (raw & np.uint64(0xFFFF_FFFF)) * mult, (raw >> np.uint64(32)) * mult
-            scaled = low >> shift
-            scaled += (
-                high << np.uint64(32 - self.shift)
-                if self.shift <= 32
-                else high >> np.uint64(self.shift - 32)
-            )
-        times: Int64s = scaled.view(np.int64)
-        return times + np.int64(self.offset_ns) if self.offset_ns else times
-
-
-def read_clock(trace: TraceFile) -> Clock:
-    """Read how times are to be converted from the options DATE, OFFSET and TSC2NSEC."""
-    mult, shift = 1, 0
-    stored = trace.option(TSC2NSEC)
-    if stored is not None and len(stored) >= 8 and trace.clock == TSC_CONVERTED:
-        mult, shift = struct.unpack_from(trace.order + "II", stored)
-        shift = min(shift, 63)
-    # DATE is in microseconds, OFFSET in nanoseconds (trace-cmd 3.4, lib/trace-cmd/trace-input.c).
-    offset = _option_number(trace, DATE) * 1000 + _option_number(trace, OFFSET)
-    if trace.option(TIME_SHIFT) is not None:
-        trace.notes.append("a guest's file: its times are the guest's, not shifted to the host's")
-    return Clock(mult, shift, (offset + 2**63) % 2**64 - 2**63)
-
-
-def _option_number(trace: TraceFile, number: int) -> int:
-    text = trace.option_text(number).strip()
-    try:
-        return int(text, 0) if text else 0
-    except ValueError:
-        return 0
-
-
-@dataclass(frozen=True)
-class Selection:
-    """What to read of a file; None means all."""
-
-    events: tuple[str, ...] | None = None  # names, system:name, or shell patterns of either
-    fields: frozenset[str] | None = None
-    start_ns: int | None = None
-    end_ns: int | None = None  # the first moment not wanted
-    buffer: str | None = None
-
-    @classmethod
-    def of(
-        cls,
-        events: Iterable[str] | None,
-        fields: Iterable[str] | None,
-        start_ns: int | None,
-        end_ns: int | None,
-        *,
-        buffer: str | None,
-    ) -> Selection:
-        """Build from what a caller gives: a single name counts as a list of one."""
-        if isinstance(events, str):
-            events = (events,)
-        if isinstance(fields, str):
-            fields = (fields,)
-        return cls(
-            None if events is None else tuple(events),
-            None if fields is None else frozenset(fields),
-            start_ns,
-            end_ns,
-            buffer,
-        )
-
-    def names(self, form: EventFormat) -> bool:
-        """Whether the event is named without a pattern: it gets a table even when empty."""
-        return bool({form.name, f"{form.system}:{form.name}"} & set(self.events or ()))
-
-    def takes(self, form: EventFormat) -> bool:
-        """Whether the event is wanted."""
-        return self.events is None or any(_matches(form, name) for name in self.events)
-
-    def in_time(self, times: Int64s) -> npt.NDArray[np.bool_]:
-        """Whether each time [ns] is wanted."""
-        inside = np.ones(len(times), bool)
-        if self.start_ns is not None:
-            inside &= times >= self.start_ns
-        if self.end_ns is not None:
-            inside &= times < self.end_ns
-        return inside
-
-
-def _matches(form: EventFormat, pattern: str) -> bool:
-    return fnmatchcase(form.name if ":" not in pattern else f"{form.system}:{form.name}", pattern)
-
-
 def _read(trace: TraceFile, selection: Selection) -> Trace:
     layout = read_layout(trace)
     formats = read_formats(trace, layout.commit_size)
     require_formats(trace, formats)
-    clock = read_clock(trace)
-    data, streams = load_pages(trace, _choose_buffers(trace, selection), layout)
+    data, streams = load_pages(trace, choose_buffers(trace, selection), layout)
+    # In the order of CPUs, because at equal times the lowest CPU comes first.
     streams.sort(key=lambda stream: stream.cpu)
-    wanted = np.full(1 << 16, selection.events is None)
-    wanted[[number for number, form in formats.items() if selection.takes(form)]] = True
-    walked = [walk(data, s.starts, s.page_size, layout, trace.order, wanted) for s in streams]
-    _note_damage(trace, streams, walked)
-    rows = _Rows.build(data, streams, walked, clock, selection)
-    frames = _frames(trace, rows, formats, selection)
-    gaps = [_gaps(s, r, clock) for s, r in zip(streams, walked, strict=True)]
+    wanted = wanted_types(formats, selection)
+    clock = read_clock(trace)
+    records, pages = walk(data, streams, layout, trace.order, wanted)
+    note_damage(trace, streams, pages)
+    rows = _arrange(data, streams, records, clock, selection)
+    del records  # or it would stay until all columns are made
     return Trace(
-        events=frames,
-        lost=_lost_table(gaps, selection),
+        events=_frames(trace, rows, formats, selection),
+        lost=lost_table(streams, pages, clock, selection),
         clock=trace.clock,
         info=read_info(trace),
         notes=tuple(trace.notes),
     )
 
 
-def _choose_buffers(trace: TraceFile, selection: Selection) -> list[Buffer]:
+def choose_buffers(trace: TraceFile, selection: Selection) -> list[Buffer]:
+    """Return the buffers wanted; TraceFormatError when the one named is not there."""
     if selection.buffer is None:
         return list(trace.buffers)
     chosen = [b for b in trace.buffers if b.name == selection.buffer]
@@ -294,176 +128,141 @@ def _choose_buffers(trace: TraceFile, selection: Selection) -> list[Buffer]:
     return chosen
 
 
+def wanted_types(formats: dict[int, EventFormat], selection: Selection) -> npt.NDArray[np.bool_]:
+    """Say for every event id whether its records are wanted."""
+    wanted = np.full(TYPES, selection.events is None)
+    wanted[[number for number, form in formats.items() if selection.takes(form)]] = True
+    return wanted
+
+
 @dataclass(frozen=True)
 class _Rows:
-    """All records chosen, in the order of time."""
+    """The records chosen, type after type, and within a type in the order of time."""
 
     data: Bytes
     streams: list[Stream]
-    times: Int64s
+    times: Int64s  # [ns]
     positions: Int64s
     lengths: npt.NDArray[np.int32]
-    types: npt.NDArray[np.uint16]
-    stream: npt.NDArray[np.int32]
+    stream: npt.NDArray[np.uint16]
+    ranks: Int64s  # places in the order of time among all rows
+    ends: Int64s  # where each type ends
 
-    @classmethod
-    def build(
-        cls,
-        data: Bytes,
-        streams: list[Stream],
-        walked: list[Records],
-        clock: Clock,
-        selection: Selection,
-    ) -> _Rows:
-        """Put the records of all streams into the order of time."""
-        times = clock.convert(_joined([r.times for r in walked], np.uint64))
-        # Streams stand in the order of CPUs, so a stable sort puts the lowest CPU first.
-        order = np.argsort(times, kind="stable")
-        order = order[selection.in_time(times[order])]
-        counts = [len(r.times) for r in walked]
-        stream = np.repeat(np.arange(len(streams), dtype=np.int32), counts)
-        return cls(
-            data,
-            streams,
-            times=times[order],
-            positions=_joined([r.positions for r in walked], np.int64)[order],
-            lengths=_joined([r.lengths for r in walked], np.int32)[order],
-            types=_joined([r.types for r in walked], np.uint16)[order],
-            stream=stream[order],
-        )
+    def of(self, number: int) -> slice:
+        """Return the rows of one type."""
+        return slice(int(self.ends[number - 1]) if number else 0, int(self.ends[number]))
 
 
-def _joined(parts: list[npt.NDArray[Any]], dtype: type) -> npt.NDArray[Any]:
-    return np.concatenate(parts) if parts else np.empty(0, dtype)
+def _arrange(
+    data: Bytes, streams: list[Stream], records: Records, clock: Clock, selection: Selection
+) -> _Rows:
+    times = clock.convert(records.times)
+    if selection.limits_time:
+        inside = selection.in_time(times)
+        records, times = records.where(inside), times[inside]
+    numbers, ranks, ends = order_records(times, records.types, records.bounds)
+    stream = np.repeat(np.arange(len(streams), dtype=np.uint16), np.diff(records.bounds))
+    return _Rows(
+        data,
+        streams,
+        times=times[numbers],
+        positions=records.positions[numbers],
+        lengths=records.lengths[numbers],
+        stream=stream[numbers],
+        ranks=ranks,
+        ends=ends,
+    )
 
 
 def _frames(
     trace: TraceFile, rows: _Rows, formats: dict[int, EventFormat], selection: Selection
 ) -> dict[str, pd.DataFrame]:
-    counts = np.bincount(rows.types, minlength=1 << 16)
-    ends = np.cumsum(counts)
-    by_type = np.argsort(rows.types, kind="stable")
-    unknown = [number for number in np.flatnonzero(counts).tolist() if number not in formats]
-    if unknown:
-        total = int(counts[unknown].sum())
-        trace.notes.append(f"{total} records of types without a format left out: ids {unknown[:5]}")
+    counts = np.diff(rows.ends, prepend=0)
+    if unknown := set(np.flatnonzero(counts).tolist()) - formats.keys():
+        total = int(counts[list(unknown)].sum())
+        trace.notes.append(f"{total} records left out: no format for type {min(unknown)}")
     comms = read_comms(trace)
+    there = [form for form in formats.values() if counts[form.id] or selection.names(form)]
+    tasks = [partial(_frame, trace, rows, form, selection, comms) for form in there]
     frames: dict[str, pd.DataFrame] = {}
-    for number, form in formats.items():
-        if counts[number] or selection.names(form):
-            own = by_type[ends[number] - counts[number] : ends[number]]
-            key = form.name if form.name not in frames else f"{form.system}:{form.name}"
-            frames[key] = _frame(trace, rows, own, form, selection, comms=comms)
+    for form, frame in zip(there, in_parallel(tasks), strict=True):
+        key = form.name if form.name not in frames else f"{form.system}:{form.name}"
+        frames[key] = frame
     return frames
 
 
 def _frame(
     trace: TraceFile,
     rows: _Rows,
-    own: Int64s,
     form: EventFormat,
     selection: Selection,
-    *,
     comms: dict[int, str],
 ) -> pd.DataFrame:
+    """Build the table of one event type."""
+    own: slice | Int64s = rows.of(form.id)
     whole = rows.lengths[own] >= form.size
     if not whole.all():
         trace.notes.append(f"{(~whole).sum()} records of {form.name} too short, left out")
-        own = own[whole]
+        own = rows.of(form.id).start + np.flatnonzero(whole)
     payloads = Payloads(rows.data, trace.order, rows.positions[own], rows.lengths[own])
-    stream = rows.stream[own]
-    pid = _common(payloads, form, "common_pid", np.dtype(np.int32))
-    columns: dict[str, Column] = {
+    columns = {
         "time_ns": rows.times[own],
+        **_origin_columns(rows, rows.stream[own]),
+        **_common_columns(payloads, form, comms),
+    }
+    columns = {name: columns[name] for name in COLUMN_ORDER if name in columns}
+    fields = [f for f in form.fields if selection.fields is None or f.name in selection.fields]
+    for field, column in zip(fields, read_columns(payloads, fields), strict=True):
+        # sched_wakeup has a pid and a comm of its own: pid_ and comm_.
+        columns[f"{field.name}_" if field.name in columns else field.name] = column
+    return pd.DataFrame(columns, index=pd.Index(rows.ranks[own]), copy=False)
+
+
+COLUMN_ORDER = (*EVENTS.names, "buffer")
+
+
+def _origin_columns(rows: _Rows, stream: npt.NDArray[np.uint16]) -> dict[str, Column]:
+    """Return cpu, and buffer where there are several."""
+    columns: dict[str, Column] = {
         "cpu": np.array([s.cpu for s in rows.streams], np.int32)[stream],
-        "pid": pid,
-        "flags": _common(payloads, form, "common_flags", np.dtype(np.uint8)),
-        "comm": comm_column(pid, comms),
     }
     names = list(dict.fromkeys(s.buffer.name for s in rows.streams))
     if len(names) > 1:
-        codes = np.array([names.index(s.buffer.name) for s in rows.streams], np.int32)
+        codes = np.array([names.index(s.buffer.name) for s in rows.streams], np.int16)
         columns["buffer"] = categorical_of(codes[stream], names)
-    for field in form.fields:
-        if selection.fields is None or field.name in selection.fields:
-            columns[_column_name(field, columns)] = read_column(payloads, field)
-    return pd.DataFrame(columns, index=pd.Index(own), copy=False)
+    return columns
 
 
-def _column_name(field: Field, columns: dict[str, Column]) -> str:
-    """Return the field's name; with an underscore where it would hide a column before it.
+def _common_columns(
+    payloads: Payloads, form: EventFormat, comms: dict[int, str]
+) -> dict[str, Column]:
+    """Return pid, flags and comm; zeros where the kernel has no such field."""
+    columns: dict[str, Column] = {}
+    for name, dtype in (("pid", np.int32), ("flags", np.uint8)):
+        field = form.common_field(f"common_{name}")
+        if field is None or not field.is_number:
+            columns[name] = np.zeros(len(payloads.positions), dtype)
+        else:
+            (column,) = read_columns(payloads, [field])
+            columns[name] = np.asarray(column).astype(dtype, copy=False)
+    columns["comm"] = comm_column(np.asarray(columns["pid"]), comms)
+    return columns
 
-    sched_wakeup has a pid and a comm of its own.
-    """
-    return field.name if field.name not in columns else f"{field.name}_"
 
-
-def _common(
-    payloads: Payloads, form: EventFormat, name: str, dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
-    field = form.common_field(name)
-    if field is None or not field.is_number:
-        return np.zeros(len(payloads.positions), dtype)
-    return np.asarray(read_column(payloads, field)).astype(dtype, copy=False)
-
-
-def comm_column(pid: npt.NDArray[np.int32], comms: dict[int, str]) -> Column:
+def comm_column(pid: npt.NDArray[Any], comms: dict[int, str]) -> Column:
     """Return the command name of every pid; ``<...>`` where the file does not have it."""
     codes, pids = pd.factorize(pid)
     return recoded(codes, [comms.get(number, UNKNOWN_COMM) for number in pids.tolist()])
 
 
-@dataclass(frozen=True)
-class _Gaps:
-    """Where one stream lost events."""
-
-    stream: Stream
-    after_ns: Int64s
-    before_ns: Int64s
-    count: Int64s
-    at_start: npt.NDArray[np.bool_]
-
-
-def _gaps(stream: Stream, records: Records, clock: Clock) -> _Gaps:
-    gaps = np.flatnonzero(records.lost)
-    first, last = clock.convert(records.first[gaps]), clock.convert(records.last[gaps - 1])
-    return _Gaps(stream, last, first, records.lost[gaps], gaps == 0)
-
-
-def _lost_table(lost: list[_Gaps], selection: Selection) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    for gaps in lost:
-        for after, before, count, at_start in zip(
-            gaps.after_ns, gaps.before_ns, gaps.count, gaps.at_start, strict=True
-        ):
-            rows.append(
-                {
-                    "buffer": gaps.stream.buffer.name,
-                    "cpu": gaps.stream.cpu,
-                    "after_ns": None if at_start else int(after),
-                    "before_ns": int(before),
-                    "count": None if count < 0 else int(count),
-                }
-            )
-    rows.sort(key=lambda row: row["before_ns"])
-    inside = [
-        row
-        for row in rows
-        if (selection.start_ns is None or row["before_ns"] >= selection.start_ns)
-        and (selection.end_ns is None or (row["after_ns"] or 0) < selection.end_ns)
-    ]
-    return LOST.frame({name: [row[name] for row in inside] for name in LOST.names})
-
-
-def _note_damage(trace: TraceFile, streams: list[Stream], walked: list[Records]) -> None:
-    for stream, records in zip(streams, walked, strict=True):
-        if records.damaged.any():
-            where = f"CPU {stream.cpu}" + (
-                f" of buffer {stream.buffer.name}" if stream.buffer.name else ""
-            )
+def note_damage(trace: TraceFile, streams: list[Stream], pages: list[Pages]) -> None:
+    """Note the pages that could not be walked to their end."""
+    for stream, own in zip(streams, pages, strict=True):
+        if own.damaged.any():
+            of = f" of buffer {stream.buffer.name!r}" if stream.buffer.name else ""
             trace.notes.append(
-                f"{records.damaged.sum()} of {len(records.damaged)} pages of {where} are damaged; "
-                "their events after the damage are left out"
+                f"{own.damaged.sum()} of {len(own.damaged)} pages of CPU {stream.cpu}{of} are "
+                "damaged: their events after the damage are left out"
             )
 
 

@@ -6,21 +6,29 @@ Sources: Linux kernel/trace/ring_buffer.c and include/linux/ring_buffer.h (6.18)
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from maceproc.tracedat import native
+from maceproc.tracedat.container import Buffer
 from maceproc.tracedat.formats import PageLayout
 
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]
+UInt64s = npt.NDArray[np.uint64]
+Bools = npt.NDArray[np.bool_]
 
 # The commit word of a page: bytes of data, and whether events were lost before it.
 COMMIT_MASK = (1 << 27) - 1
 MISSED_EVENTS = 1 << 31  # RB_MISSED_EVENTS: something is missing
 MISSED_STORED = 1 << 30  # RB_MISSED_STORED: and how much stands after the data
+STORED_MASK = (1 << 62) - 1
 
 # Event types, enum ring_buffer_type. 1 to 28 are the payload's size in words.
 LONG_DATA, PADDING, TIME_EXTEND, TIME_STAMP = 0, 29, 30, 31
@@ -28,24 +36,150 @@ DELTA_BITS = 27
 # A time stamp has 59 bits; the page's own time stamp gives the upper five.
 STAMP_TOP = np.uint64(0xF8 << 56)
 
+PAGES_AT_ONCE = 4096  # walked by one thread in one go
+
+TYPES = 1 << 16
+"""Number of event ids there can be: common_type has 16 bits."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One CPU's pages in one buffer, in the order of time."""
+
+    buffer: Buffer
+    cpu: int
+    page_size: int
+    starts: Int64s  # positions of the pages in the data
+
+
+@dataclass(frozen=True)
+class Pages:
+    """What the pages of a stream say; one entry per page."""
+
+    counts: Int64s  # records taken
+    first: UInt64s  # time of the first and last record of any type;
+    last: UInt64s  # the page's own time when it has none
+    lost: Int64s  # events lost before the page: 0 none, -1 an unknown number
+    damaged: Bools  # the walk met something impossible and left the rest out
+
+    @classmethod
+    def empty(cls, number: int) -> Pages:
+        """Make room for a number of pages."""
+        return cls(
+            counts=np.zeros(number, np.int64),
+            first=np.zeros(number, np.uint64),
+            last=np.zeros(number, np.uint64),
+            lost=np.zeros(number, np.int64),
+            damaged=np.zeros(number, np.bool_),
+        )
+
 
 @dataclass(frozen=True)
 class Records:
-    """The records of some pages, in the order of the pages; and what the pages themselves say.
+    """Records stream after stream, in the order of recording. Times are the clock's own."""
 
-    Positions count from the first byte of the data that was walked. Times are the clock's own.
-    """
-
-    times: npt.NDArray[np.uint64]
-    positions: Int64s  # of the payload
+    times: UInt64s
+    positions: Int64s  # of the payload in the data
     lengths: npt.NDArray[np.int32]  # of the payload [bytes]
     types: npt.NDArray[np.uint16]  # common_type: the event's id
-    # One entry per page:
-    counts: Int64s  # records taken from it
-    first: npt.NDArray[np.uint64]  # time of its first and last record of any type;
-    last: npt.NDArray[np.uint64]  # the page's own time when it has none
-    lost: Int64s  # events lost before the page: 0 none, -1 an unknown number
-    damaged: npt.NDArray[np.bool_]  # the walk met something impossible and left the rest out
+    bounds: Int64s  # stream k has the records from bounds[k] to before bounds[k + 1]
+
+    @classmethod
+    def empty(cls, counts: list[int]) -> Records:
+        """Make room for so many records per stream."""
+        bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        total = int(bounds[-1])
+        return cls(
+            np.empty(total, np.uint64),
+            np.empty(total, np.int64),
+            np.empty(total, np.int32),
+            np.empty(total, np.uint16),
+            bounds,
+        )
+
+    @property
+    def columns(self) -> tuple[UInt64s, Int64s, npt.NDArray[np.int32], npt.NDArray[np.uint16]]:
+        """The columns: times, positions, lengths, types."""
+        return self.times, self.positions, self.lengths, self.types
+
+    def part(self, start: int, end: int) -> tuple[npt.NDArray[Any], ...]:
+        """Return views of the columns from record `start` to before `end`."""
+        return tuple(column[start:end] for column in self.columns)
+
+    def where(self, chosen: Bools) -> Records:
+        """Return only the chosen records."""
+        counts = np.add.reduceat(np.append(chosen, False), self.bounds[:-1], dtype=np.int64)
+        counts[np.diff(self.bounds) == 0] = 0  # reduceat gives an element for an empty slice
+        bounds = np.concatenate([[0], np.cumsum(counts)])
+        times, positions, lengths, types = self.columns
+        return Records(times[chosen], positions[chosen], lengths[chosen], types[chosen], bounds)
+
+
+def walk(
+    data: Bytes, streams: list[Stream], layout: PageLayout, order: str, wanted: Bools
+) -> tuple[Records, list[Pages]]:
+    """Walk the pages of all streams.
+
+    `wanted` says for each of the `TYPES` event ids whether its records are taken. Returns all
+    records and, per stream, what its pages say.
+    """
+    if native.loops is not None:
+        return _walk_native(native.loops, data, streams, layout, order=order, wanted=wanted)
+    walked = [walk_numpy(data, s, layout, order, wanted) for s in streams]
+    records = Records.empty([len(columns[0]) for columns, _ in walked])
+    for (columns, _), start, end in zip(walked, records.bounds, records.bounds[1:], strict=False):
+        for target, column in zip(records.part(start, end), columns, strict=True):
+            target[:] = column
+    return records, [pages for _, pages in walked]
+
+
+def _walk_native(
+    loops: ModuleType,
+    data: Bytes,
+    streams: list[Stream],
+    layout: PageLayout,
+    *,
+    order: str,
+    wanted: Bools,
+) -> tuple[Records, list[Pages]]:
+    """Count, make room, take: twice over the pages costs less than moving records afterwards."""
+    pages = [Pages.empty(len(stream.starts)) for stream in streams]
+    shape = (layout.data_offset, layout.commit_offset, layout.commit_size, order, wanted)
+
+    def run(number: int, start: int, end: int, target: tuple[npt.NDArray[Any] | None, ...]) -> None:
+        stream, own = streams[number], pages[number]
+        said = (own.counts, own.first, own.last, own.lost, own.damaged)
+        loops.walk(
+            data,
+            stream.starts[start:end],
+            stream.page_size,
+            *shape,
+            *(column[start:end] for column in said),
+            *target,
+        )
+
+    pieces = [
+        (number, start, min(start + PAGES_AT_ONCE, len(stream.starts)))
+        for number, stream in enumerate(streams)
+        for start in range(0, len(stream.starts), PAGES_AT_ONCE)
+    ]
+    in_parallel([partial(run, *piece, (None,) * 4) for piece in pieces])
+    records = Records.empty([int(own.counts.sum()) for own in pages])
+    takes, place = [], 0
+    for number, start, end in pieces:
+        following = place + int(pages[number].counts[start:end].sum())
+        takes.append(partial(run, number, start, end, records.part(place, following)))
+        place = following
+    in_parallel(takes)
+    return records, pages
+
+
+def in_parallel(tasks: list[partial[Any]]) -> list[Any]:
+    """Run tasks that release the GIL on all CPUs; return their results in order."""
+    if len(tasks) < 2 or native.WORKERS < 2:
+        return [task() for task in tasks]
+    with ThreadPoolExecutor(native.WORKERS) as pool:
+        return [future.result() for future in [pool.submit(task) for task in tasks]]
 
 
 def word_view(data: Bytes, size: int, order: str, signed: bool = False) -> npt.NDArray[Any]:
@@ -61,22 +195,17 @@ def split_type(words: npt.NDArray[Any], order: str) -> tuple[npt.NDArray[Any], n
     return words >> 27, words & COMMIT_MASK
 
 
-def walk(  # noqa: PLR0915  one loop, as the format is one grammar
-    data: Bytes,
-    starts: Int64s,
-    page_size: int,
-    layout: PageLayout,
-    order: str,
-    wanted: npt.NDArray[np.bool_] | None = None,
-) -> Records:
-    """Walk all pages at once, event k of every page in step k.
+def walk_numpy(  # noqa: PLR0915  one loop, as the format is one grammar
+    data: Bytes, stream: Stream, layout: PageLayout, order: str, wanted: Bools
+) -> tuple[tuple[npt.NDArray[Any], ...], Pages]:
+    """Walk all pages of a stream at once, event k of every page in step k.
 
-    `starts` are the positions of the pages in `data`, `wanted` says for each of 65536 event ids
-    whether its records are taken. All pages must lie inside the data.
+    Returns the columns of `Records` in the order of the pages, and what the pages say.
     """
+    starts = stream.starts
     word = word_view(data, 4, order)
     half = word_view(data, 2, order)
-    header = _read_headers(data, starts, page_size, layout, order)
+    header = _read_headers(data, stream, layout, order)
     pos, end, ts = starts + layout.data_offset, header.end.copy(), header.time.copy()
     damaged = header.damaged.copy()
     taken = np.zeros(len(starts), np.int64)
@@ -128,13 +257,12 @@ def walk(  # noqa: PLR0915  one loop, as the format is one grammar
         seen[hit] = True
         ids = half[at]
         length = length[is_data]
-        if wanted is not None:
-            chosen = wanted[ids]
-            hit, at, when, ids, length = (x[chosen] for x in (hit, at, when, ids, length))
+        chosen = wanted[ids]
+        hit, at, when, ids, length = (x[chosen] for x in (hit, at, when, ids, length))
         steps.append((hit, taken[hit], when, at, length, ids))
         taken[hit] += 1
         page = page[pos[page] < end[page]]
-    return _in_page_order(steps, taken, first, last, header.lost, damaged)
+    return _in_page_order(steps, taken), Pages(taken, first, last, header.lost, damaged)
 
 
 @dataclass(frozen=True)
@@ -142,20 +270,18 @@ class _Headers:
     time: npt.NDArray[np.uint64]
     end: Int64s  # position after the data
     lost: Int64s
-    damaged: npt.NDArray[np.bool_]
+    damaged: Bools
 
 
-def _read_headers(
-    data: Bytes, starts: Int64s, page_size: int, layout: PageLayout, order: str
-) -> _Headers:
+def _read_headers(data: Bytes, stream: Stream, layout: PageLayout, order: str) -> _Headers:
+    starts = stream.starts
     commit = read_commits(data, starts, layout, order)
-    size = commit & COMMIT_MASK
-    end = starts + layout.data_offset + size
-    room = starts + page_size - end
+    end = starts + layout.data_offset + (commit & COMMIT_MASK)
+    room = starts + stream.page_size - end
     lost = np.where(commit & MISSED_EVENTS, -1, 0)
     stored = (lost < 0) & (commit & MISSED_STORED > 0) & (room >= layout.commit_size)
     longs = word_view(data, layout.commit_size, order)
-    lost[stored] = longs[end[stored]].astype(np.int64) & np.int64((1 << 62) - 1)
+    lost[stored] = longs[end[stored]].astype(np.uint64) & np.uint64(STORED_MASK)
     time = word_view(data, 8, order)[starts].astype(np.uint64)
     return _Headers(time, end, lost, room < 0)
 
@@ -168,19 +294,33 @@ def read_commits(data: Bytes, starts: Int64s, layout: PageLayout, order: str) ->
 
 
 def _in_page_order(
-    steps: list[tuple[npt.NDArray[Any], ...]],
-    taken: Int64s,
-    first: npt.NDArray[np.uint64],
-    last: npt.NDArray[np.uint64],
-    lost: Int64s,
-    damaged: npt.NDArray[np.bool_],
-) -> Records:
+    steps: list[tuple[npt.NDArray[Any], ...]], taken: Int64s
+) -> tuple[npt.NDArray[Any], ...]:
     """Bring records from the order of the steps into that of the pages."""
     base = np.cumsum(taken) - taken
-    total = int(taken.sum())
-    times, positions = np.empty(total, np.uint64), np.empty(total, np.int64)
-    lengths, types = np.empty(total, np.int32), np.empty(total, np.uint16)
-    for page, number, when, at, length, ids in steps:
-        slot = base[page] + number
-        times[slot], positions[slot], lengths[slot], types[slot] = when, at, length, ids
-    return Records(times, positions, lengths, types, taken, first, last, lost, damaged)
+    columns: tuple[npt.NDArray[Any], ...] = Records.empty([int(taken.sum())]).columns
+    for page, number, *values in steps:
+        for column, value in zip(columns, values, strict=True):
+            column[base[page] + number] = value
+    return columns
+
+
+def order_records(
+    times: Int64s, types: npt.NDArray[np.uint16], bounds: Int64s
+) -> tuple[Int64s, Int64s, Int64s]:
+    """Group records by type, each group in the order of time.
+
+    Returns, group after group, the record's number and its rank among all records in the order of
+    time; and per type where its group ends. At equal times the earlier stream comes first, then
+    the order of recording.
+    """
+    ends = np.cumsum(np.bincount(types, minlength=TYPES))
+    if native.loops is not None:
+        numbers, ranks = np.empty(len(times), np.int64), np.empty(len(times), np.int64)
+        slots = np.concatenate([[0], ends[:-1]])
+        if native.loops.order(times, types, bounds, slots, numbers, ranks):
+            return numbers, ranks, ends
+    # Also where a stream goes back in time, which a merge cannot do.
+    order = np.argsort(times, kind="stable")
+    ranks = np.argsort(types[order], kind="stable")
+    return order[ranks], ranks, ends

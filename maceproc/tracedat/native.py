@@ -1,0 +1,19 @@
+"""The compiled loops, where the installation could build them.
+
+`loops` is None without them: everything then goes through NumPy, with the same results, at about
+a fifth of the speed. docs/reading-trace-dat.md has the figures behind this choice.
+"""
+
+from __future__ import annotations
+
+import os
+from types import ModuleType
+
+loops: ModuleType | None
+try:
+    from maceproc.tracedat import _native as loops
+except ImportError:
+    loops = None
+
+WORKERS = len(os.sched_getaffinity(0))
+"""Threads that unpack, walk and copy: one per CPU this process may use."""
