@@ -70,4 +70,4 @@ def report(path: Path, *options: str) -> list[str]:
         ["trace-cmd", "report", "-i", str(path), *options],
         capture_output=True, errors="backslashreplace", check=True, timeout=120,
     )  # fmt: skip
-    return [line for line in done.stdout.splitlines() if "[0" in line]
+    return [line for line in done.stdout.splitlines() if not line.startswith("cpus=")]
