@@ -40,7 +40,7 @@ class Page:
 @dataclass
 class Buffer:
     name: str
-    cpus: dict[int, list[Page]]
+    cpus: dict[int, list[Page | bytes]]  # bytes: a page as it was recorded
     page_size: int = 4096
 
 
@@ -172,7 +172,10 @@ def clock_option(file: File) -> tuple[int, bytes]:
 
 def pages_of(file: File, buffer: Buffer, cpu: int) -> list[bytes]:
     pages = buffer.cpus.get(cpu, [])
-    return [encode_page(file.machine, page, buffer.page_size) for page in pages]
+    return [
+        page if isinstance(page, bytes) else encode_page(file.machine, page, buffer.page_size)
+        for page in pages
+    ]
 
 
 # --- version 6 ------------------------------------------------------------------------------------
