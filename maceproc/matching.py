@@ -81,8 +81,8 @@ def sends_table(events: Mapping[str, pd.DataFrame], crossings: pd.DataFrame) -> 
     """
     if any(name in events for name in SEND_CALLS):
         return _calls(events, SEND_CALLS, SENDS)
-    requests = crossings[(crossings["direction"] == OUTBOUND) & ~crossings["softirq"]]
-    requests = requests.sort_values("entered_ns")
+    whole = (crossings["direction"] == OUTBOUND) & (crossings["status"] == "complete")
+    requests = crossings[whole & ~crossings["softirq"]].sort_values("entered_ns")
     data = {"time_ns": requests["entered_ns"], "pid": requests["pid"]}
     unknown = pd.array([None] * len(requests), dtype="Int64")
     return SENDS.frame(data | {"fd": np.zeros(len(requests)), "len": unknown})

@@ -20,7 +20,8 @@ SPELLINGS = {
     "trace, record-tgid": "       ping-13895   (  13895) [001] b..1.  8767.340191: " + FIELDS,
     "trace-cmd report": "            ping-13895 [001]  8767.340191: " + FIELDS,
     "trace-cmd report -t": "            ping-13895 [001]  8767.340191000: " + FIELDS,
-    "trace-cmd report -R": "ping-13895 [001] 8767.340191: net_dev_queue:  skbaddr={} len=98 name=lo",  # noqa: E501
+    "trace-cmd report -R": "ping-13895 [001] 8767.340191: "
+    "net_dev_queue:  skbaddr={} len=98 name=lo",
     "trace-cmd report -l": "    ping-13895   1b....  8767.340191: " + FIELDS,
     "trace-cmd report, an instance": "web:             ping-13895 [001]  8767.340191: " + FIELDS,
     "latency-format": "    ping-13895     1b.... 8767340191us+: " + FIELDS,

@@ -25,10 +25,10 @@ def merge_events(trace: Trace, fields: Iterable[str] | None = None) -> pd.DataFr
     integers come as nullable integers of the same width.
     """
     frames = {name: frame for name, frame in trace.events.items() if len(frame)}
+    if not frames:
+        return EVENTS.frame().assign(event=pd.Categorical([]))
     # The index orders rows; it has gaps when the caller has dropped some.
-    present = np.sort(
-        np.concatenate([f.index.to_numpy() for f in frames.values()] or [np.empty(0)])
-    )
+    present = np.sort(np.concatenate([f.index.to_numpy() for f in frames.values()]))
     places = {name: np.searchsorted(present, f.index.to_numpy()) for name, f in frames.items()}
     own = None if fields is None else set(fields)
     names = dict.fromkeys(COMMON_COLUMNS)

@@ -107,5 +107,5 @@ def _unpack_all(
 
     begins = np.cumsum([0, *(chunk.unpacked for chunk in chunks)])
     firsts = range(0, len(chunks), CHUNKS_AT_ONCE)
-    in_parallel([partial(unpack, first, int(begins[first])) for first in firsts])
+    in_parallel([partial(unpack, first, int(begins[first])) for first in firsts], size=total)
     return data, found

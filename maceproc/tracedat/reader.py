@@ -88,10 +88,11 @@ def read_events(
         The file is not a trace.dat, or damaged beyond reading.
     """
     with open_trace(path) as trace:
-        return _read(trace, Selection.of(events, fields, start_ns, end_ns, buffer=buffer))
+        return read_trace(trace, Selection.of(events, fields, start_ns, end_ns, buffer=buffer))
 
 
-def _read(trace: TraceFile, selection: Selection) -> Trace:
+def read_trace(trace: TraceFile, selection: Selection) -> Trace:
+    """Read what is selected of an open file; as `read_events`."""
     layout = read_layout(trace)
     formats = read_formats(trace, layout.commit_size)
     require_formats(trace, formats)
@@ -184,8 +185,9 @@ def _frames(
     comms = read_comms(trace)
     there = [form for form in formats.values() if counts[form.id] or selection.names(form)]
     tasks = [partial(_frame, trace, rows, form, selection, comms) for form in there]
+    size = int(rows.lengths.sum(dtype=np.int64))
     frames: dict[str, pd.DataFrame] = {}
-    for form, frame in zip(there, in_parallel(tasks), strict=True):
+    for form, frame in zip(there, in_parallel(tasks, size=size), strict=True):
         key = form.name if form.name not in frames else f"{form.system}:{form.name}"
         frames[key] = frame
     return frames

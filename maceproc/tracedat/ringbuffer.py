@@ -37,6 +37,7 @@ DELTA_BITS = 27
 STAMP_TOP = np.uint64(0xF8 << 56)
 
 PAGES_AT_ONCE = 4096  # walked by one thread in one go
+WORTH_A_THREAD = 1 << 21  # [bytes]
 
 TYPES = 1 << 16
 """Number of event ids there can be: common_type has 16 bits."""
@@ -144,6 +145,7 @@ def _walk_native(
 ) -> tuple[Records, list[Pages]]:
     """Count, make room, take: twice over the pages costs less than moving records afterwards."""
     pages = [Pages.empty(len(stream.starts)) for stream in streams]
+    size = sum(stream.page_size * len(stream.starts) for stream in streams)
     shape = (layout.data_offset, layout.commit_offset, layout.commit_size, order, wanted)
 
     def run(number: int, start: int, end: int, target: tuple[npt.NDArray[Any] | None, ...]) -> None:
@@ -163,20 +165,23 @@ def _walk_native(
         for number, stream in enumerate(streams)
         for start in range(0, len(stream.starts), PAGES_AT_ONCE)
     ]
-    in_parallel([partial(run, *piece, (None,) * 4) for piece in pieces])
+    in_parallel([partial(run, *piece, (None,) * 4) for piece in pieces], size=size)
     records = Records.empty([int(own.counts.sum()) for own in pages])
     takes, place = [], 0
     for number, start, end in pieces:
         following = place + int(pages[number].counts[start:end].sum())
         takes.append(partial(run, number, start, end, records.part(place, following)))
         place = following
-    in_parallel(takes)
+    in_parallel(takes, size=size)
     return records, pages
 
 
-def in_parallel(tasks: list[partial[Any]]) -> list[Any]:
-    """Run tasks that release the GIL on all CPUs; return their results in order."""
-    if len(tasks) < 2 or native.WORKERS < 2:
+def in_parallel(tasks: list[partial[Any]], *, size: int) -> list[Any]:
+    """Run tasks that release the GIL on all CPUs; return their results in order.
+
+    Where their data is small, `size` [bytes], it is done before threads would have started.
+    """
+    if size < WORTH_A_THREAD or len(tasks) < 2 or native.WORKERS < 2:
         return [task() for task in tasks]
     with ThreadPoolExecutor(native.WORKERS) as pool:
         return [future.result() for future in [pool.submit(task) for task in tasks]]
