@@ -256,6 +256,18 @@ def analyze(file: str, ping: str | None, inner: str, outer: str, peer: str, as_j
         report.print_report(analysis, report.terminal())
 
 
+@cli.command()
+@click.argument("file", type=click.Path(), metavar="TRACE")
+@click.argument("seq", type=int)
+@click.option("--round", "round_", type=click.IntRange(1), help="Which round; the first otherwise.")
+def explain(file: str, seq: int, round_: int | None) -> None:
+    """Show one ping: its events, its ledger, and why these packets are its own."""
+    from maceproc.explain import explain as explain_ping
+    from maceproc.pipeline import analyze as analyze_capture
+
+    click.echo(str(explain_ping(analyze_capture(file), seq, round_)))
+
+
 def main() -> None:
     """Run the command line; an error becomes one line on stderr and a non-zero exit status."""
     try:

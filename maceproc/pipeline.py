@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from maceproc import checks, crossings, journeys, matching, perturbation, pings, rtt
+from maceproc import causes, checks, crossings, journeys, matching, perturbation, pings, rtt
 from maceproc.capture import Capture, Sidecar, open_capture
 from maceproc.crossings import Path as CrossingPath
 from maceproc.errors import AnalysisError, CaptureError
@@ -108,6 +108,7 @@ def analyze(
         passages["native"] = crossings.find_passages(hops, way.outer, recorded)
     printed = pings.pings_table(runs)
     rtts = rtt.rtts_table(printed, runs, sends, deliveries, passages, _mtu(sidecar))
+    rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
 
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts)

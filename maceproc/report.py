@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from maceproc import __version__
 from maceproc.capture import Sidecar
+from maceproc.perturbation import corrected_bounds
 from maceproc.schema import SCHEMA_VERSION
 from maceproc.units import NS_PER_S, format_us
 
@@ -103,14 +104,27 @@ def as_json(analysis: Analysis) -> str:
 
 
 def coverage(rtts: pd.DataFrame) -> dict[str, Any]:
-    """Count the traced pings: corrected, of how many answered, and the rest by status."""
+    """Count the traced pings: corrected, of how many answered, by status, direction and round.
+
+    ``bounds`` says where the corrected median and mean would lie whatever the others were.
+    """
     traced = rtts[rtts["arm"].isin(["container traced", "native traced"])]
-    answered = traced[traced["rtt_ns"].notna() & (traced["status"] != "duplicate")]
+    settled = traced["status"].isin(["corrected", "native"])
+    answered = traced["rtt_ns"].notna() | settled
+    answered &= traced["status"] != "duplicate"
     statuses = traced["status"].value_counts()
+    by_round = settled[answered].groupby(traced["round"]).agg(["sum", "size"])
     return {
-        "corrected": int(answered["status"].isin(["corrected", "native"]).sum()),
-        "answered": len(answered),
+        "corrected": int((settled & answered).sum()),
+        "answered": int(answered.sum()),
         "by_status": {str(name): int(count) for name, count in statuses.items() if count},
+        "outbound": int((traced["outbound_ns"].notna() & answered).sum()),
+        "inbound": int((traced["inbound_ns"].notna() & answered).sum()),
+        "by_round": [
+            {"round": int(number), "corrected": int(row["sum"]), "answered": int(row["size"])}
+            for number, row in by_round.iterrows()
+        ],
+        "bounds": corrected_bounds(rtts),
     }
 
 
@@ -224,7 +238,14 @@ def _coverage_line(rtts: pd.DataFrame) -> str:
         for name, count in counts["by_status"].items()
         if name not in {"corrected", "native"}
     }
-    return line + "".join(f"; {count} {name}" for name, count in others.items())
+    line += "".join(f"; {count} {name}" for name, count in others.items())
+    if counts["corrected"] < counts["answered"] and counts["bounds"]:
+        low, high = (counts["bounds"][f"median_{end}_ns"] for end in ("low", "high"))
+        line += (
+            f"\nwhatever the others were, the corrected median is between {format_us(low)} and "
+            f"{format_us(high)} us"
+        )
+    return line
 
 
 def _comparisons_table(comparisons: pd.DataFrame) -> RenderableType:

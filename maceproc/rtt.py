@@ -82,7 +82,8 @@ def rtts_table(
         tables.append(_correct(table))
     if not tables:
         return RTTS.frame()
-    return RTTS.frame(pd.concat(tables).loc[pings.index].reset_index(drop=True))
+    rows = pd.concat(tables).loc[pings.index]
+    return RTTS.frame(rows.assign(causes=rows["causes"].fillna("")))
 
 
 def _settle(verdicts: Verdicts, run: Run) -> tuple[object, object]:
