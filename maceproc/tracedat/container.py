@@ -291,6 +291,15 @@ def _damaged(trace: TraceFile, method: str, what: str) -> TraceFormatError:
     )
 
 
+def is_trace_dat(path: str | os.PathLike[str]) -> bool:
+    """Whether a file starts as a trace.dat does; False when it cannot be read."""
+    try:
+        with Path(path).open("rb") as stream:
+            return stream.read(len(MAGIC)) == MAGIC
+    except OSError:
+        return False
+
+
 def open_trace(path: str | os.PathLike[str]) -> TraceFile:
     """Open a trace.dat, memory-mapped, and find its parts.
 

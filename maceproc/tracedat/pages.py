@@ -41,13 +41,14 @@ def load_pages(
 
 
 def _whole_pages(trace: TraceFile, cpu: CpuData, page_size: int, quiet: bool = False) -> Int64s:
-    present = max(min(cpu.offset + cpu.size, len(trace.data)) - cpu.offset, 0)
+    start = min(cpu.offset, len(trace.data))
+    present = min(cpu.size, len(trace.data) - start)
     if present < cpu.size and not quiet:
         trace.notes.append(
             f"the file ends at byte {len(trace.data)}: {cpu.size - present} of {cpu.size} bytes "
             f"of CPU {cpu.cpu} are missing"
         )
-    return cpu.offset + page_size * np.arange(present // page_size, dtype=np.int64)
+    return start + page_size * np.arange(present // page_size, dtype=np.int64)
 
 
 def _find_page_size(trace: TraceFile, data: Bytes, buffer: Buffer, layout: PageLayout) -> int:

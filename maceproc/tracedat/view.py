@@ -1,0 +1,77 @@
+"""What ``maceproc events`` shows of a file, as text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from maceproc.errors import AnalysisError
+from maceproc.schema import Trace
+from maceproc.tracedat.container import is_trace_dat
+from maceproc.tracedat.reader import read_events
+from maceproc.tracedat.summary import Summary, summarize, summarize_tables
+from maceproc.tracetext import read_text
+
+
+def read_any(path: Path, events: list[str] | None = None) -> Trace:
+    """Read a trace.dat or ftrace text, whichever it is."""
+    return read_events(path, events) if is_trace_dat(path) else read_text(path, events)
+
+
+def summarize_any(path: Path) -> Summary:
+    """Summarize a trace.dat or ftrace text, whichever it is."""
+    return summarize(path) if is_trace_dat(path) else summarize_tables(read_text(path))
+
+
+def listing_json(path: Path) -> str:
+    """Return the list of events as one JSON object."""
+    return json.dumps(summarize_any(path).as_json(), indent=1)
+
+
+def listing(path: Path) -> str:
+    """Return the list of events for people: count, rate and fields; then what is missing."""
+    summary = summarize_any(path)
+    total = sum(event.count for event in summary.events)
+    width = max([len(event.event) for event in summary.events], default=5)
+    lines = [f"{'event':<{width}} {'count':>10} {'per second':>12}  fields"]
+    for event in summary.events:
+        names = ", ".join(name.rpartition(" ")[2] for name in event.fields)
+        lines.append(f"{event.event:<{width}} {event.count:>10} {event.rate:>12.1f}  {names}")
+    lines.append(f"{total} events in {summary.duration_ns / 1e9:.6f} s")
+    for buffer in summary.buffers:
+        name = f"buffer {buffer['buffer']!r}" if buffer["buffer"] else "top buffer"
+        lines.append(
+            f"{name}: {buffer['count']} events on {len(buffer['cpus'])} CPUs, clock "
+            f"{buffer['clock'] or 'unknown'}, {buffer['lost']} lost"
+        )
+    if summary.gaps:
+        lines.append(f"{summary.lost} events are known to be lost, in {summary.gaps} places")
+    return "\n".join([*lines, *(f"note: {note}" for note in summary.notes)])
+
+
+def rows(path: Path, event: str, head: int) -> str:
+    """Return the first rows of an event's table for people."""
+    frame = _table(path, event)
+    shown = frame.head(head).copy()
+    for column in shown.columns:
+        if shown[column].dtype == "uint64":  # addresses are known by their hexadecimal form
+            shown[column] = shown[column].map("{:#x}".format)
+    more = f"... {len(frame)} rows in all\n" if len(frame) > head else ""
+    return f"{shown.to_string(index=False)}\n{more}"
+
+
+def rows_csv(path: Path, event: str) -> str:
+    """Return an event's table as CSV."""
+    text: str = _table(path, event).to_csv(index=False)
+    return text
+
+
+def _table(path: Path, event: str) -> pd.DataFrame:
+    trace = read_any(path, [event])
+    if not trace.events:
+        raise AnalysisError(
+            f"{path}: no event {event!r}", hint=f"`maceproc events {path}` lists what is there"
+        )
+    return next(iter(trace.events.values()))

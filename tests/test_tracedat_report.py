@@ -1,0 +1,153 @@
+"""Our events against the authority's: every field of every event of trace-cmd report -R."""
+
+import re
+from bisect import bisect_right
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from maceproc.schema import EVENTS
+from maceproc.tracedat import merge_events, read_events
+from maceproc.tracedat.container import KALLSYMS, open_trace
+from tests.tracing import TRACEFS, can_record, instance, record, report, trace_cmd
+
+pytestmark = [
+    pytest.mark.kernel,
+    pytest.mark.skipif(not can_record, reason="needs root, trace-cmd and tracefs"),
+]
+
+# Everything a ping, a shell and a few files make happen.
+WORK = """
+echo 'a marker: x=1' > {tracefs}/trace_marker
+ping -q -c 10 -i 0.002 127.0.0.1 > /dev/null; ls -l / > /dev/null
+taskset 1 ping -q -c 5 -i 0.002 127.0.0.1 > /dev/null
+"""
+SYSTEMS = ["net", "skb", "napi", "sched", "irq", "syscalls", "timer", "tcp", "sock", "udp"]
+FORMS = [("6", "none"), ("7", "none"), ("7", "zstd")]
+
+LINE = re.compile(r"^(?:\S+:)?\s+(.*)-(\d+)\s+\[(\d+)\]\s+(\d+)\.(\d{9}): (\w+):\s*(.*)$")
+FIELD = re.compile(r"(?:^| )([A-Za-z_]\w*)=")
+SYMBOL = re.compile(r"^([\w.$]+)(?:\+0x([0-9a-f]+))?$")
+
+
+def split_fields(text: str, names: list[str]) -> dict[str, str]:
+    """Split name=value pairs whose names are known and come in any order."""
+    found = [m for m in FIELD.finditer(text) if m[1] in names]
+    ends = [m.start() for m in found[1:]] + [len(text)] * bool(found)
+    return {m[1]: text[m.end() : end] for m, end in zip(found, ends, strict=True)}
+
+
+class Symbols:
+    """The kernel's symbols, as the file has them."""
+
+    def __init__(self, path: Path) -> None:
+        with open_trace(path) as trace:
+            section = trace.section(KALLSYMS)
+            assert section is not None
+            lines = bytes(section.sized("I", "kallsyms")).decode().splitlines()
+        self.names: dict[int, set[str]] = {}
+        for address, _, name, *_ in map(str.split, lines):
+            self.names.setdefault(int(address, 16), set()).add(name)
+        self.addresses = sorted(self.names)
+
+    def agree(self, printed: str, number: int) -> bool:
+        """Whether a name, with its offset or without, is where the number is."""
+        match = SYMBOL.match(printed)
+        start = self.addresses[max(bisect_right(self.addresses, number) - 1, 0)]
+        return (
+            match is not None
+            and match[1] in self.names[start]
+            and (match[2] is None or start + int(match[2], 16) == number)
+        )
+
+
+def agrees(printed: str, value: object, symbols: Symbols) -> bool:
+    """Whether a printed value is ours: as text, as an array, as a number, or as a symbol."""
+    printed = printed.strip()
+    if isinstance(value, str):
+        return printed == value.strip()
+    if isinstance(value, bytes | tuple):
+        numbers = printed.removeprefix("ARRAY[").rstrip("]").split(",")
+        return [int(number, 16) for number in numbers if number] == list(value)
+    number = int(value)  # type: ignore[call-overload]
+    if re.fullmatch(r"-?\d+|0x[0-9a-f]+|\(nil\)", printed):
+        shown = 0 if printed == "(nil)" else int(printed, 16 if printed[:2] == "0x" else 10)
+        return shown in (number, number % 2**32, number % 2**64)
+    return symbols.agree(printed, number)
+
+
+def check_against_report(path: Path) -> int:
+    """Compare all events in order: CPU, time, pid, comm, name, and every field."""
+    trace = read_events(path)
+    symbols = Symbols(path)
+    frames = {name: frame.to_dict("index") for name, frame in trace.events.items()}
+    merged = merge_events(trace, fields=[])
+    lines = [match.groups() for match in map(LINE.match, report(path, "-t", "-R")) if match]
+    assert len(lines) == len(merged) > 500
+    compared = 0
+    for rank, (line, event) in enumerate(zip(lines, merged.event, strict=True)):
+        comm, pid, cpu, seconds, fraction, name, text = line
+        row = frames[event][rank]
+        assert name == event
+        assert (int(cpu), int(pid)) == (row["cpu"], row["pid"])
+        assert comm.strip() == row["comm"]
+        assert int(seconds) * 10**9 + int(fraction) == row["time_ns"]
+        common = set(EVENTS.names)
+        own = {key.rstrip("_") if key.rstrip("_") in common else key: key for key in row}
+        printed = split_fields(text, [n for n in own if n not in common or f"{n}_" in row])
+        ours = {n: row[key] for n, key in own.items() if n in printed}
+        assert printed or not text.strip(), (name, text)
+        for field, value in ours.items():
+            assert agrees(printed[field], value, symbols), (name, field, printed[field], value)
+            compared += 1
+    return compared
+
+
+@pytest.mark.parametrize(("version", "compression"), FORMS)
+def test_every_field_is_what_trace_cmd_report_prints(
+    tmp_path: Path, version: str, compression: str
+) -> None:
+    with instance() as name:
+        path = tmp_path / "trace.dat"
+        trace_cmd(
+            "record", "-o", path, "-B", name, "-C", "mono", "-b", "4000",
+            "--file-version", version, "--compression", compression,
+            *(word for system in SYSTEMS for word in ("-e", system)),
+            "sh", "-c", WORK.format(tracefs=TRACEFS / "instances" / name),
+            covered=name,
+        )  # fmt: skip
+    assert check_against_report(path) > 3000
+
+
+def test_lost_events_are_those_of_trace_cmd_report(tmp_path: Path) -> None:
+    # A buffer of a few pages, and a reader that is asleep for most of the time, loses events.
+    path = record(
+        tmp_path / "trace.dat", ["net", "skb"],
+        ["sh", "-c", "ping -q -f -c 20000 127.0.0.1 > /dev/null"],
+        "-C", "mono", "-b", "8", "-s", "100000",
+    )  # fmt: skip
+    trace = read_events(path)
+    dropped = re.compile(r"CPU:(\d+) \[(\d+) EVENTS DROPPED\]")
+    theirs = [(int(m[1]), int(m[2])) for m in map(dropped.search, report(path)) if m]
+    assert theirs
+    ours = list(zip(trace.lost.cpu, trace.lost["count"], strict=True))
+    assert sorted(ours) == sorted(theirs)
+    assert (trace.lost.before_ns > trace.lost.after_ns).all()
+    kept = sum(map(len, trace.events.values()))
+    assert kept == len([line for line in report(path) if "DROPPED" not in line])
+
+
+def test_shifted_times_are_those_of_trace_cmd_report(tmp_path: Path) -> None:
+    path = record(tmp_path / "trace.dat", ["net"], ["ping", "-c", "3", "127.0.0.1", "-i", "0.01"],
+                  "--ts-offset", "123456789")  # fmt: skip
+    with instance() as name:
+        dated = tmp_path / "dated.dat"
+        trace_cmd("record", "-o", dated, "--date", "-B", name, "-e", "net",
+                  "ping", "-c", "3", "-i", "0.01", "127.0.0.1", covered=name)  # fmt: skip
+    for shifted in (path, dated):
+        lines = [m for m in map(LINE.match, report(shifted, "-t", "-R")) if m]
+        times = [int(m[4]) * 10**9 + int(m[5]) for m in lines]
+        assert merge_events(read_events(shifted)).time_ns.tolist() == times
+        assert len(times) > 20
+    assert pd.Timestamp(times[0]).year >= 2020
