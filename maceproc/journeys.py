@@ -124,7 +124,7 @@ def _collect(events: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     tables = [_hop_columns(_with_address(events[name]), name) for name in names]
     if not tables:
         return HOPS.frame().assign(kind=np.empty(0, dtype=np.int8))
-    hops = pd.concat([table.drop(columns=["dev"]) for table in tables], copy=False)
+    hops = pd.concat([table.drop(columns=["dev"]) for table in tables])
     hops["dev"] = pd.api.types.union_categoricals(
         [table["dev"] for table in tables], sort_categories=True
     )

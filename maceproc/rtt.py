@@ -83,7 +83,7 @@ def rtts_table(
     if not tables:
         return RTTS.frame()
     rows = pd.concat(tables).loc[pings.index]
-    return RTTS.frame(rows.assign(causes=rows["causes"].fillna("")))
+    return RTTS.frame(rows.assign(causes=""))
 
 
 def _settle(verdicts: Verdicts, run: Run) -> tuple[object, object]:
