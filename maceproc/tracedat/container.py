@@ -152,6 +152,8 @@ class TraceFile:
     buffers: tuple[Buffer, ...] = ()
     notes: list[str] = field(default_factory=list)
     sections: dict[int, int | memoryview] = field(default_factory=dict)
+    options_end: int = 0  # where the last options section known ends
+    is_cut: bool = False  # the chain of options goes on behind the end of the file
     close: Callable[[], None] = lambda: None
     _unpacked: int = 0
 
@@ -474,6 +476,10 @@ def _read_v7(trace: TraceFile, cursor: Cursor) -> None:
             trace.notes.append("a latency tracer's text was passed over: it has no events to read")
         elif number in SECTION_NAMES and len(data) >= 8:
             trace.sections[number] = int(struct.unpack_from(trace.order + "Q", data)[0])
+    if trace.is_cut:
+        from maceproc.tracedat.recovery import recovered_buffers
+
+        buffers += recovered_buffers(trace)
     trace.buffers = tuple(buffers)
 
 
@@ -481,8 +487,13 @@ def _option_chain(trace: TraceFile, offset: int) -> Iterator[tuple[int, bytes]]:
     """Yield the options of every section of the chain that starts at `offset`."""
     seen: set[int] = set()
     while offset and offset not in seen:
+        if seen and offset >= len(trace.data):
+            trace.is_cut = True
+            return
         seen.add(offset)
         cursor = _section_body(trace, offset, DONE, "the options")
+        (size,) = struct.unpack_from(trace.order + "Q", trace.data, offset + 8)
+        trace.options_end = max(trace.options_end, offset + 16 + size)
         offset = 0
         while cursor:
             number = cursor.number("H", "an option's id")

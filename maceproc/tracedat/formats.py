@@ -234,7 +234,7 @@ def read_printk(trace: TraceFile) -> dict[int, str]:
 
 def require_formats(trace: TraceFile, formats: dict[int, EventFormat]) -> None:
     """Refuse a file that has events but describes none."""
-    if not formats and trace.buffers:
+    if not formats:
         raise TraceFormatError(
             trace.path, offset=None, found="no event formats", expected="the events' formats"
         )

@@ -68,9 +68,9 @@ def _find_page_size(trace: TraceFile, data: Bytes, buffer: Buffer, layout: PageL
 def _can_be_pages(
     trace: TraceFile, data: Bytes, cpu: CpuData, page_size: int, layout: PageLayout
 ) -> bool:
+    if cpu.size % page_size:
+        return False
     starts = _whole_pages(trace, cpu, page_size, quiet=True)
-    if not len(starts) or page_size <= layout.data_offset:
-        return cpu.size < page_size
     commits = read_commits(data, starts, layout, trace.order)
     used = commits & COMMIT_MASK
     times = word_view(data, 8, trace.order)[starts][used > 0]
