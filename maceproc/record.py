@@ -181,8 +181,8 @@ def record(
     trace = Path(output)
     check_output(trace, force=force)
     parsed = with_destination(parse_command(command), site)
-    require_programs()
     _find_program(parsed, site)
+    require_programs()
     with mounted_tracefs() as tracefs, _Interruption() as interruption:
         surveyed = survey(site, _address(parsed, site), outer)
         minimal = minimal_events(outer_link(surveyed))
