@@ -69,6 +69,20 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
     nat: bool = False  # addresses are translated on the way
     notes: list[str] = []  # what could not be found out, or limits what can be seen
 
+    @property
+    def route(self) -> str:
+        """The path for people: ``web:eth0 -> host:veth1a2b -> docker0 -> (NAT) -> eno1``.
+
+        A namespace is named where it begins.
+        """
+        names = [
+            hop.dev if before and before.netns == hop.netns else str(hop)
+            for before, hop in zip([None, *self.path], self.path, strict=False)
+        ]
+        if self.nat and len(names) > 1:
+            names.insert(-1, "(NAT)")
+        return " -> ".join(names) or "unknown"
+
 
 class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One run of the command: which arm, which round, what it printed, and when it ran."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from maceproc.errors import Interrupted, MaceprocError
 if TYPE_CHECKING:
     from maceproc import record as recording
     from maceproc import targets
+    from maceproc.capture import Sidecar
 
     Tell = Callable[[recording.Progress], None]
     Show = Callable[[bytes], None]
@@ -94,6 +95,16 @@ def status() -> None:
 @click.option(
     "--netns", metavar="NAME", help="Run in a network namespace, by ip-netns name or file."
 )
+@click.option(
+    "--container",
+    metavar="NAME",
+    help="Run in a container of Docker, Podman or containerd (nerdctl), by name or id.",
+)
+@click.option(
+    "--host-ping",
+    is_flag=True,
+    help="With --container: run this machine's ping in its network, not the container's own.",
+)
 @click.option("--pid", type=int, help="Run in the network namespace of a process.")
 @click.option("--host", is_flag=True, help="Run on the host: a native ping.")
 @click.option(
@@ -123,6 +134,8 @@ def status() -> None:
 def record(
     lab_name: str | None,
     netns: str | None,
+    container: str | None,
+    host_ping: bool,
     pid: int | None,
     host: bool,
     outer: str,
@@ -141,13 +154,18 @@ def record(
     Without a target the command runs here, as a native ping.
 
     \b
+    maceproc record --container web -- ping -c 100 192.0.2.1
     maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
     maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
     """
     from maceproc import record as recording
 
     _interrupt_cleanly()
-    with _site(lab_name, netns, pid, host) as site, _recording_progress() as (tell, show):
+    if host_ping and container is None:
+        raise click.UsageError("--host-ping goes with --container")
+    told: list[str] = []
+    where = _site(lab_name, netns, container, host_ping, pid, host)
+    with where as site, _recording_progress() as (tell, show):
         capture = recording.record(
             list(command),
             site,
@@ -159,12 +177,28 @@ def record(
             force=force,
             buffer_kb=buffer_kb,
             awake=awake,
+            announce=lambda sidecar: told.extend(_announce(sidecar)),
             tell=tell,
             show=show,
         )
-    for note in capture.sidecar.notes if capture.sidecar else ():
-        click.echo(f"note: {note}", err=True)
+    _echo_notes(note for note in _notes(capture.sidecar) if note not in told)
     click.echo(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}", err=True)
+
+
+def _announce(sidecar: Sidecar) -> list[str]:
+    """Show, before anything runs, the packets' path and what cannot be seen; return the notes."""
+    click.echo(f"path: {sidecar.target.route}", err=True)
+    _echo_notes(_notes(sidecar))
+    return _notes(sidecar)
+
+
+def _notes(sidecar: Sidecar | None) -> list[str]:
+    return [*sidecar.target.notes, *sidecar.notes] if sidecar else []
+
+
+def _echo_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
 
 
 def _interrupt_cleanly() -> None:
@@ -179,14 +213,20 @@ def _interrupt_cleanly() -> None:
 
 @contextmanager
 def _site(
-    lab_name: str | None, netns: str | None, pid: int | None, host: bool
+    lab_name: str | None,
+    netns: str | None,
+    container: str | None,
+    host_ping: bool,
+    pid: int | None,
+    host: bool,
 ) -> Iterator[targets.Site]:
     """Give the site that the options name; where no lab is up yet, one is up just inside."""
     from maceproc import targets
     from maceproc.lab import DEFAULT_NAME, Lab, is_complete
 
-    if sum((lab_name is not None, netns is not None, pid is not None, host)) > 1:
-        raise click.UsageError("choose one of --lab, --netns, --pid and --host")
+    chosen = [place is not None for place in (lab_name, netns, container, pid)]
+    if sum((*chosen, host)) > 1:
+        raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
         with Lab() as lab:
             yield targets.lab_site(lab)
@@ -194,6 +234,8 @@ def _site(
         yield targets.lab_site(Lab(lab_name or DEFAULT_NAME))
     elif netns is not None:
         yield targets.netns_site(netns)
+    elif container is not None:
+        yield targets.container_site(container, host_ping=host_ping)
     elif pid is not None:
         yield targets.pid_site(pid)
     else:

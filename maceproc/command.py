@@ -5,17 +5,24 @@ from __future__ import annotations
 import contextlib
 import getopt
 import ipaddress
+import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from maceproc.engines import NOT_EXECUTABLE, EngineExec
 from maceproc.errors import CommandError
+
+Enter = Callable[[list[str]], list[str]]
+"""Turns a command line into one that executes it somewhere else; `list` leaves it here."""
 
 PING_NAMES = frozenset({"ping", "ping4", "ping6"})
 # Exit status 1 is theirs for lost replies: a result, not a failure. ping(8), fping(8)
 _LOSS_IS_STATUS_1 = PING_NAMES | {"fping"}
+_HEADER_ADDRESS = re.compile(r"^PING .*?\(([0-9a-fA-F.:]+)[)%]", re.MULTILINE)
 # Every option of iputils ping (s20221126 and 20240905, ping/ping.c) and, among them, busybox's.
 _PING_OPTIONS = "?h46aABbc:C:dDe:fF:G:H3i:I:l:Lm:M:nN:Op:qQ:rRs:S:t:T:UvVw:W:"
 
@@ -59,20 +66,33 @@ class Command:
             return socket.AF_INET
         return socket.AF_UNSPEC
 
+    @property
+    def has_literal_destination(self) -> bool:
+        """The destination is an address, not a name."""
+        return bool(self.destination) and bool(_last_address([self.destination]))
+
     def to(self, destination: str) -> Command:
         """Return this ping with a destination appended."""
         return parse_command([*self.argv, destination])
 
-    def with_timestamps(self) -> Command:
-        """Return this ping with -D (print the time of every reply), where its program knows -D."""
-        if not self.is_ping or self.has("-D") or not is_iputils(self.argv[0]):
+    @property
+    def words(self) -> list[str]:
+        """The words that name the program: one, or two of ``busybox ping``."""
+        return list(self.argv[: 1 + (Path(self.argv[0]).name == "busybox")])
+
+    def with_timestamps(self, enter: Enter = list) -> Command:
+        """Return this ping with -D (print the time of every reply), where its program knows -D.
+
+        `enter` says where its program is.
+        """
+        if not self.is_ping or self.has("-D") or not is_iputils(self.words, enter):
             return self
         return parse_command([self.argv[0], "-D", *self.argv[1:]])
 
-    def probe(self, address: str) -> list[str]:
-        """Return the command line of a single ping to an address, by the same program."""
-        words = self.argv[: 1 + (Path(self.argv[0]).name == "busybox")]
-        return [*words, "-c", "1", "-W", "1", address]
+    def probe(self, destination: str) -> list[str]:
+        """Return the command line of a single ping, by the same program."""
+        family = [option for option in ("-4", "-6") if self.has(option)]
+        return [*self.words, *family, "-c", "1", "-W", "1", destination]
 
     def failed(self, exit_status: int | None) -> bool:
         """Tell whether an exit status means failure; a ping that loses packets has not failed."""
@@ -105,10 +125,10 @@ def _last_address(argv: list[str]) -> str:
     return ""
 
 
-def is_iputils(program: str) -> bool:
+def is_iputils(words: list[str], enter: Enter = list) -> bool:
     """Tell whether a ping program is that of iputils, as it says of itself."""
     try:
-        said = subprocess.run([program, "-V"], capture_output=True, text=True, check=False)
+        said = subprocess.run(enter([*words, "-V"]), capture_output=True, text=True, check=False)
     except OSError:
         return False
     return "iputils" in said.stdout
@@ -121,6 +141,28 @@ def find_program(command: Command) -> None:
         raise CommandError(
             f"{command.argv[0]}: no such program on this machine", hint=f"install it{package}"
         )
+
+
+def find_ping_in_container(command: Command, inside: EngineExec) -> None:
+    """Make sure that a container has the ping that is asked for; CommandError when not."""
+    asked = inside.enter([*command.words, "-V"])
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    if done.returncode in NOT_EXECUTABLE:
+        raise CommandError(
+            f"{command.words[0]}: no such program in container {inside.container.name!r}",
+            hint="--host-ping runs this machine's ping in the container's network",
+        )
+
+
+def resolve_in_container(command: Command, inside: EngineExec) -> str:
+    """Return the address of a ping's destination as a container resolves it, by one ping.
+
+    An engine gives names to the containers of a network that nobody else knows. Empty when unknown.
+    """
+    asked = inside.enter(command.probe(command.destination))
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    found = _HEADER_ADDRESS.search(done.stdout)
+    return found[1] if found else ""
 
 
 def resolve(destination: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:

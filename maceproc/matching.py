@@ -188,16 +188,17 @@ def packets_of_run(
 
     `mtu` is the first device's: a longer echo is sent in fragments.
     """
-    sends = sends[sends["time_ns"].between(run.start_ns, run.end_ns)]
-    sends = _echo_requests(sends[sends["pid"] == run.pid], printed)
-    received = deliveries["time_ns"].between(run.start_ns, run.end_ns)
-    received &= deliveries["pid"] == run.pid
     first_seen_ns = passages["entered_ns"].fillna(passages["left_ns"])
     in_run = first_seen_ns.between(run.start_ns, run.end_ns).fillna(False).astype(bool)
     passages = passages[in_run & _has_echo_length(passages, printed, mtu)]
     out = passages["direction"] == OUTBOUND
+    pid = _task_of_run(run, passages[out])
+    sends = sends[sends["time_ns"].between(run.start_ns, run.end_ns)]
+    sends = _echo_requests(sends[sends["pid"] == pid], printed)
+    received = deliveries["time_ns"].between(run.start_ns, run.end_ns)
+    received &= deliveries["pid"] == pid
     # In softirq: a packet that waited for a neighbour's address is sent when that comes.
-    own = passages["softirq"] | (passages["pid"] == run.pid)
+    own = passages["softirq"] | (passages["pid"] == pid)
     outbound = passages[out & own].sort_values("entered_ns", ignore_index=True)
     known = passages["left_ns"].notna() & passages["peer"].isin(outbound["peer"].unique())
     known &= passages["len"].isin(_reply_lengths(outbound))
@@ -225,6 +226,18 @@ def match_run(
     early = _came_before_it_left(packets, request, reply)
     verdicts.against(early, "ambiguous", "its reply would have come before its request left")
     return Matches(send, request, reply, delivery, on_delivery)
+
+
+def _task_of_run(run: Run, outbound: pd.DataFrame) -> int:
+    """Return the pid of a run's ping; NONE when that is not known.
+
+    Where it was not seen when the ping ran (a container's engine starts it, and it may end before
+    anybody looks), it is the only task that queued packets of that length on that device.
+    """
+    if run.pid is not None:
+        return run.pid
+    tasks = outbound["pid"][~outbound["softirq"]].unique()
+    return int(tasks[0]) if len(tasks) == 1 else NONE
 
 
 def _echo_requests(sends: pd.DataFrame, printed: PingOutput) -> pd.DataFrame:

@@ -36,16 +36,25 @@ from maceproc.capture import (
     save_sidecar,
     sidecar_path,
 )
-from maceproc.command import Command, find_program, parse_command, resolve
+from maceproc.command import (
+    Command,
+    find_ping_in_container,
+    find_program,
+    parse_command,
+    resolve,
+    resolve_in_container,
+)
+from maceproc.engines import EngineExec
 from maceproc.errors import (
     CaptureError,
     CommandError,
     Interrupted,
     PrivilegeError,
+    TargetError,
     TracingError,
 )
 from maceproc.lab import REMOTE_IPV4, REMOTE_IPV6
-from maceproc.targets import Netns, Site, Survey, survey
+from maceproc.targets import Entrance, Site, Survey, survey
 from maceproc.tracing import (
     CLOCK,
     Recorder,
@@ -98,6 +107,7 @@ _PROGRAMS = {
 }
 
 CPU_DMA_LATENCY = Path("/dev/cpu_dma_latency")
+FIRST_PID_NAMESPACE = 0xEFFFFFFC
 CAP_SYS_ADMIN = 21  # include/uapi/linux/capability.h
 SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
 GRACE_S = 5.0  # for an interrupted command to print its summary and end
@@ -109,7 +119,7 @@ class Arm(NamedTuple):
 
     place: Place
     traced: bool
-    netns: Netns
+    entrance: Entrance
 
     def __str__(self) -> str:
         return f"{self.place} {'traced' if self.traced else 'untraced'}"
@@ -135,6 +145,7 @@ def record(
     force: bool = False,
     buffer_kb: int | None = None,
     awake: bool = False,
+    announce: Callable[[Sidecar], None] = lambda _: None,
     tell: Callable[[Progress], None] = lambda _: None,
     show: Callable[[bytes], None] | None = None,
 ) -> Capture:
@@ -156,6 +167,8 @@ def record(
         Ring buffer per CPU [KiB]; by default `default_buffer_kb`.
     awake
         Keep the CPUs from going idle while any arm runs: RTTs without the cost of waking up.
+    announce
+        Told, before anything runs, what will be recorded, on which path, and what cannot be seen.
     tell
         Told the progress before every run, and after the last.
     show
@@ -168,7 +181,7 @@ def record(
     trace = Path(output)
     check_output(trace, force=force)
     parsed = with_destination(parse_command(command), site)
-    find_program(parsed)
+    _find_program(parsed, site)
     require_programs()
     with mounted_tracefs() as tracefs, _Interruption() as interruption:
         surveyed = survey(site, _address(parsed, site), outer)
@@ -188,10 +201,12 @@ def record(
             notes=notes,
         )
         plan = list(schedule(arms, rounds))
-        session = _Session(recorder, interruption, parsed.with_timestamps(), sidecar)
+        stamped = parsed.with_timestamps(site.entrance.enter)
+        session = _Session(recorder, interruption, stamped, sidecar)
+        announce(sidecar)
         with cpus_awake() if awake else contextlib.nullcontext():
             session.execute(plan, tell, show if len(plan) == 1 else None)
-    _judge(sidecar, interruption, parsed, trace)
+    _judge(sidecar, interruption, parsed, site, trace)
     return Capture(trace, sidecar)
 
 
@@ -214,6 +229,15 @@ def require_programs() -> None:
             raise TracingError(
                 f"{name}: not found", hint=f"install it (Debian: apt install {package})"
             )
+
+
+def sees_kernel_pids() -> bool:
+    """Tell whether a pid that we know is the one in the kernel's events.
+
+    They hold that of the first pid namespace, which has a fixed inode (PROC_PID_INIT_INO,
+    include/linux/proc_ns.h, v6.8).
+    """
+    return Path("/proc/self/ns/pid").stat().st_ino == FIRST_PID_NAMESPACE
 
 
 def check_output(trace: Path, *, force: bool) -> None:
@@ -341,16 +365,33 @@ def _read(path: str) -> str:
         return ""
 
 
+def _find_program(command: Command, site: Site) -> None:
+    """Make sure that the command can be executed where it is to run; CommandError when not."""
+    entrance = site.entrance
+    if not isinstance(entrance, EngineExec):
+        find_program(command)
+    elif command.is_ping:  # of any other program, the engine itself says so when it runs
+        find_ping_in_container(command, entrance)
+
+
 def _address(command: Command, site: Site) -> str:
     """Return the address that the command sends to; empty when unknown."""
     if not command.destination:
         return REMOTE_IPV4 if site.kind == "lab" else ""
-    address = resolve(command.destination, command.family)
+    address = _resolve(command, site.entrance)
     if not address:
+        where = f" for container {site.name!r}" if site.own_programs else ""
         raise CommandError(
-            f"{command.destination}: no such host", hint="check the name, or give an address"
+            f"{command.destination}: no such host{where}", hint="check the name, or give an address"
         )
     return address
+
+
+def _resolve(command: Command, entrance: Entrance) -> str:
+    """Return the address of the destination, as it is known where the command runs."""
+    if command.is_ping and isinstance(entrance, EngineExec) and not command.has_literal_destination:
+        return resolve_in_container(command, entrance)
+    return resolve(command.destination, command.family)
 
 
 def _arms(
@@ -358,25 +399,34 @@ def _arms(
 ) -> Iterator[Arm]:
     """Yield the arms of a round; a note tells why one that was wanted is missing."""
     place: Place = "native" if site.is_native else "container"
-    yield Arm(place, True, site.inside)
+    yield Arm(place, True, site.entrance)
     if not baseline:
         return
-    yield Arm(place, False, site.inside)
+    yield Arm(place, False, site.entrance)
     if site.is_native:
         return
-    if surveyed.host is None:
-        notes.append("no native control: no outer device is known")
-    elif command.is_ping and not _reachable(command, surveyed):
-        notes.append(f"no native control: {surveyed.host.name} gets no reply from the target")
-    else:
-        yield Arm("native", False, surveyed.host)
+    reason = _no_native_control(site, surveyed, command)
+    if reason:
+        notes.append(f"no native control: {reason}")
+    elif surveyed.host:
+        yield Arm("native", False, site.native_entrance(surveyed.host))
 
 
-def _reachable(command: Command, surveyed: Survey) -> bool:
-    """Tell whether the host gets a reply from the target, by one ping."""
+def _no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
+    """Return why the command cannot be run from the host; empty when it can."""
     if surveyed.host is None:
-        return False
-    probe = surveyed.host.enter(command.probe(surveyed.target.address))
+        return "no outer device is known"
+    address = surveyed.target.address
+    if command.destination and resolve(command.destination, command.family) != address:
+        return f"{surveyed.host.name} does not know {command.destination} as {address}"
+    if command.is_ping and not _reachable(command, address, site.native_entrance(surveyed.host)):
+        return f"{surveyed.host.name} gets no reply from the target"
+    return ""
+
+
+def _reachable(command: Command, address: str, entrance: Entrance) -> bool:
+    """Tell whether a place gets a reply from the target, by one ping."""
+    probe = entrance.enter(command.probe(address))
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
@@ -423,6 +473,8 @@ class _Session:
                     if self._interruption.signal_number or self._has_failed():
                         break
                     self._run(number, arm, show)
+                    if not arm.entrance.is_alive():
+                        break
         except BaseException:
             with contextlib.suppress(CaptureError):  # the first error is the one to tell
                 self._save(trace)
@@ -453,7 +505,7 @@ class _Session:
         self._sidecar.runs.append(run)
         with self._traced() if arm.traced else self._untraced():
             time.sleep(SETTLE_S)
-            _execute(run, arm.netns, self._interruption, show)
+            _execute(run, arm.entrance, self._interruption, show)
 
     @contextlib.contextmanager
     def _traced(self) -> Iterator[None]:
@@ -471,24 +523,27 @@ class _Session:
 
 
 def _execute(
-    run: Run, netns: Netns, interruption: _Interruption, show: Callable[[bytes], None] | None
+    run: Run,
+    entrance: Entrance,
+    interruption: _Interruption,
+    show: Callable[[bytes], None] | None,
 ) -> None:
     """Run the command and wait, asleep: what it prints goes to memory, and is read afterwards."""
     with _Memory("stdout", show) as stdout, _Memory("stderr", None) as stderr:
         run.start_ns, run.start_utc_ns = time.monotonic_ns(), time.time_ns()
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig=TERM", *netns.enter(run.argv)],
+            ["setpriv", "--pdeathsig=TERM", *entrance.enter(run.argv)],
             stdin=subprocess.DEVNULL,
             stdout=stdout.fd,
             stderr=stderr.fd,
             env=os.environ | {"LC_ALL": "C"},
             process_group=0,  # Ctrl-C in the terminal is ours to pass on
         )
-        run.pid = process.pid  # setpriv and nsenter become the command
-        interruption.watch(process)
-        run.exit_status = process.wait()
+        pid = entrance.find_pid(process)
+        run.pid = pid if sees_kernel_pids() else None
+        with interruption.watching(process, pid):
+            run.exit_status = process.wait()
         run.end_ns, run.end_utc_ns = time.monotonic_ns(), time.time_ns()
-        interruption.watch(None)
         run.output, run.errors = stdout.text(), stderr.text()
 
 
@@ -539,7 +594,7 @@ class _Interruption:
 
     def __init__(self) -> None:
         self.signal_number = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._running: _Running | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     @property
@@ -556,22 +611,56 @@ class _Interruption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def watch(self, process: subprocess.Popen[bytes] | None) -> None:
-        """Name the process to end when a signal comes, or has come already."""
-        self._process = process
-        if self.signal_number:
-            self._end(signal.SIGINT)
+    @contextlib.contextmanager
+    def watching(self, process: subprocess.Popen[bytes], pid: int | None) -> Iterator[None]:
+        """While the block runs, a signal ends this process; so does one that has come already."""
+        with _Running(process, pid) as running:
+            self._running = running
+            if self.signal_number:
+                self._end(signal.SIGINT)
+            yield
+            self._running = None
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
         self._end(signal.SIGKILL if self.signal_number else signal.SIGINT)
         self.signal_number = self.signal_number or number
 
     def _end(self, number: signal.Signals) -> None:
-        if self._process is not None:
-            self._process.send_signal(number)
-            killer = threading.Timer(GRACE_S, self._process.kill)
+        if self._running is not None:
+            self._running.send_signal(number)
+            killer = threading.Timer(GRACE_S, self._running.send_signal, [signal.SIGKILL])
             killer.daemon = True
             killer.start()
+
+
+class _Running:
+    """A command that runs: our child, or started by a container engine that is our child.
+
+    An engine does not pass signals on to what it executes: that gets them from us.
+    """
+
+    def __init__(self, process: subprocess.Popen[bytes], pid: int | None) -> None:
+        self._process = process
+        self._pidfd = -1
+        if pid not in (None, process.pid):
+            with contextlib.suppress(OSError):  # it has ended
+                self._pidfd = os.pidfd_open(pid)
+
+    def __enter__(self) -> _Running:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._pidfd >= 0:
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send a signal to the command; SIGKILL also to the engine's program."""
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, number)
+        if self._pidfd < 0 or number == signal.SIGKILL:
+            self._process.send_signal(number)
 
 
 def failed(command: Command, run: Run) -> bool:
@@ -579,7 +668,9 @@ def failed(command: Command, run: Run) -> bool:
     return command.failed(run.exit_status) or run.errors.startswith("nsenter: ")
 
 
-def _judge(sidecar: Sidecar, interruption: _Interruption, command: Command, trace: Path) -> None:
+def _judge(
+    sidecar: Sidecar, interruption: _Interruption, command: Command, site: Site, trace: Path
+) -> None:
     """Raise what the recording ended with; the capture is on disk already."""
     runs = sidecar.runs
     count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
@@ -589,6 +680,8 @@ def _judge(sidecar: Sidecar, interruption: _Interruption, command: Command, trac
             f"interrupted by {interruption.reason}; {kept}",
             signal_number=interruption.signal_number,
         )
+    if not site.entrance.is_alive():
+        raise TargetError(f"container {site.name!r} ended during the recording; {kept}")
     if failed(command, runs[-1]):
         said = (runs[-1].errors + runs[-1].output).strip().splitlines() or ["it said nothing"]
         raise CommandError(

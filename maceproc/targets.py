@@ -17,9 +17,10 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from maceproc.capture import Hop, Link, Namespace, Target
+from maceproc.engines import Container, EngineExec, ProgramOutside, find_container
 from maceproc.errors import TargetError
 from maceproc.lab import NETNS_DIR, Lab, is_complete
 
@@ -28,6 +29,19 @@ SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of th
 _NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat|dnat)\b")
 _SOURCE_NAT = re.compile(r"\b(MASQUERADE|SNAT|NETMAP|masquerade|snat)\b")
 _NAT_SOURCE = re.compile(r"(?<!! )(?:-s|saddr) ([0-9a-f.:]+(?:/\d+)?)(?: |$)")
+
+
+class Entrance(Protocol):
+    """A way to run commands somewhere else."""
+
+    def enter(self, argv: list[str]) -> list[str]:
+        """Return the command line that executes `argv` there."""
+
+    def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
+        """Return the pid that `argv` has, once it is started; None when that is not known."""
+
+    def is_alive(self) -> bool:
+        """Tell whether the place is still the one it was."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +66,50 @@ class Netns:
         """Return the command line that executes `argv` in this namespace, as the same process."""
         return ["nsenter", f"--net={self.path}", "--", *argv]
 
+    def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
+        """Return the command's pid: nsenter becomes it."""
+        return process.pid
+
+    def is_alive(self) -> bool:
+        """Tell whether the place is the one it was: what ended, nsenter says itself."""
+        return True
+
 
 @dataclass(frozen=True)
 class Site:
-    """Where to run: a target by kind and name, its namespace, and others known by name."""
+    """Where to run: a target by kind and name, its namespace, and others known by name.
 
-    kind: Literal["lab", "netns", "pid", "host", "here"]
+    In a container the command is the container's own, unless `host_ping` asks for the host's.
+    """
+
+    kind: Literal["lab", "netns", "pid", "host", "here", "container"]
     name: str
     inside: Netns
     around: tuple[Netns, ...] = ()
+    container: Container | None = None
+    host_ping: bool = False
 
     @property
     def is_native(self) -> bool:
-        """The command runs on the bare machine, as far as this site knows."""
+        """The command runs on the bare machine's network, as far as this site knows."""
+        if self.container:
+            here = Netns("host", f"/proc/{os.getpid()}/ns/net")
+            return self.container.network == "host" or self.inside.inode == here.inode
         return self.kind in ("host", "here")
+
+    @property
+    def own_programs(self) -> Container | None:
+        """The container whose programs are run; None when they are those of this machine."""
+        return None if self.host_ping else self.container
+
+    @property
+    def entrance(self) -> Entrance:
+        """The way in."""
+        return EngineExec(self.own_programs) if self.own_programs else self.inside
+
+    def native_entrance(self, host: Netns) -> Entrance:
+        """Return the way to run the same programs outside."""
+        return ProgramOutside(self.own_programs, host.path) if self.own_programs else host
 
 
 @dataclass(frozen=True)
@@ -116,6 +160,16 @@ def pid_site(pid: int) -> Site:
     if not path.exists():
         raise TargetError(f"no process {pid}", hint="`ps` shows them")
     return Site("pid", str(pid), Netns(f"pid {pid}", str(path)))
+
+
+def container_site(name: str, *, host_ping: bool = False) -> Site:
+    """Return the site of a running container, by its name or id.
+
+    Raises TargetError when no engine has it, or it does not run.
+    """
+    container = find_container(name)
+    inside = Netns(container.name, str(container.netns))
+    return Site("container", container.name, inside, container=container, host_ping=host_ping)
 
 
 def here_site(kind: Literal["host", "here"] = "here") -> Site:
@@ -204,12 +258,9 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
     if inner is None:
         return None
     target.path.append(Hop(netns=site.inside.name, dev=inner.name))
-    if site.is_native or inner.name == "lo":
-        return None
-    if site.inside.inode == here_site().inside.inode:
-        target.notes.append(
-            f"{site.inside.name} is in the network namespace of maceproc itself: nothing is crossed"
-        )
+    reason = _why_nothing_is_crossed(site, inner, target)
+    if reason is not None:
+        target.notes += [reason] if reason else []
         return None
     far = explorer.peer(site.inside, inner) if inner.peer_ifindex else None
     if far is None:
@@ -229,6 +280,25 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
     if bridge:
         target.path.append(Hop(netns=host.name, dev=bridge.name))
     return host if _append_outer(explorer, target, host, bridge or link, outer) else None
+
+
+def _why_nothing_is_crossed(site: Site, inner: Link, target: Target) -> str | None:
+    """Return why packets by this device cross no namespace ("": as asked); None when they may."""
+    name = site.inside.name
+    if site.is_native:
+        shared = f"{name} uses the host's network: nothing is crossed, its RTTs are native ones"
+        return shared if site.container else ""
+    if inner.name == "lo":
+        return f"{target.address} is {name} itself: no packet leaves it, nothing is to be corrected"
+    if inner.kind == "tun":
+        return (
+            f"{target.path[0]} is served by a program (slirp4netns or pasta of a rootless engine, "
+            "or a VPN): it takes packets in and sends others, which cannot be told to be the same; "
+            "RTTs stay as ping prints them"
+        )
+    if site.inside.inode == here_site().inside.inode:
+        return f"{name} is in the network namespace of maceproc itself: nothing is crossed"
+    return None
 
 
 def _outgoing_link(explorer: _Explorer, netns: Netns, target: Target) -> Link | None:

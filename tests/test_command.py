@@ -42,7 +42,7 @@ def test_destination_wherever_it_stands(before: list[list[str]], after: list[lis
 
 
 def test_timestamps_are_added_once_and_only_to_iputils() -> None:
-    assert is_iputils("ping")
+    assert is_iputils(["ping"])
     added = parse_command(["ping", "-c", "1", "::1"]).with_timestamps()
     assert added.argv == ("ping", "-D", "-c", "1", "::1")
     assert added.with_timestamps() == added

@@ -1,0 +1,230 @@
+"""A Docker Engine for tests: its own daemon, in a lab's host namespace; nothing is pulled.
+
+    container of the engine      host (dockerd, maceproc)          remote
+    eth0 ----------------- veth... - docker0 - (NAT) - eth0 ------ wire0
+    172.28.0.x                     172.28.0.1    192.0.2.1         192.0.2.2
+
+Networks that a test makes get subnets of 172.29.0.0/16.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from maceproc.lab import Lab
+
+IMAGE = "maceproc/ping"  # busybox, and iputils ping
+BUSYBOX_IMAGE = "maceproc/busybox"  # busybox and its ping; in no image is there a fping
+SUBNET_IPV6 = "fd6d:6163:6500:28::/64"
+START_TIMEOUT_S = 30
+STOP_TIMEOUT_S = 20
+APPLETS = ("sh", "sleep", "cat", "ip", "true")
+
+PROGRAMS = ("dockerd", "docker", "busybox", "ping", "iptables", "ip6tables")
+
+
+class NoEngineError(Exception):
+    """No container engine can be started here."""
+
+
+class Engine:
+    """A running Docker Engine, and maceproc beside it."""
+
+    def __init__(self, lab: Lab, directory: Path) -> None:
+        self.lab = lab
+        self.host = lab.netns("host")
+        self._directory = directory
+        self._cgroup = f"maceproc-test-{os.getpid()}"
+        self._log: IO[bytes] | None = None
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self.env = os.environ | {
+            "DOCKER_HOST": f"unix://{directory}/docker.sock",
+            "DOCKER_CONFIG": str(directory / "config"),
+        }
+
+    def __enter__(self) -> Engine:
+        self._log = (self._directory / "log").open("wb")
+        # nsenter, not `ip netns exec`: that hides /sys, and with it the cgroups.
+        self._daemon = subprocess.Popen(
+            self._in_host(self._dockerd()), stdout=self._log, stderr=self._log, process_group=0
+        )
+        try:
+            self._wait_until_it_answers()
+            self._import_images()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        assert self._daemon is not None
+        with suppress(subprocess.CalledProcessError):
+            left = self.docker("ps", "--all", "--quiet").split()
+            if left:
+                self.docker("rm", "--force", *left)
+        self._daemon.terminate()
+        try:
+            self._daemon.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._daemon.kill()
+            self._daemon.wait()
+        if self._log:
+            self._log.close()
+        for cgroup in Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}"):
+            with suppress(OSError):
+                cgroup.rmdir()
+
+    def docker(self, *words: str) -> str:
+        """Run the docker command; return what it prints, without the last line's end."""
+        return self._docker(words).stdout.rstrip()
+
+    @contextmanager
+    def container(self, name: str, *options: str, image: str = IMAGE) -> Iterator[str]:
+        """Run a container that sleeps, as long as the block runs; gives its name."""
+        self.docker("run", "--detach", "--name", name, *self._limits(), *options, image,
+                    "sleep", "600")  # fmt: skip
+        try:
+            yield name
+        finally:
+            with suppress(subprocess.CalledProcessError):  # the test may have removed it
+                self.docker("rm", "--force", name)
+
+    @contextmanager
+    def network(self, name: str, *options: str) -> Iterator[str]:
+        """Make a network, as long as the block runs; gives its name."""
+        self.docker("network", "create", *options, name)
+        try:
+            yield name
+        finally:
+            self.docker("network", "rm", name)
+
+    def pid(self, name: str) -> int:
+        """Return the pid of a container's first process."""
+        return int(self.docker("inspect", "--format", "{{.State.Pid}}", name))
+
+    def maceproc(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run maceproc on the engine's host, as its user would."""
+        argv = self.maceproc_argv(*words)
+        return subprocess.run(argv, env=self.env, capture_output=True, text=True, check=False)
+
+    def maceproc_argv(self, *words: str | Path) -> list[str]:
+        """Return the command line that runs maceproc on the engine's host."""
+        return self._in_host([sys.executable, "-m", "maceproc", *map(str, words)])
+
+    def shell(self, script: str, role: str = "host") -> str:
+        """Run a shell script in a namespace of the lab; return what it prints."""
+        argv = ["nsenter", f"--net=/run/netns/{self.lab.netns(role)}", "sh", "-ec", script]
+        return subprocess.run(argv, env=self.env, check=True, capture_output=True, text=True).stdout
+
+    def _in_host(self, argv: list[str]) -> list[str]:
+        return ["nsenter", f"--net=/run/netns/{self.host}", "--", *argv]
+
+    def _limits(self) -> list[str]:
+        # The engine's own default is refused where the machine allows less.
+        return ["--ulimit", "nofile=1024", "--cgroup-parent", self._cgroup]
+
+    def _dockerd(self) -> list[str]:
+        place = self._directory
+        (place / "daemon.json").write_text("{}")  # not the machine's own configuration
+        return [
+            "dockerd",
+            f"--config-file={place}/daemon.json",
+            f"--host=unix://{place}/docker.sock",
+            f"--pidfile={place}/pid",
+            f"--data-root={place}/data",
+            f"--exec-root={place}/run",
+            f"--containerd-namespace={self._cgroup}",
+            "--storage-driver=vfs",
+            "--bip=172.28.0.1/24",
+            "--default-address-pool=base=172.29.0.0/16,size=24",
+            "--ipv6",
+            f"--fixed-cidr-v6={SUBNET_IPV6}",
+            "--experimental",  # of which IPv6 NAT was a part, up to version 26
+            "--ip6tables",
+        ]
+
+    def _wait_until_it_answers(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self._docker(["info"], check=False).returncode:
+            if self._daemon is None or self._daemon.poll() is not None:
+                raise NoEngineError(f"dockerd ended: {self._last_words()}")
+            if time.monotonic() > deadline:
+                raise NoEngineError(f"dockerd does not answer: {self._last_words()}")
+            time.sleep(0.1)
+
+    def _last_words(self) -> str:
+        said = (self._directory / "log").read_text(errors="replace").splitlines()
+        return said[-1] if said else "it said nothing"
+
+    def _docker(
+        self, words: Sequence[str], *, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        argv = ["docker", *words]
+        done = subprocess.run(argv, env=self.env, capture_output=True, text=True, check=False)
+        if check and done.returncode:
+            raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
+        return done
+
+    def _import_images(self) -> None:
+        for image, programs in ((IMAGE, ["ping"]), (BUSYBOX_IMAGE, [])):
+            files = self._directory / image.replace("/", "-")
+            _make_image(files, programs)
+            tar = subprocess.run(["tar", "-C", str(files), "-c", "."], stdout=subprocess.PIPE,
+                                 check=True)  # fmt: skip
+            argv = ["docker", "import", "-", image]
+            subprocess.run(argv, env=self.env, input=tar.stdout, capture_output=True, check=True)
+
+
+@contextmanager
+def started_engine() -> Iterator[Engine]:
+    """Give an engine; NoEngineError tells why there can be none."""
+    if os.geteuid() != 0:
+        raise NoEngineError("not root")
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
+        raise NoEngineError(f"not installed: {', '.join(missing)}")
+    with (
+        tempfile.TemporaryDirectory(prefix="maceproc-engine-") as directory,
+        Lab() as lab,
+        Engine(lab, Path(directory)) as engine,
+    ):
+        yield engine
+
+
+def _make_image(files: Path, programs: list[str]) -> None:
+    """Lay out an image: busybox with some applets, and programs of this machine."""
+    (files / "bin").mkdir(parents=True)
+    (files / "etc").mkdir()
+    _copy(_which("busybox"), files / "bin/busybox")
+    for applet in APPLETS if programs else (*APPLETS, "ping"):
+        (files / "bin" / applet).symlink_to("busybox")
+    for program in programs:
+        path = _which(program)
+        _copy(path, files / "usr/bin" / program)
+        for library in _libraries(path):
+            _copy(library, files / str(library).lstrip("/"))
+
+
+def _which(program: str) -> Path:
+    return Path(shutil.which(program) or program)
+
+
+def _libraries(program: Path) -> list[Path]:
+    """Return the shared libraries of a program, as ldd(1) lists them."""
+    listed = subprocess.run(["ldd", str(program)], capture_output=True, text=True, check=False)
+    words = (word for line in listed.stdout.splitlines() for word in line.split())
+    return [Path(word) for word in words if word.startswith("/")]
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(source, target)
