@@ -65,22 +65,18 @@ class Path:
         return cls(inner.dev, outer.dev, peer.dev if peer != outer else "", again)
 
 
-def learn_peer(hops: pd.DataFrame, inner: str, recorded: Collection[str]) -> str:
-    """Return the device that receives what tasks send on the container's device.
+def learn_peer(crossings: pd.DataFrame, inner: str) -> str:
+    """Return the device that receives what tasks send out through the container's device.
 
-    For captures that do not say. Raises AnalysisError when there is none, or more than one: then
-    several containers have a device of that name.
+    For captures that do not say; `crossings` were found without it. Raises AnalysisError when
+    there is none, or more than one: then several containers have a device of that name.
     """
-    walk = _Walk(hops, recorded)
-    queued = walk.find(walk.on(inner), Kind.QUEUE)
-    arrived = walk.step(queued[~walk.softirq[queued]], len(walk.sending))
-    arrived = arrived[arrived != NOWHERE]
-    received = np.isin(walk.kind[arrived], (Kind.RX, Kind.RECEIVE))
-    peers = [str(name) for name in hops["dev"].iloc[arrived[received]].unique()]
+    whole = (crossings["direction"] == OUTBOUND) & (crossings["status"] == "complete")
+    peers = sorted(crossings["peer"][whole & ~crossings["softirq"]].astype(str).unique())
     if len(peers) == 1:
         return peers[0]
     raise AnalysisError(
-        f"what is sent on {inner} is received by {', '.join(sorted(peers)) or 'no other device'}",
+        f"what is sent out on {inner} is received by {', '.join(peers) or 'no other device'}",
         hint="name the other end of the container's veth pair with --peer",
     )
 

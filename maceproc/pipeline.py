@@ -90,7 +90,8 @@ def analyze(
     ends = crossings.dead_ends(sidecar)
     if way.crosses and not way.peer:
         unbounded = journeys.follow_packets(trace.events, recorded)
-        way = replace(way, peer=crossings.learn_peer(unbounded, way.inner, recorded))
+        found = crossings.find_crossings(unbounded, way, recorded)
+        way = replace(way, peer=crossings.learn_peer(found, way.inner))
         ends = [(way.peer, way.inner)]
 
     hops = journeys.follow_packets(trace.events, recorded, ends)
