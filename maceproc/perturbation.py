@@ -3,6 +3,10 @@
 All three are differences between medians of arms that ran interleaved in rounds. A round is what
 was repeated, so with enough of them the rounds are resampled; with fewer, only the pings within
 them can be, and the interval says nothing about drift from one round to the next.
+
+ping prints microseconds, and an RTT of a few of them takes a handful of values: their median is one
+of these, half a microsecond off or not. So equal printed RTTs are spread over the step they were
+rounded to, which makes every quantile here that of grouped data, not of the print.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ Values = npt.NDArray[np.float64]
 ROUNDS_TO_RESAMPLE = 5
 RESAMPLES = 2000
 CONFIDENCE = 0.95
+GOLDEN_RATIO = (5**0.5 - 1) / 2
 SEED = 20190722  # the same capture gives the same interval; the day MACE was presented
 
 
@@ -35,9 +40,22 @@ class Series:
     def of(self, rtts: pd.DataFrame) -> pd.DataFrame:
         """Return round and value [ns] of the pings that have one."""
         rows = rtts.loc[(rtts["arm"] == self.arm) & rtts[self.column].notna()]
-        return pd.DataFrame(
-            {"round": rows["round"], "value_ns": rows[self.column].astype("float64")}
-        )
+        value_ns = rows[self.column].astype("float64")
+        if self.column == "rtt_ns":
+            value_ns = spread_ties(value_ns, rows["rtt_resolution_ns"], rows["round"])
+        return pd.DataFrame({"round": rows["round"], "value_ns": value_ns})
+
+
+def spread_ties(
+    value_ns: pd.Series[float], step_ns: pd.Series[int], rounds: pd.Series[int]
+) -> pd.Series[float]:
+    """Spread equal values of a round evenly over the step they were rounded to [ns].
+
+    Successive ones get multiples of the golden ratio modulo 1: even for any number of them, and
+    unrelated to their order in time. The value itself is the middle of its step.
+    """
+    nth = value_ns.groupby([rounds, value_ns]).cumcount() + 1
+    return value_ns + ((nth * GOLDEN_RATIO) % 1 - 0.5) * step_ns.fillna(0).astype("float64")
 
 
 RAW = Series("container, traced", "container traced", "rtt_ns")

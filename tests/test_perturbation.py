@@ -1,0 +1,54 @@
+"""Differences between arms: what they rest on, and that ping's print does not shift them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maceproc import perturbation
+from maceproc.schema import RTTS
+from maceproc.units import NS_PER_US
+
+US = NS_PER_US
+
+
+def printed_rtts(arm: str, rtt_ns: np.ndarray, rounds: np.ndarray) -> pd.DataFrame:
+    """RTTS of pings that printed whole microseconds."""
+    rows = pd.DataFrame({"round": rounds, "arm": arm, "rtt_ns": np.round(rtt_ns / US) * US})
+    rows["rtt_resolution_ns"] = US
+    return rows.reindex(columns=RTTS.names)
+
+
+def test_print_resolution_does_not_shift_a_median() -> None:
+    # 6.9 and 7.4 us both print as 7 in the middle of their distribution.
+    rng = np.random.default_rng(1)
+    rounds = np.repeat(np.arange(1, 6), 400)
+    noise = rng.normal(0, 1200, 2000)
+    native = printed_rtts("native untraced", 6900 + noise, rounds)
+    container = printed_rtts("container untraced", 7400 + rng.permutation(noise), rounds)
+    estimate, low, high, *_ = perturbation.difference(
+        perturbation.UNTRACED.of(container), perturbation.NATIVE.of(native)
+    )
+    assert estimate == pytest.approx(500, abs=150)
+    assert low < 500 < high
+
+
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=300),
+    st.sampled_from([1, 10, 1000, 10_000]),
+)
+def test_ties_stay_within_their_step_and_apart(printed: list[int], step: int) -> None:
+    values = pd.Series(printed, dtype="float64") * step
+    same_round = pd.Series(1, index=values.index)
+    spread = perturbation.spread_ties(values, pd.Series(step, index=values.index), same_round)
+    assert ((spread - values).abs() <= step / 2).all()
+    assert spread.nunique() == len(values)
+
+
+def test_values_of_unknown_step_stay_as_they_are() -> None:
+    values = pd.Series([7.0, 7.0])
+    step = pd.Series([pd.NA, pd.NA], dtype="Int64")
+    assert list(perturbation.spread_ties(values, step, pd.Series([1, 1]))) == [7.0, 7.0]
