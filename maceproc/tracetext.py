@@ -37,8 +37,9 @@ REST = r"(?P<text>.*)$"
 
 LINES = [
     # ping-5166    [000] b..1.  6699.925070: net_dev_queue: dev=lo ...
+    # ping-5166    [000]-0x80 6699.925070: net_dev_queue: dev=lo ...      (trace-cmd 3.3 report -R)
     re.compile(
-        rf"^{BUFFER}\s*{TASK}\[(?P<cpu>\d+)\]\s+(?:(?P<flags>\S{{4,6}})\s+)?{TIME}:\s+"
+        rf"^{BUFFER}\s*{TASK}\[(?P<cpu>\d+)\](?:\s+|(?=-0x))(?:(?P<flags>\S{{4,6}})\s+)?{TIME}:\s+"
         rf"{EVENT}(?::\s*|(?=[( ])){REST}"
     ),
     # ping-5166    0b..1.  6699.925070: net_dev_queue: dev=lo ...          (trace-cmd report -l)
@@ -198,6 +199,8 @@ def _time_of(text: _Text, found: dict[str, str | None]) -> int:
 
 
 def _flags_of(letters: str) -> int:
+    if letters.startswith("-0x"):
+        return int(letters[1:], 16)
     flags = 0
     for table, letter in zip(FLAG_LETTERS, letters, strict=False):
         flags |= table.get(letter, 0)

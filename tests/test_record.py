@@ -26,6 +26,7 @@ from maceproc.record import (
 )
 from maceproc.targets import Netns, here_site, lab_site, netns_site
 from maceproc.tracing import TRACEFS
+from tests.tracing import report
 
 MACEPROC = [sys.executable, "-m", "maceproc"]
 PING = ["ping", "-i", "0.002", "-c", "20"]
@@ -86,10 +87,9 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
 
 def reported(trace: Path) -> list[tuple[int, int, str]]:
     """(pid, time [ns], event) of every event, as trace-cmd itself reads the file."""
-    argv = ["trace-cmd", "report", "-t", str(trace)]
-    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     event = re.compile(r"-(\d+)\s+\[\d+\]\s+(\d+)\.(\d{9}): (\w+):")
-    return [(int(p), int(s + ns), name) for p, s, ns, name in event.findall(text)]
+    found = event.findall("\n".join(report(trace, "-t")))
+    return [(int(p), int(s + ns), name) for p, s, ns, name in found]
 
 
 def error_lines(stderr: str) -> list[str]:
@@ -241,8 +241,7 @@ def test_lost_events_are_counted_as_trace_cmd_counts_them(lab: Lab, tmp_path: Pa
         command, lab_site(lab), trace, baseline=False, events="full", buffer_kb=64
     ).sidecar
     assert made is not None
-    argv = ["trace-cmd", "report", str(trace)]
-    text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    text = "\n".join(report(trace))
     counted: dict[str, int] = {}
     for cpu, count in re.findall(r"CPU:(\d+) \[(\d+) EVENTS DROPPED\]", text):
         counted[cpu] = counted.get(cpu, 0) + int(count)

@@ -28,7 +28,7 @@ FORMS = [("6", "none"), ("7", "none"), ("7", "zstd")]
 
 LINE = re.compile(r"^(?:\S+:)?\s+(.*)-(\d+)\s+\[(\d+)\]\s+(\d+)\.(\d{9}): (\w+):\s*(.*)$")
 FIELD = re.compile(r"(?:^| )([A-Za-z_]\w*)=")
-SYMBOL = re.compile(r"^([\w.$]+)(?:\+0x([0-9a-f]+))?$")
+SYMBOL = re.compile(r"^([\w.$]+)(?:\+0x([0-9a-f]+))?(?: \((0x[0-9a-f]+)\))?$")
 
 
 def split_fields(text: str, names: list[str]) -> dict[str, str]:
@@ -59,6 +59,7 @@ class Symbols:
             match is not None
             and match[1] in self.names[start]
             and (match[2] is None or start + int(match[2], 16) == number)
+            and (match[3] is None or int(match[3], 16) == number)
         )
 
 

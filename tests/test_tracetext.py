@@ -22,6 +22,11 @@ SPELLINGS = {
     "trace-cmd report -t": "            ping-13895 [001]  8767.340191000: " + FIELDS,
     "trace-cmd report -R": "ping-13895 [001] 8767.340191: "
     "net_dev_queue:  skbaddr={} len=98 name=lo",
+    "trace-cmd 3.3 report": "   ping-13895 [001] b..1.  8767.340191: " + FIELDS,
+    "trace-cmd 3.3 report -R": "   ping-13895 [001]-0x80 8767.340191: "
+    "net_dev_queue:         skbaddr={} len=98 name=lo",
+    "trace-cmd 3.3 report -l -R": "   ping-13895   1-0x80 8767.340191: "
+    "net_dev_queue:         skbaddr={} len=98 name=lo",
     "trace-cmd report -l": "    ping-13895   1b....  8767.340191: " + FIELDS,
     "trace-cmd report, an instance": "web:             ping-13895 [001]  8767.340191: " + FIELDS,
     "latency-format": "    ping-13895     1b.... 8767340191us+: " + FIELDS,
@@ -47,6 +52,11 @@ def test_every_spelling_gives_the_same_row(tmp_path: Path, spelling: str, addres
     assert trace.events[QUEUE].skbaddr.dtype == "uint64"
     assert list(trace.events[QUEUE].columns[:5]) == EVENTS.names
     assert trace.notes == ()
+
+
+def test_raw_flags_of_trace_cmd_3_3(tmp_path: Path) -> None:
+    lines = [f"  ping-1 [001]-0x{flags} 5.0000{n}: {FIELDS}" for n, flags in enumerate(["90", "0"])]
+    assert read(tmp_path, *lines).events[QUEUE]["flags"].tolist() == [0x90, 0]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -11,6 +12,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 TRACEFS = Path("/sys/kernel/tracing")
+
+# [001] b..1. 12.3: (also without -l) and, with -R, [001]-0x80 12.3:
+FLAGS_OF_3_3 = re.compile(r"(?<=\])(?:-0x[0-9a-f]+|\s+\S{4,6})?\s+(?=\d+\.\d+: )")
 # Some hosts deny the function tracer's files even to root, and trace-cmd dies on them; an empty
 # file is mounted over them in a mount namespace of its own.
 FUNCTION_TRACER_FILES = [
@@ -65,9 +69,10 @@ def record(path: Path, events: list[str], command: list[str], *options: str) -> 
 
 
 def report(path: Path, *options: str) -> list[str]:
-    """Return the lines of events that trace-cmd report prints."""
+    """Return the lines of events that trace-cmd report prints, without the flags of 3.3."""
     done = subprocess.run(
         ["trace-cmd", "report", "-i", str(path), *options],
         capture_output=True, errors="backslashreplace", check=True, timeout=120,
     )  # fmt: skip
-    return [line for line in done.stdout.splitlines() if not line.startswith("cpus=")]
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("cpus=")]
+    return [FLAGS_OF_3_3.sub(" ", line, count=1) for line in lines]
