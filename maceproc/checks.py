@@ -131,9 +131,10 @@ def _from_residuals(rtts: pd.DataFrame) -> Iterator[Finding]:
         yield Finding(
             "print resolution",
             "note",
-            f"ping printed RTTs in steps of {format_us(step_ns.median())} us; `kernel_rtt_ns` has "
-            "nanoseconds",
-            "",
+            f"ping printed RTTs in steps of {format_us(step_ns.median())} us: "
+            f"{(rtts['rtt_basis'] == 'kernel').sum()} of {rtts['rtt_basis'].notna().sum()} "
+            "corrected RTTs are based on the kernel's RTT, which has nanoseconds, instead",
+            "see the columns `rtt_basis` and `kernel_rtt_ns` of the table `rtts`",
         )
 
 

@@ -1,0 +1,37 @@
+"""Findings: what is said, and only where it is so."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from maceproc.checks import find_doubts
+from maceproc.schema import COMPARISONS, LOST, RTTS, Trace
+
+
+def findings(**columns: list[object]) -> pd.DataFrame:
+    """FINDINGS by name, about traced pings with these columns of RTTS."""
+    every = {"arm": "container traced", "status": "corrected"}
+    rtts = pd.DataFrame(every | columns).reindex(columns=RTTS.names)
+    trace = Trace(events={}, lost=LOST.frame(), clock="mono")
+    return find_doubts(None, trace, rtts, COMPARISONS.frame()).set_index("finding")
+
+
+def test_a_coarse_print_is_said_and_what_is_used_instead() -> None:
+    said = findings(
+        rtt_ns=[1_250_000, 1_260_000, 950_000],
+        rtt_resolution_ns=[10_000, 10_000, 1000],
+        residual_ns=[300, 4000, 400],
+        rtt_basis=["kernel", "kernel", "printed"],
+    )
+    assert "steps of 10.0 us: 2 of 3 corrected" in said.loc["print resolution", "message"]
+
+
+def test_a_fine_print_is_not_worth_a_word() -> None:
+    said = findings(
+        rtt_ns=[50_000] * 3,
+        rtt_resolution_ns=[1000] * 3,
+        residual_ns=[300, 500, 400],
+        rtt_basis=["printed"] * 3,
+    )
+    assert "print resolution" not in said.index
+    assert "residual" not in said.index
