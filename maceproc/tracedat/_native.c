@@ -264,14 +264,15 @@ static PyObject *order(PyObject *self, PyObject *args)
         goto out;
     Py_ssize_t total = a[0].view.len / 8;
     if (take(objects[1], &a[1], 2, total, 0) || take(objects[2], &a[2], 8, -1, 0) ||
-        take(objects[3], &a[3], 8, 1 << 16, 1) || take(objects[4], &a[4], 8, total, 1) ||
-        take(objects[5], &a[5], 8, total, 1))
+        take(objects[3], &a[3], 8, 1 << 16, 1) || take(objects[4], &a[4], 4, total, 1) ||
+        take(objects[5], &a[5], 4, total, 1))
         goto out;
     const int64_t *times = a[0].view.buf, *bounds = a[2].view.buf;
     const uint16_t *types = a[1].view.buf;
-    int64_t *slots = a[3].view.buf, *sources = a[4].view.buf, *ranks = a[5].view.buf;
+    int64_t *slots = a[3].view.buf;
+    int32_t *sources = a[4].view.buf, *ranks = a[5].view.buf;
     Py_ssize_t streams = a[2].view.len / 8 - 1;
-    int wrong = streams < 0 || bounds[0] != 0 || bounds[streams] != total;
+    int wrong = total > INT32_MAX || streams < 0 || bounds[0] != 0 || bounds[streams] != total;
     for (Py_ssize_t s = 0; s < streams && !wrong; s++)
         wrong = bounds[s] > bounds[s + 1];
     next = malloc(sizeof(int64_t) * (size_t)(streams > 0 ? streams : 1));
@@ -308,8 +309,8 @@ static PyObject *order(PyObject *self, PyObject *args)
                 wrong = 1;
                 break;
             }
-            sources[slot] = i;
-            ranks[slot] = rank++;
+            sources[slot] = (int32_t)i;
+            ranks[slot] = (int32_t)rank++;
             i++;
         } while (i < stop && (second < 0 || times[i] < limit ||
                               (times[i] == limit && best < second)));
@@ -327,102 +328,63 @@ out:
     return result;
 }
 
-/* --- numbers ------------------------------------------------------------------------------- */
-
-typedef struct {
-    uint64_t offset;
-    uint32_t size;
-    Array out;
-} Number;
-
-enum { BLOCK = 512, MAX_NUMBERS = 256 };
-
-static void copy_block(const uint8_t *data, const int64_t *positions, int64_t from, int64_t to,
-                       const Number *field, int swap)
+/* Take records by their numbers: time, position and length of each, and its stream's CPU. */
+static PyObject *pick(PyObject *self, PyObject *args)
 {
-    const uint64_t offset = field->offset;
-    void *out = field->out.view.buf;
-    switch (field->size) {
-    case 1:
-        for (int64_t i = from; i < to; i++)
-            ((uint8_t *)out)[i] = data[positions[i] + offset];
-        break;
-    case 2:
-        for (int64_t i = from; i < to; i++)
-            ((uint16_t *)out)[i] = read16(data + positions[i] + offset, swap);
-        break;
-    case 4:
-        for (int64_t i = from; i < to; i++)
-            ((uint32_t *)out)[i] = read32(data + positions[i] + offset, swap);
-        break;
-    default:
-        for (int64_t i = from; i < to; i++)
-            ((uint64_t *)out)[i] = read64(data + positions[i] + offset, swap);
-    }
-}
-
-/* Copy fields of every payload into columns, a block of records at a time: each payload is in the
- * cache when its next field is wanted. */
-static PyObject *numbers(PyObject *self, PyObject *args)
-{
-    PyObject *data_object, *positions_object, *list, *result = NULL;
-    Array a[2] = {{{0}, 0}};
-    Number *fields = NULL;
-    Py_ssize_t number = 0;
-    int order;
-    if (!PyArg_ParseTuple(args, "OOCO!:numbers", &data_object, &positions_object, &order,
-                          &PyList_Type, &list))
+    PyObject *objects[10];
+    Array a[10] = {{{0}, 0}};
+    PyObject *result = NULL;
+    if (!PyArg_ParseTuple(args, "OOOOOOOOOO:pick", &objects[0], &objects[1], &objects[2],
+                          &objects[3], &objects[4], &objects[5], &objects[6], &objects[7],
+                          &objects[8], &objects[9]))
         return NULL;
-    if (take(data_object, &a[0], 1, -1, 0) || take(positions_object, &a[1], 8, -1, 0))
+    /* numbers; times, positions, lengths; bounds and CPUs of the streams; the four results */
+    if (take(objects[0], &a[0], 4, -1, 0) || take(objects[1], &a[1], 8, -1, 0))
         goto out;
-    Py_ssize_t total = a[1].view.len / 8;
-    number = PyList_Size(list);
-    fields = calloc((size_t)(number > 0 ? number : 1), sizeof(Number));
-    if (!fields) {
-        PyErr_NoMemory();
+    Py_ssize_t total = a[0].view.len / 4, records = a[1].view.len / 8;
+    if (take(objects[2], &a[2], 8, records, 0) || take(objects[3], &a[3], 4, records, 0) ||
+        take(objects[4], &a[4], 8, -1, 0))
         goto out;
-    }
-    int64_t reach = 0;
-    for (Py_ssize_t f = 0; f < number; f++) {
-        PyObject *column;
-        unsigned int offset, size;
-        if (!PyArg_ParseTuple(PyList_GetItem(list, f), "IIO", &offset, &size, &column))
-            goto out;
-        if (size != 1 && size != 2 && size != 4 && size != 8) {
-            PyErr_SetString(PyExc_ValueError, "a number has 1, 2, 4 or 8 bytes");
-            goto out;
-        }
-        fields[f].offset = offset;
-        fields[f].size = size;
-        if (take(column, &fields[f].out, size, total, 1))
-            goto out;
-        if ((int64_t)offset + size > reach)
-            reach = (int64_t)offset + size;
-    }
-    const uint8_t *data = a[0].view.buf;
-    const int64_t *positions = a[1].view.buf;
-    int swap = swaps(order), wrong = 0;
+    Py_ssize_t streams = a[4].view.len / 8 - 1;
+    if (take(objects[5], &a[5], 4, streams, 0) || take(objects[6], &a[6], 8, total, 1) ||
+        take(objects[7], &a[7], 8, total, 1) || take(objects[8], &a[8], 4, total, 1) ||
+        take(objects[9], &a[9], 4, total, 1))
+        goto out;
+    const int32_t *numbers = a[0].view.buf, *lengths = a[3].view.buf, *cpus = a[5].view.buf;
+    const int64_t *times = a[1].view.buf, *positions = a[2].view.buf, *bounds = a[4].view.buf;
+    int64_t *out_times = a[6].view.buf, *out_positions = a[7].view.buf;
+    int32_t *out_lengths = a[8].view.buf, *out_cpus = a[9].view.buf;
+    int wrong = 0;
     Py_BEGIN_ALLOW_THREADS
-    for (int64_t from = 0; from < total && !wrong; from += BLOCK) {
-        int64_t to = from + BLOCK < total ? from + BLOCK : total;
-        for (int64_t i = from; i < to; i++)
-            wrong |= positions[i] < 0 || positions[i] > a[0].view.len - reach;
-        for (Py_ssize_t f = 0; f < number && !wrong; f++)
-            copy_block(data, positions, from, to, &fields[f], swap);
+    Py_ssize_t stream = 0;
+    for (Py_ssize_t i = 0; i < total; i++) {
+        int32_t number = numbers[i];
+        if (number < 0 || number >= records) {
+            wrong = 1;
+            break;
+        }
+        if (number < bounds[stream])
+            stream = 0;
+        while (stream < streams && number >= bounds[stream + 1])
+            stream++;
+        if (stream == streams) {
+            wrong = 1;
+            break;
+        }
+        out_times[i] = times[number];
+        out_positions[i] = positions[number];
+        out_lengths[i] = lengths[number];
+        out_cpus[i] = cpus[stream];
     }
     Py_END_ALLOW_THREADS
     if (wrong) {
-        PyErr_SetString(PyExc_ValueError, "payload outside the data");
+        PyErr_SetString(PyExc_ValueError, "no such record");
         goto out;
     }
     result = Py_None;
     Py_INCREF(result);
 out:
-    if (fields)
-        for (Py_ssize_t f = 0; f < number; f++)
-            drop(&fields[f].out, 1);
-    free(fields);
-    drop(a, 2);
+    drop(a, 10);
     return result;
 }
 
@@ -499,89 +461,226 @@ static int32_t number_of(Texts *t, const uint8_t *start, uint32_t length)
     return (int32_t)t->count++;
 }
 
+/* --- columns -------------------------------------------------------------------------------- */
+
+typedef struct {
+    uint64_t offset;
+    uint32_t size;
+    Array out;
+} Number;
+
 enum { FIXED, TO_END, DATA_LOC, REL_LOC };
 
-/* Number the distinct values of a string or array field; return them as a list of bytes. */
-static PyObject *texts(PyObject *self, PyObject *args)
+typedef struct {
+    uint32_t offset, size, place;
+    int cut; /* ends before the first NUL */
+    int32_t last; /* number of the value of the record before */
+    Array codes;
+    Texts texts;
+} Value;
+
+typedef struct {
+    const uint8_t *data;
+    int64_t size;
+    const int64_t *positions;
+    const int32_t *lengths;
+    int swap;
+} Payloads;
+
+/* Payloads lie far apart. A block of them is fetched at once, and then is in the cache for one field
+ * after the other. */
+enum { BLOCK = 256 };
+
+static void copy_block(const uint8_t *data, const int64_t *positions, int64_t from, int64_t to,
+                       const Number *field, int swap)
 {
-    PyObject *objects[4], *result = NULL;
-    Array a[4] = {{{0}, 0}};
-    Texts t = {0};
-    unsigned int offset, size, place;
-    int order, cut;
-    if (!PyArg_ParseTuple(args, "OOOCIIIpO:texts", &objects[0], &objects[1], &objects[2], &order,
-                          &offset, &size, &place, &cut, &objects[3]))
-        return NULL;
-    /* data, positions, lengths; codes */
-    if (take(objects[0], &a[0], 1, -1, 0) || take(objects[1], &a[1], 8, -1, 0))
-        goto out;
-    Py_ssize_t total = a[1].view.len / 8;
-    if (take(objects[2], &a[2], 4, total, 0) || take(objects[3], &a[3], 4, total, 1))
-        goto out;
-    const uint8_t *data = a[0].view.buf;
-    const int64_t *positions = a[1].view.buf;
-    const int32_t *lengths = a[2].view.buf;
-    int32_t *codes = a[3].view.buf, last = -1;
-    int swap = swaps(order), wrong = 0, full = 0;
-    if (place != FIXED)
-        size = place == TO_END ? 0 : 4;
-    Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t i = 0; i < total; i++) {
-        if (positions[i] < 0 || lengths[i] < 0 || positions[i] > a[0].view.len - lengths[i] ||
-            (uint64_t)offset + size > (uint64_t)lengths[i]) {
-            wrong = 1;
-            break;
-        }
-        const uint8_t *start = data + positions[i] + offset;
-        uint32_t length = size;
-        if (place == TO_END) {
-            length = (uint32_t)lengths[i] - offset;
-        } else if (place != FIXED) {
-            uint32_t word = read32(start, swap);
-            uint32_t from = word & 0xffff;
+    const uint64_t offset = field->offset;
+    void *out = field->out.view.buf;
+    switch (field->size) {
+    case 1:
+        for (int64_t i = from; i < to; i++)
+            ((uint8_t *)out)[i] = data[positions[i] + offset];
+        break;
+    case 2:
+        for (int64_t i = from; i < to; i++)
+            ((uint16_t *)out)[i] = read16(data + positions[i] + offset, swap);
+        break;
+    case 4:
+        for (int64_t i = from; i < to; i++)
+            ((uint32_t *)out)[i] = read32(data + positions[i] + offset, swap);
+        break;
+    default:
+        for (int64_t i = from; i < to; i++)
+            ((uint64_t *)out)[i] = read64(data + positions[i] + offset, swap);
+    }
+}
+
+/* Number the values of a block's field; -1 without memory. */
+static int number_block(const Payloads *p, int64_t from, int64_t to, Value *field)
+{
+    int32_t *codes = field->codes.view.buf;
+    const uint32_t offset = field->offset;
+    for (int64_t i = from; i < to; i++) {
+        const uint8_t *payload = p->data + p->positions[i];
+        const uint8_t *start = payload + offset;
+        uint32_t length = field->size;
+        if (field->place == TO_END) {
+            length = (uint32_t)p->lengths[i] - offset;
+        } else if (field->place != FIXED) {
+            uint32_t word = read32(start, p->swap);
+            uint32_t at = word & 0xffff;
             length = word >> 16;
-            if (place == REL_LOC)
-                from += offset + 4;
-            if (from + length > (uint32_t)lengths[i])
-                from = length = 0; /* points outside its record: empty */
-            start = data + positions[i] + from;
+            if (field->place == REL_LOC)
+                at += offset + 4;
+            if (at + length > (uint32_t)p->lengths[i])
+                at = length = 0; /* points outside its record: empty */
+            start = payload + at;
         }
-        if (cut && length) {
+        if (field->cut && length) {
             const uint8_t *nul = memchr(start, 0, length);
             if (nul)
                 length = (uint32_t)(nul - start);
         }
-        if (last < 0 || !same(&t.texts[last], start, length)) {
-            last = number_of(&t, start, length);
-            if (last < 0) {
-                full = 1;
-                break;
-            }
+        if (field->last < 0 || !same(&field->texts.texts[field->last], start, length)) {
+            field->last = number_of(&field->texts, start, length);
+            if (field->last < 0)
+                return -1;
         }
-        codes[i] = last;
+        codes[i] = field->last;
+    }
+    return 0;
+}
+
+/* Whether a block's payloads are in the data, and long enough for all fixed fields. */
+static int inside(const Payloads *p, int64_t from, int64_t to, int64_t reach)
+{
+    int wrong = 0;
+    for (int64_t i = from; i < to; i++) {
+        wrong |= p->positions[i] < 0 || p->lengths[i] < reach ||
+                 p->positions[i] > p->size - p->lengths[i];
+        __builtin_prefetch(p->data + p->positions[i]);
+        __builtin_prefetch(p->data + p->positions[i] + 64);
+    }
+    return !wrong;
+}
+
+static PyObject *list_of(const Texts *texts)
+{
+    PyObject *list = PyList_New(texts->count);
+    for (int64_t i = 0; list && i < texts->count; i++) {
+        const Text *text = &texts->texts[i];
+        PyObject *value = PyBytes_FromStringAndSize((const char *)text->start, text->length);
+        if (!value || PyList_SetItem(list, i, value)) {
+            Py_DECREF(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+static int take_number(PyObject *item, Number *field, Py_ssize_t total, int64_t *reach)
+{
+    PyObject *column;
+    unsigned int offset, size;
+    if (!PyArg_ParseTuple(item, "IIO", &offset, &size, &column))
+        return -1;
+    if (size != 1 && size != 2 && size != 4 && size != 8) {
+        PyErr_SetString(PyExc_ValueError, "a number has 1, 2, 4 or 8 bytes");
+        return -1;
+    }
+    field->offset = offset;
+    field->size = size;
+    if ((int64_t)offset + size > *reach)
+        *reach = (int64_t)offset + size;
+    return take(column, &field->out, size, total, 1);
+}
+
+static int take_value(PyObject *item, Value *field, Py_ssize_t total, int64_t *reach)
+{
+    PyObject *codes;
+    if (!PyArg_ParseTuple(item, "IIIpO", &field->offset, &field->size, &field->place, &field->cut,
+                          &codes))
+        return -1;
+    if (field->place != FIXED)
+        field->size = field->place == TO_END ? 0 : 4;
+    field->last = -1;
+    if ((int64_t)field->offset + field->size > *reach)
+        *reach = (int64_t)field->offset + field->size;
+    return take(codes, &field->codes, 4, total, 1);
+}
+
+/* Copy number fields of every payload into columns; number the distinct values of other fields, and
+ * return them, a list of bytes for each field. */
+static PyObject *columns(PyObject *self, PyObject *args)
+{
+    PyObject *objects[3], *number_list, *value_list, *result = NULL;
+    Array a[3] = {{{0}, 0}};
+    Number *numbers = NULL;
+    Value *values = NULL;
+    Py_ssize_t number = 0, valued = 0;
+    int order, wrong = 0, full = 0;
+    if (!PyArg_ParseTuple(args, "OOOCO!O!:columns", &objects[0], &objects[1], &objects[2], &order,
+                          &PyList_Type, &number_list, &PyList_Type, &value_list))
+        return NULL;
+    /* data, positions, lengths */
+    if (take(objects[0], &a[0], 1, -1, 0) || take(objects[1], &a[1], 8, -1, 0))
+        goto out;
+    Py_ssize_t total = a[1].view.len / 8;
+    if (take(objects[2], &a[2], 4, total, 0))
+        goto out;
+    number = PyList_Size(number_list);
+    valued = PyList_Size(value_list);
+    numbers = calloc((size_t)number + 1, sizeof(Number));
+    values = calloc((size_t)valued + 1, sizeof(Value));
+    if (!numbers || !values) {
+        PyErr_NoMemory();
+        goto out;
+    }
+    int64_t reach = 0;
+    for (Py_ssize_t f = 0; f < number; f++)
+        if (take_number(PyList_GetItem(number_list, f), &numbers[f], total, &reach))
+            goto out;
+    for (Py_ssize_t f = 0; f < valued; f++)
+        if (take_value(PyList_GetItem(value_list, f), &values[f], total, &reach))
+            goto out;
+    Payloads p = {a[0].view.buf, a[0].view.len, a[1].view.buf, a[2].view.buf, swaps(order)};
+    Py_BEGIN_ALLOW_THREADS
+    for (int64_t from = 0; from < total && !wrong && !full; from += BLOCK) {
+        int64_t to = from + BLOCK < total ? from + BLOCK : total;
+        wrong = !inside(&p, from, to, reach);
+        for (Py_ssize_t f = 0; f < number && !wrong; f++)
+            copy_block(p.data, p.positions, from, to, &numbers[f], p.swap);
+        for (Py_ssize_t f = 0; f < valued && !wrong && !full; f++)
+            full = number_block(&p, from, to, &values[f]) < 0;
     }
     Py_END_ALLOW_THREADS
     if (wrong) {
-        PyErr_SetString(PyExc_ValueError, "payload outside the data, or shorter than its field");
+        PyErr_SetString(PyExc_ValueError, "payload outside the data, or shorter than its fields");
         goto out;
     }
     if (full) {
         PyErr_NoMemory();
         goto out;
     }
-    result = PyList_New(t.count);
-    for (int64_t i = 0; result && i < t.count; i++) {
-        PyObject *text = PyBytes_FromStringAndSize((const char *)t.texts[i].start,
-                                                   t.texts[i].length);
-        if (!text || PyList_SetItem(result, i, text)) {
+    result = PyList_New(valued);
+    for (Py_ssize_t f = 0; result && f < valued; f++) {
+        PyObject *list = list_of(&values[f].texts);
+        if (!list || PyList_SetItem(result, f, list)) {
             Py_DECREF(result);
             result = NULL;
         }
     }
 out:
-    free(t.texts);
-    free(t.table);
-    drop(a, 4);
+    for (Py_ssize_t f = 0; numbers && f < number; f++)
+        drop(&numbers[f].out, 1);
+    for (Py_ssize_t f = 0; values && f < valued; f++) {
+        drop(&values[f].codes, 1);
+        free(values[f].texts.texts);
+        free(values[f].texts.table);
+    }
+    free(numbers);
+    free(values);
+    drop(a, 3);
     return result;
 }
 
@@ -590,8 +689,8 @@ out:
 static PyMethodDef methods[] = {
     {"walk", walk, METH_VARARGS, "Walk pages: count their records, or take them."},
     {"order", order, METH_VARARGS, "Merge sorted streams by time and group them by type."},
-    {"numbers", numbers, METH_VARARGS, "Copy number fields of every payload into columns."},
-    {"texts", texts, METH_VARARGS, "Number the distinct values of a string or array field."},
+    {"pick", pick, METH_VARARGS, "Take records by their numbers, with their stream's CPU."},
+    {"columns", columns, METH_VARARGS, "Copy number fields, number the values of others."},
     {NULL, NULL, 0, NULL},
 };
 

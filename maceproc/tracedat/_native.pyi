@@ -21,18 +21,25 @@ def walk(
     /,
 ) -> int: ...
 def order(times: Any, types: Any, bounds: Any, slots: Any, sources: Any, ranks: Any, /) -> bool: ...
-def numbers(
-    data: Any, positions: Any, order: str, fields: list[tuple[int, int, Any]], /
+def pick(
+    numbers: Any,
+    times: Any,
+    positions: Any,
+    lengths: Any,
+    bounds: Any,
+    cpus: Any,
+    out_times: Any,
+    out_positions: Any,
+    out_lengths: Any,
+    out_cpus: Any,
+    /,
 ) -> None: ...
-def texts(
+def columns(
     data: Any,
     positions: Any,
     lengths: Any,
     order: str,
-    offset: int,
-    size: int,
-    place: int,
-    cut: bool,
-    codes: Any,
+    numbers: list[tuple[int, int, Any]],
+    values: list[tuple[int, int, int, bool, Any]],
     /,
-) -> list[bytes]: ...
+) -> list[list[bytes]]: ...

@@ -46,31 +46,60 @@ class Payloads:
     lengths: npt.NDArray[np.int32]
 
 
+Numbered: TypeAlias = "tuple[npt.NDArray[np.int32], list[bytes]]"
+"""Each record's number of its value, and the distinct values, in the order they occur."""
+
+
 def read_columns(payloads: Payloads, fields: Iterable[Field]) -> list[Column]:
     """Read fields of every record into typed columns, one per field."""
     fields = list(fields)
-    numbers = iter(_read_numbers(payloads, [f for f in fields if f.is_number]))
-    return [next(numbers) if f.is_number else _read_array(payloads, f) for f in fields]
+    plain = [field for field in fields if field.is_number]
+    others = [field for field in fields if not field.is_number]
+    numbers, values = copy_fields(payloads, plain, others)
+    columns = iter(numbers), iter(values)
+    return [
+        typed_column(next(columns[0]), field)
+        if field.is_number
+        else value_column(next(columns[1]), field, payloads.order)
+        for field in fields
+    ]
 
 
-# --- numbers --------------------------------------------------------------------------------------
+def copy_fields(
+    payloads: Payloads, numbers: list[Field], values: list[Field]
+) -> tuple[list[npt.NDArray[Any]], list[Numbered]]:
+    """Copy number fields into columns, and number the distinct values of other fields.
 
-
-def _read_numbers(payloads: Payloads, fields: list[Field]) -> list[npt.NDArray[Any]]:
+    A string ends before its first NUL. A dynamic field that points outside its record is empty.
+    """
     if native.loops is not None:
-        raw = _copy_native(native.loops, payloads, fields)
-    else:
-        raw = [_copy_numpy(payloads, field) for field in fields]
-    return [_typed(column, field) for column, field in zip(raw, fields, strict=True)]
+        return _copy_native(native.loops, payloads, numbers, values)
+    numbered = []
+    for field in values:
+        starts, lengths = _locate(payloads, field)
+        numbered.append(_number_bytes(payloads.data, starts, lengths, cut=field.is_string))
+    return [_copy_numpy(payloads, field) for field in numbers], numbered
 
 
 def _copy_native(
-    loops: ModuleType, payloads: Payloads, fields: list[Field]
-) -> list[npt.NDArray[Any]]:
-    columns = [np.empty(len(payloads.positions), _dtype(field)) for field in fields]
-    wanted = [(f.offset, f.size, column) for f, column in zip(fields, columns, strict=True)]
-    loops.numbers(payloads.data, payloads.positions, payloads.order, wanted)
-    return columns
+    loops: ModuleType, payloads: Payloads, numbers: list[Field], values: list[Field]
+) -> tuple[list[npt.NDArray[Any]], list[Numbered]]:
+    total = len(payloads.positions)
+    columns = [np.empty(total, _dtype(field)) for field in numbers]
+    codes = [np.empty(total, np.int32) for _ in values]
+    found = loops.columns(
+        payloads.data,
+        payloads.positions,
+        payloads.lengths,
+        payloads.order,
+        [(f.offset, f.size, column) for f, column in zip(numbers, columns, strict=True)],
+        [(f.offset, f.size, _place(f), f.is_string, c) for f, c in zip(values, codes, strict=True)],
+    )
+    return columns, list(zip(codes, found, strict=True))
+
+
+def _place(field: Field) -> int:
+    return PLACES["to end" if field.to_end else field.place]
 
 
 def _copy_numpy(payloads: Payloads, field: Field) -> npt.NDArray[Any]:
@@ -83,22 +112,21 @@ def _dtype(field: Field) -> np.dtype[Any]:
     return np.dtype(f"{'i' if field.signed and not field.is_pointer else 'u'}{field.size}")
 
 
-def _typed(column: npt.NDArray[Any], field: Field) -> npt.NDArray[Any]:
+def typed_column(column: npt.NDArray[Any], field: Field) -> npt.NDArray[Any]:
+    """Make a number field's column what the table above says."""
     if field.is_pointer:
         return column.astype(np.uint64, copy=False)
     return np.asarray(column != 0) if field.type in ("bool", "_Bool") else column
 
 
-# --- strings and arrays ---------------------------------------------------------------------------
-
-
-def _read_array(payloads: Payloads, field: Field) -> Column:
-    codes, values = number_values(payloads, field)
+def value_column(numbered: Numbered, field: Field, order: str) -> Column:
+    """Make a string's or an array's column what the table above says."""
+    codes, values = numbered
     if field.is_string:
         return recoded(codes, [text.decode("utf-8", "backslashreplace") for text in values])
     cells = np.empty(len(values), object)
     for index, value in enumerate(values):
-        cells[index] = _array_value(value, field, payloads.order)
+        cells[index] = _array_value(value, field, order)
     return cells[codes]
 
 
@@ -108,30 +136,6 @@ def _array_value(value: bytes, field: Field, order: str) -> bytes | tuple[int, .
         return value
     dtype = np.dtype(f"{order}{'i' if field.signed else 'u'}{size}")
     return tuple(np.frombuffer(value[: len(value) // size * size], dtype).tolist())
-
-
-def number_values(payloads: Payloads, field: Field) -> tuple[npt.NDArray[np.int32], list[bytes]]:
-    """Find the distinct values of a field, in the order they occur.
-
-    Returns each record's number, and the values. A string ends before its first NUL. A dynamic
-    field that points outside its record is empty.
-    """
-    if native.loops is None:
-        starts, lengths = _locate(payloads, field)
-        return _number_bytes(payloads.data, starts, lengths, cut=field.is_string)
-    codes = np.empty(len(payloads.positions), np.int32)
-    values = native.loops.texts(
-        payloads.data,
-        payloads.positions,
-        payloads.lengths,
-        payloads.order,
-        field.offset,
-        field.size,
-        PLACES["to end" if field.to_end else field.place],
-        field.is_string,
-        codes,
-    )
-    return codes, values
 
 
 def _locate(payloads: Payloads, field: Field) -> tuple[Int64s, Int64s]:
@@ -183,6 +187,8 @@ def recoded(codes: npt.NDArray[Any], texts: list[str]) -> Categorical:
     """Make a categorical column from codes and the text of each; equal texts become one."""
     number = {text: code for code, text in enumerate(dict.fromkeys(texts))}
     narrow = np.min_scalar_type(-max(len(number), 1))
+    if len(number) == len(texts):
+        return categorical_of(codes.astype(narrow), list(number))
     table = np.array([number[text] for text in texts], narrow)
     return categorical_of(table[codes] if len(table) else np.empty(0, narrow), list(number))
 

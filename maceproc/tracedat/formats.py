@@ -78,6 +78,13 @@ class Field:
         return self.array and not self.place and self.size == 0
 
 
+# include/linux/trace_events.h, struct trace_entry; since v2.6.29.
+COMMON_FIELDS = {
+    "common_pid": Field("common_pid", "int", 4, 4, signed=True),
+    "common_flags": Field("common_flags", "unsigned char", 2, 1, signed=False),
+}
+
+
 @dataclass(frozen=True)
 class EventFormat:
     """One event type: its id in this file, names and fields."""
@@ -92,11 +99,15 @@ class EventFormat:
     @property
     def size(self) -> int:
         """The least a payload can have [bytes]."""
-        return max((f.offset + f.size for f in (*self.common, *self.fields)), default=0)
+        return max(
+            f.offset + f.size for f in (*self.common, *self.fields, COMMON_FIELDS["common_pid"])
+        )
 
-    def common_field(self, name: str) -> Field | None:
-        """Return a ``common_...`` field; None when this kernel has none."""
-        return next((f for f in self.common if f.name == name), None)
+    def common_field(self, name: str) -> Field:
+        """Return a ``common_...`` field: where the format says, or where it has always been."""
+        found = (f for f in self.common if f.name == name)
+        usual = COMMON_FIELDS[name]
+        return next((f for f in found if f.size == usual.size and f.is_number), usual)
 
 
 @dataclass(frozen=True)

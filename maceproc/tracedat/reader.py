@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from maceproc.errors import TraceFormatError
-from maceproc.schema import EVENTS, Trace
+from maceproc.schema import Trace
 from maceproc.tracedat.columns import (
     Column,
+    Numbered,
     Payloads,
     categorical_of,
-    read_columns,
+    copy_fields,
     recoded,
+    typed_column,
+    value_column,
 )
 from maceproc.tracedat.container import CPUSTAT, UNAME, VERSION, Buffer, TraceFile, open_trace
 from maceproc.tracedat.formats import (
@@ -36,11 +39,13 @@ from maceproc.tracedat.ringbuffer import (
     TYPES,
     Bytes,
     Int64s,
+    Order,
     Pages,
     Records,
     Stream,
     in_parallel,
     order_records,
+    pick_records,
     walk,
 )
 from maceproc.tracedat.selection import Selection
@@ -138,20 +143,13 @@ def wanted_types(formats: dict[int, EventFormat], selection: Selection) -> npt.N
 
 @dataclass(frozen=True)
 class _Rows:
-    """The records chosen, type after type, and within a type in the order of time."""
+    """The records chosen, their times [ns], and their order."""
 
     data: Bytes
     streams: list[Stream]
-    times: Int64s  # [ns]
-    positions: Int64s
-    lengths: npt.NDArray[np.int32]
-    stream: npt.NDArray[np.uint16]
-    ranks: Int64s  # places in the order of time among all rows
-    ends: Int64s  # where each type ends
-
-    def of(self, number: int) -> slice:
-        """Return the rows of one type."""
-        return slice(int(self.ends[number - 1]) if number else 0, int(self.ends[number]))
+    records: Records
+    times: Int64s
+    order: Order
 
 
 def _arrange(
@@ -161,31 +159,21 @@ def _arrange(
     if selection.limits_time:
         inside = selection.in_time(times)
         records, times = records.where(inside), times[inside]
-    numbers, ranks, ends = order_records(times, records.types, records.bounds)
-    stream = np.repeat(np.arange(len(streams), dtype=np.uint16), np.diff(records.bounds))
-    return _Rows(
-        data,
-        streams,
-        times=times[numbers],
-        positions=records.positions[numbers],
-        lengths=records.lengths[numbers],
-        stream=stream[numbers],
-        ranks=ranks,
-        ends=ends,
-    )
+    order = order_records(times, records.types, records.bounds)
+    return _Rows(data, streams, records, times, order)
 
 
 def _frames(
     trace: TraceFile, rows: _Rows, formats: dict[int, EventFormat], selection: Selection
 ) -> dict[str, pd.DataFrame]:
-    counts = np.diff(rows.ends, prepend=0)
+    counts = np.diff(rows.order.ends, prepend=0)
     if unknown := set(np.flatnonzero(counts).tolist()) - formats.keys():
         total = int(counts[list(unknown)].sum())
         trace.notes.append(f"{total} records left out: no format for type {min(unknown)}")
     comms = read_comms(trace)
     there = [form for form in formats.values() if counts[form.id] or selection.names(form)]
     tasks = [partial(_frame, trace, rows, form, selection, comms) for form in there]
-    size = int(rows.lengths.sum(dtype=np.int64))
+    size = int(rows.records.lengths.sum(dtype=np.int64))
     frames: dict[str, pd.DataFrame] = {}
     for form, frame in zip(there, in_parallel(tasks, size=size), strict=True):
         key = form.name if form.name not in frames else f"{form.system}:{form.name}"
@@ -201,60 +189,56 @@ def _frame(
     comms: dict[int, str],
 ) -> pd.DataFrame:
     """Build the table of one event type."""
-    own: slice | Int64s = rows.of(form.id)
-    whole = rows.lengths[own] >= form.size
+    group = rows.order.of(form.id)
+    chosen, ranks = rows.order.numbers[group], rows.order.ranks[group]
+    cpus = np.array([stream.cpu for stream in rows.streams], np.int32)
+    picked = pick_records(chosen, rows.records, rows.times, cpus)
+    whole = picked.lengths >= form.size
     if not whole.all():
         trace.notes.append(f"{(~whole).sum()} records of {form.name} too short, left out")
-        own = rows.of(form.id).start + np.flatnonzero(whole)
-    payloads = Payloads(rows.data, trace.order, rows.positions[own], rows.lengths[own])
-    columns = {
-        "time_ns": rows.times[own],
-        **_origin_columns(rows, rows.stream[own]),
-        **_common_columns(payloads, form, comms),
-    }
-    columns = {name: columns[name] for name in COLUMN_ORDER if name in columns}
+        chosen, ranks = chosen[whole], ranks[whole]
+        picked = pick_records(chosen, rows.records, rows.times, cpus)
+    payloads = Payloads(rows.data, trace.order, picked.positions, picked.lengths)
     fields = [f for f in form.fields if selection.fields is None or f.name in selection.fields]
-    for field, column in zip(fields, read_columns(payloads, fields), strict=True):
-        # sched_wakeup has a pid and a comm of its own: pid_ and comm_.
-        columns[f"{field.name}_" if field.name in columns else field.name] = column
-    return pd.DataFrame(columns, index=pd.Index(rows.ranks[own]), copy=False)
-
-
-COLUMN_ORDER = (*EVENTS.names, "buffer")
-
-
-def _origin_columns(rows: _Rows, stream: npt.NDArray[np.uint16]) -> dict[str, Column]:
-    """Return cpu, and buffer where there are several."""
+    plain = [form.common_field("common_pid"), form.common_field("common_flags")]
+    plain += [field for field in fields if field.is_number]
+    others = [replace(form.common_field("common_pid"), array=True)]
+    others += [field for field in fields if not field.is_number]
+    (pid, flags, *numbers), (pids, *values) = copy_fields(payloads, plain, others)
     columns: dict[str, Column] = {
-        "cpu": np.array([s.cpu for s in rows.streams], np.int32)[stream],
+        "time_ns": picked.times,
+        "cpu": picked.cpus,
+        "pid": pid,
+        "flags": flags,
+        "comm": _comm_column(pids, trace.order, comms),
+        **_buffer_column(rows, chosen),
     }
-    names = list(dict.fromkeys(s.buffer.name for s in rows.streams))
-    if len(names) > 1:
-        codes = np.array([names.index(s.buffer.name) for s in rows.streams], np.int16)
-        columns["buffer"] = categorical_of(codes[stream], names)
-    return columns
-
-
-def _common_columns(
-    payloads: Payloads, form: EventFormat, comms: dict[int, str]
-) -> dict[str, Column]:
-    """Return pid, flags and comm; zeros where the kernel has no such field."""
-    columns: dict[str, Column] = {}
-    for name, dtype in (("pid", np.int32), ("flags", np.uint8)):
-        field = form.common_field(f"common_{name}")
-        if field is None or not field.is_number:
-            columns[name] = np.zeros(len(payloads.positions), dtype)
+    for field in fields:
+        # sched_wakeup has a pid and a comm of its own: pid_ and comm_.
+        name = f"{field.name}_" if field.name in columns else field.name
+        if field.is_number:
+            columns[name] = typed_column(numbers.pop(0), field)
         else:
-            (column,) = read_columns(payloads, [field])
-            columns[name] = np.asarray(column).astype(dtype, copy=False)
-    columns["comm"] = comm_column(np.asarray(columns["pid"]), comms)
-    return columns
+            columns[name] = value_column(values.pop(0), field, trace.order)
+    return pd.DataFrame(columns, index=pd.Index(ranks), copy=False)
 
 
-def comm_column(pid: npt.NDArray[Any], comms: dict[int, str]) -> Column:
+def _buffer_column(rows: _Rows, numbers: npt.NDArray[np.int32]) -> dict[str, Column]:
+    """Return the column buffer where there are several."""
+    names = list(dict.fromkeys(stream.buffer.name for stream in rows.streams))
+    if len(names) < 2:
+        return {}
+    codes = np.array([names.index(stream.buffer.name) for stream in rows.streams], np.int16)
+    stream = np.searchsorted(rows.records.bounds[1:], numbers, side="right")
+    return {"buffer": categorical_of(codes[stream], names)}
+
+
+def _comm_column(numbered: Numbered, order: str, comms: dict[int, str]) -> Column:
     """Return the command name of every pid; ``<...>`` where the file does not have it."""
-    codes, pids = pd.factorize(pid)
-    return recoded(codes, [comms.get(number, UNKNOWN_COMM) for number in pids.tolist()])
+    codes, values = numbered
+    byteorder: Literal["little", "big"] = "little" if order == "<" else "big"
+    pids = [int.from_bytes(value, byteorder, signed=True) for value in values]
+    return recoded(codes, [comms.get(pid, UNKNOWN_COMM) for pid in pids])
 
 
 def note_damage(trace: TraceFile, streams: list[Stream], pages: list[Pages]) -> None:

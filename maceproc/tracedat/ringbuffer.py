@@ -310,22 +310,63 @@ def _in_page_order(
     return columns
 
 
-def order_records(
-    times: Int64s, types: npt.NDArray[np.uint16], bounds: Int64s
-) -> tuple[Int64s, Int64s, Int64s]:
-    """Group records by type, each group in the order of time.
+Int32s = npt.NDArray[np.int32]
 
-    Returns, group after group, the record's number and its rank among all records in the order of
-    time; and per type where its group ends. At equal times the earlier stream comes first, then
-    the order of recording.
+
+@dataclass(frozen=True)
+class Order:
+    """Records grouped by type, each group in the order of time.
+
+    At equal times the earlier stream comes first, then the order of recording.
     """
+
+    numbers: Int32s  # of the records, group after group
+    ranks: Int32s  # their places among all records in the order of time
+    ends: Int64s  # per type, where its group ends
+
+    def of(self, number: int) -> slice:
+        """Return the group of a type."""
+        return slice(int(self.ends[number - 1]) if number else 0, int(self.ends[number]))
+
+
+def order_records(times: Int64s, types: npt.NDArray[np.uint16], bounds: Int64s) -> Order:
+    """Group records by type, each group in the order of time."""
     ends = np.cumsum(np.bincount(types, minlength=TYPES))
     if native.loops is not None:
-        numbers, ranks = np.empty(len(times), np.int64), np.empty(len(times), np.int64)
+        numbers, ranks = np.empty(len(times), np.int32), np.empty(len(times), np.int32)
         slots = np.concatenate([[0], ends[:-1]])
         if native.loops.order(times, types, bounds, slots, numbers, ranks):
-            return numbers, ranks, ends
+            return Order(numbers, ranks, ends)
     # Also where a stream goes back in time, which a merge cannot do.
-    order = np.argsort(times, kind="stable")
-    ranks = np.argsort(types[order], kind="stable")
-    return order[ranks], ranks, ends
+    order = np.argsort(times, kind="stable").astype(np.int32)
+    ranks = np.argsort(types[order], kind="stable").astype(np.int32)
+    return Order(order[ranks], ranks, ends)
+
+
+@dataclass(frozen=True)
+class Picked:
+    """Some records' columns."""
+
+    times: Int64s
+    positions: Int64s
+    lengths: Int32s
+    cpus: Int32s
+
+
+def pick_records(numbers: Int32s, records: Records, times: Int64s, cpus: Int32s) -> Picked:
+    """Take records by their numbers; `cpus` are those of the streams, `times` the records' [ns]."""
+    if native.loops is None:
+        stream = np.searchsorted(records.bounds[1:], numbers, side="right")
+        positions, lengths = records.positions[numbers], records.lengths[numbers]
+        return Picked(times[numbers], positions, lengths, cpus[stream])
+    total = len(numbers)
+    picked = Picked(
+        np.empty(total, np.int64),
+        np.empty(total, np.int64),
+        np.empty(total, np.int32),
+        np.empty(total, np.int32),
+    )
+    source = (times, records.positions, records.lengths, records.bounds, cpus)
+    target = (picked.times, picked.positions, picked.lengths, picked.cpus)
+    native.loops.pick(numbers, *source, *target)
+    return picked
