@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -16,6 +16,10 @@ from maceproc.errors import AnalysisError, CaptureError
 from maceproc.schema import CROSSINGS, Trace
 from maceproc.tracedat import read_events
 from maceproc.tracetext import read_text
+
+if TYPE_CHECKING:
+    from maceproc.plots import Plots
+    from maceproc.views import Views
 
 ETHERNET_MTU = 1500
 TRACE_DAT_MAGIC = b"\x17\x08\x44tracing"  # trace-cmd.dat.v7(5)
@@ -46,6 +50,20 @@ class Analysis:
     def journeys(self) -> pd.DataFrame:
         """The JOURNEYS table, a row per packet."""
         return journeys.journeys_table(self.hops)
+
+    @property
+    def view(self) -> Views:
+        """The tables behind the pictures, such as ``view.rtt()``; see `maceproc.views`."""
+        from maceproc.views import Views
+
+        return Views(self)
+
+    @property
+    def plot(self) -> Plots:
+        """The pictures, such as ``plot.rtt()``; see `maceproc.plots`."""
+        from maceproc.plots import Plots
+
+        return Plots(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `maceproc analyze --json` prints; see `maceproc.report.as_json`."""

@@ -52,7 +52,12 @@ def as_text(analysis: Analysis, *, color: bool = False, width: int = WIDTH) -> s
 
     out = io.StringIO()
     console = Console(
-        file=out, width=width, force_terminal=color, no_color=not color, highlight=False
+        file=out,
+        width=width,
+        force_terminal=color,
+        force_jupyter=False,
+        color_system="standard" if color else None,
+        highlight=False,
     )
     print_report(analysis, console)
     return out.getvalue()

@@ -1,0 +1,243 @@
+"""What is looked at: one table for every picture, whoever draws it.
+
+Matplotlib (`maceproc.plots`) and the report page (`maceproc.page`) draw these and nothing else, so
+that every picture can be had as numbers: ``analysis.plot.ecdf()`` shows ``analysis.view.ecdf()``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from maceproc.errors import AnalysisError
+from maceproc.explain import LEDGER, explain
+from maceproc.perturbation import ALL_COMPARISONS, ALL_SERIES, CORRECTED
+from maceproc.schema import Column, Table
+
+if TYPE_CHECKING:
+    from maceproc.pipeline import Analysis
+
+RTT = Table(
+    "rtt",
+    "one RTT of one series",
+    (
+        Column("series", "str", "", "raw, corrected, native, ...: the names of SERIES"),
+        Column("round", "int64", "", "round of the recording, from 1"),
+        Column("seq", "int64", "", "icmp_seq"),
+        Column(
+            "after_ns", "Int64", "ns", "printed so long after the first one; unknown without -D"
+        ),
+        Column("rtt_ns", "int64", "ns", "the RTT"),
+        Column("status", "str", "", "status of the ping in RTTS"),
+    ),
+)
+
+ECDF = Table(
+    "ecdf",
+    "one value of one series",
+    (
+        Column("series", "str", "", "raw, corrected, native, ...: the names of SERIES"),
+        Column("rtt_ns", "int64", "ns", "the RTT"),
+        Column("fraction", "float64", "", "part of the series that is not above it, 0 to 1"),
+    ),
+)
+
+CROSSINGS = Table(
+    "crossings",
+    "one crossing of one corrected ping",
+    (
+        Column("direction", "str", "", "outbound or inbound, seen from the container"),
+        Column("round", "int64", "", "round of the recording, from 1"),
+        Column("seq", "int64", "", "icmp_seq"),
+        Column(
+            "after_ns", "Int64", "ns", "printed so long after the first one; unknown without -D"
+        ),
+        Column("latency_ns", "int64", "ns", "time between container and outer device"),
+    ),
+)
+
+PATH = Table(
+    "path",
+    "one step of the usual ping, from the send call to the receive stamp",
+    (
+        Column("segment", "str", "", "segment of the ledger it is part of"),
+        Column("start", "str", "", "where it begins"),
+        Column("end", "str", "", "where it ends"),
+        Column("used", "int64", "", "pings that took it"),
+        Column("median_ns", "float64", "ns", "median"),
+        Column("p95_ns", "float64", "ns", "95th percentile"),
+    ),
+)
+
+WATERFALL = Table(
+    "waterfall",
+    "one event of one ping",
+    (
+        Column("after_ns", "int64", "ns", "since the send call, or the first event seen"),
+        Column("place", "str", "", "namespace:device"),
+        Column("event", "str", "", "the kernel's name of the event"),
+        Column("cpu", "Int64", "", "CPU it was recorded on"),
+        Column("softirq", "boolean", "", "in softirq, not in the task's own system call"),
+        Column("len", "Int64", "byte", "skb->len"),
+    ),
+)
+
+PERTURBATION = Table(
+    "perturbation",
+    "one comparison in one round",
+    (
+        Column("comparison", "str", "", "perturbation, overhead or residual error"),
+        Column("round", "int64", "", "round of the recording, from 1"),
+        Column("difference_ns", "float64", "ns", "difference of the round's medians"),
+    ),
+)
+
+LEDGER_MEANS = Table(
+    "ledger",
+    "one segment of the mean corrected RTT",
+    (
+        Column("segment", "str", "", "name of the segment, in the order of the way"),
+        Column("mean_ns", "float64", "ns", "mean over the corrected pings; they add up to the RTT"),
+        Column("p95_ns", "float64", "ns", "95th percentile"),
+    ),
+)
+
+VIEWS = (RTT, ECDF, CROSSINGS, PATH, WATERFALL, PERTURBATION, LEDGER_MEANS)
+
+SEND_CALL = "send call"
+
+
+@dataclass(frozen=True)
+class Views:
+    """The tables behind the pictures of one analysis: ``analysis.view``."""
+
+    analysis: Analysis
+
+    def rtt(self) -> pd.DataFrame:
+        """Return every RTT of every series in the order of time: `RTT`."""
+        rtts = self.analysis.rtts
+        after_ns = _after_ns(self.analysis)
+        parts = []
+        for series in ALL_SERIES:
+            rows = rtts[(rtts["arm"] == series.arm) & rtts[series.column].notna()]
+            columns = rows[["round", "seq", "status"]]
+            times = {"after_ns": after_ns[rows.index], "rtt_ns": rows[series.column]}
+            parts.append(columns.assign(series=series.name, **times))
+        return RTT.frame(pd.concat(parts))
+
+    def ecdf(self) -> pd.DataFrame:
+        """Return the distribution of every series: `ECDF`."""
+        rows = self.rtt().sort_values(["series", "rtt_ns"], kind="stable")
+        group = rows.groupby("series", sort=False)["rtt_ns"]
+        fraction = (group.cumcount() + 1) / group.transform("size")
+        return ECDF.frame(rows.assign(fraction=fraction))
+
+    def crossings(self) -> pd.DataFrame:
+        """Return the crossings of all corrected pings: `CROSSINGS`."""
+        rtts, after_ns = self.analysis.rtts, _after_ns(self.analysis)
+        parts = []
+        for direction, column in (("outbound", "outbound_ns"), ("inbound", "inbound_ns")):
+            rows = rtts[rtts[column].notna() & (rtts["status"] == "corrected")]
+            times = {"after_ns": after_ns[rows.index], "latency_ns": rows[column]}
+            parts.append(rows[["round", "seq"]].assign(direction=direction, **times))
+        return CROSSINGS.frame(pd.concat(parts))
+
+    def path(self) -> pd.DataFrame:
+        """Return what the usual corrected ping spends where, step by step: `PATH`."""
+        rtts, steps = self.analysis.rtts, self.analysis.steps
+        corrected = rtts[rtts["status"].isin(["corrected", "native"])]
+        rows: list[tuple[object, ...]] = []
+        for segment, column in LEDGER.items():
+            direction = segment.partition(" ")[0] if segment.endswith("crossing") else ""
+            on_way = steps[steps["direction"] == direction]
+            for step in on_way.itertuples():
+                times = (step.used, step.median_ns, step.p95_ns)
+                rows.append((segment, step.start, step.end, *times))
+            values_ns = corrected[column].dropna().astype("float64")
+            if not direction and segment != "residual" and values_ns.any():
+                used, (median, p95) = len(values_ns), np.percentile(values_ns, [50, 95])
+                rows.append((segment, *SEGMENT_ENDS[segment], used, median, p95))
+        return PATH.from_rows(rows)
+
+    def waterfall(self, seq: int | None = None, round: int | None = None) -> pd.DataFrame:  # noqa: A002
+        """Return the events of one ping: `WATERFALL`; by default of the one nearest the median.
+
+        Raises AnalysisError when there is no such ping.
+        """
+        if seq is None:
+            seq, round = usual_ping(self.analysis)  # noqa: A001
+        events = explain(self.analysis, seq, round).events
+        place = [
+            ":".join(str(part) for part in parts if pd.notna(part))
+            for parts in zip(events["netns"], events["dev"], strict=True)
+        ]
+        return WATERFALL.frame(events.assign(place=_without_gaps(place)))
+
+    def perturbation(self) -> pd.DataFrame:
+        """Return the difference of medians round by round: `PERTURBATION`.
+
+        Their mean and its interval are in ``analysis.comparisons``.
+        """
+        rows = []
+        for name, series, against in ALL_COMPARISONS:
+            mine, other = (
+                part.of(self.analysis.rtts).groupby("round")["value_ns"].median()
+                for part in (series, against)
+            )
+            both = (mine - other).dropna()
+            rows += [(name, number, value) for number, value in both.items()]
+        return PERTURBATION.from_rows(rows)
+
+    def ledger(self) -> pd.DataFrame:
+        """Return the segments of the mean corrected RTT: `LEDGER_MEANS`."""
+        rtts = self.analysis.rtts
+        corrected = rtts[rtts["status"] == "corrected"]
+        if corrected.empty:
+            return LEDGER_MEANS.frame()
+        values = {name: corrected[column].astype("float64") for name, column in LEDGER.items()}
+        return LEDGER_MEANS.from_rows(
+            [(name, value.mean(), value.quantile(0.95)) for name, value in values.items()]
+        )
+
+
+# Where the segments between the crossings begin and end, in words: they are no steps of a journey.
+SEGMENT_ENDS = {
+    "tx stack": ("send call", "first device"),
+    "outer queue": ("queued on the outer device", "its driver"),
+    "wire": ("outer device", "and back"),
+    "delivery": ("container's device", "the program"),
+}
+
+
+def usual_ping(analysis: Analysis) -> tuple[int, int]:
+    """Return icmp_seq and round of the corrected ping whose RTT is nearest the median.
+
+    Raises AnalysisError when no ping was corrected.
+    """
+    rtts = analysis.rtts
+    corrected = rtts[rtts["status"].isin(["corrected", "native"])]
+    if corrected.empty:
+        raise AnalysisError("no ping could be corrected", hint="see the column `reason` of `rtts`")
+    rtt_ns = corrected["rtt_ns"].fillna(corrected["kernel_rtt_ns"]).astype("float64")
+    nearest = corrected.loc[(rtt_ns - rtt_ns.median()).abs().idxmin()]
+    return int(nearest["seq"]), int(nearest["round"])
+
+
+def has_series(analysis: Analysis, name: str = CORRECTED.name) -> bool:
+    """Tell whether the analysis has a series of that name."""
+    return bool((analysis.series["series"] == name).any())
+
+
+def _after_ns(analysis: Analysis) -> pd.Series:
+    """Return when each row of RTTS was printed, since the first one [ns]."""
+    printed_ns = analysis.pings["received_at_ns"]
+    return printed_ns - printed_ns.min()
+
+
+def _without_gaps(places: list[str]) -> list[str]:
+    """Give what happened on no device, such as a system call, the place of what comes next."""
+    filled = pd.Series(places, dtype=object).replace("", None).bfill().ffill()
+    return [str(place) for place in filled.fillna("")]

@@ -1,0 +1,64 @@
+"""Every picture shows its table, with a unit on every axis that has numbers."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+from maceproc.plots import order_of_places, unit_of
+from tests.recorded import NAMES, analyzed
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+PLOTS = ("rtt", "ecdf", "crossings", "path", "waterfall", "perturbation")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("plot", PLOTS)
+def test_every_plot_has_units_and_a_title(name, plot, tmp_path):
+    ax = getattr(analyzed(name).plot, plot)()
+    assert any(f"[{unit}]" in ax.get_xlabel() for unit in ("µs", "ms", "s"))
+    assert "[" in ax.get_ylabel() or ax.get_ylabel() in ("", "fraction of pings")
+    assert ax.get_title(loc="left")
+    ax.figure.savefig(tmp_path / "plot.png")
+
+
+@pytest.mark.parametrize("plot", PLOTS)
+def test_plots_draw_into_the_axes_given(plot):
+    _, ax = plt.subplots()
+    assert getattr(analyzed("idle").plot, plot)(ax=ax) is ax
+    assert plt.get_fignums() == [ax.figure.number]
+
+
+def test_points_are_the_tables_values():
+    analysis = analyzed("idle")
+    ax = analysis.plot.rtt()
+    rows = analysis.view.rtt()
+    drawn = {c.get_label(): np.asarray(c.get_offsets())[:, 1] for c in ax.collections}
+    corrected = rows.loc[rows["series"] == "container, corrected", "rtt_ns"]
+    np.testing.assert_allclose(drawn["container, corrected"], corrected / 1000)
+
+
+def test_waterfall_goes_from_the_container_outwards():
+    analysis = analyzed("idle")
+    path = [str(hop) for hop in analysis.capture.sidecar.target.path]
+    places = order_of_places(analysis, analysis.view.waterfall())
+    assert [place for place in places if place in path] == path
+    assert places[len(path) :] == ["remote:wire0"]
+
+
+@pytest.mark.parametrize(
+    ("times_ns", "unit"),
+    [([], "µs"), ([900], "µs"), ([2_000_000], "µs"), ([30_000_000], "ms"), ([2 * 10**10], "s")],
+)
+def test_unit_suits_the_size(times_ns, unit):
+    assert unit_of(pd.Series(times_ns, dtype="int64"))[1] == unit
