@@ -174,6 +174,7 @@ class Matches:
     reply: Indices
     delivery: Indices
     on_delivery: Bools  # the receive stamp was taken in the receive call
+    stamp_known: Bools  # or else in the receive softirq, if this is true
 
 
 def packets_of_run(
@@ -217,7 +218,9 @@ def match_run(
     lost_call_ns = _lost_call_ns(due, printed, packets, send)
     by_turn = at(_reply_by_turn(printed, packets), send, NONE)
     stamp = stamp_of(run, printed)
-    reply, delivery, on_delivery = _find_replies(due, stamp, packets, by_turn, verdicts)
+    reply, delivery, on_delivery, stamp_known = _find_replies(
+        due, stamp, packets, by_turn, verdicts
+    )
     request_of_call = _request_of_call(packets, lost_call_ns)
     request = _find_requests(packets, request_of_call, send, verdicts)
     mixed = _outbound_mixtures(packets, request_of_call, lost_call_ns, send, request)
@@ -225,7 +228,7 @@ def match_run(
     verdicts.against(mixed, "ambiguous", "a packet that was not followed may be part of its way")
     early = _came_before_it_left(packets, request, reply)
     verdicts.against(early, "ambiguous", "its reply would have come before its request left")
-    return Matches(send, request, reply, delivery, on_delivery)
+    return Matches(send, request, reply, delivery, on_delivery, stamp_known)
 
 
 def _task_of_run(run: Run, outbound: pd.DataFrame) -> int:
@@ -376,11 +379,12 @@ def _offset_ns(due: _Due, seen_ns: Times) -> int:
 
 def _find_replies(
     due: _Due, stamp: Stamp, packets: Packets, by_turn: Indices, verdicts: Verdicts
-) -> tuple[Indices, Indices, Bools]:
+) -> tuple[Indices, Indices, Bools, Bools]:
     """Find the packet whose receive stamp gives the printed RTT, and the call that took it.
 
     Where none does, because the ping was held up or printed no RTT, the one whose turn it was.
-    Returns positions of replies and deliveries, and which stamps were taken on delivery.
+    Returns positions of replies and deliveries, which stamps were taken on delivery, and of which
+    it is known where they were taken.
     """
     received_ns = packets.inbound["left_ns"].to_numpy(dtype=np.int64)
     due.settle(_offset_ns(due, received_ns if stamp == "kernel" else packets.delivered_ns))
@@ -392,14 +396,17 @@ def _find_replies(
         stamped, count = np.full(len(late), NONE), np.zeros(len(late), dtype=np.int64)
     reply = np.where(on_delivery, late, stamped)
     in_time = ~due.answered | (at(received_ns, by_turn, FOREVER) <= due.at_ns)
-    reply = np.where((reply == NONE) & (count == 0) & in_time, by_turn, reply)
+    in_turn = (reply == NONE) & (count == 0) & in_time
+    reply = np.where(in_turn, by_turn, reply)
+    elsewhere = first | (stamp == "program")  # may be stamped on a delivery that was not recorded
+    stamp_known = ~(in_turn & due.known & elsewhere)
     verdicts.against(count > 1, "ambiguous", "several packets came when its RTT says it came")
     missing = np.where(due.answered, "no reply was seen when its RTT says it came", NO_RTT)
     verdicts.against(reply == NONE, "incomplete", missing)
     verdicts.against(_contested(due, received_ns, reply), "ambiguous", "another ping's reply?")
     arrived = _complete(packets.inbound)[reply]
     verdicts.against(~arrived, "incomplete", _why_not(packets.inbound, "its reply")[reply])
-    return reply, np.where(on_delivery, delivery, NONE), on_delivery
+    return reply, np.where(on_delivery, delivery, NONE), on_delivery, stamp_known
 
 
 NO_RTT = "ping printed no RTT for it, and which reply is its own cannot be told"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -102,6 +102,41 @@ def analyze(
     """
     capture = open_capture(Path(path))
     trace = _read(capture.trace)
+    hops, crossed, printed, rtts = follow_pings(
+        capture, trace, ping=ping, inner=inner, outer=outer, peer=peer
+    )
+    rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
+    series = perturbation.summarize(rtts)
+    comparisons = perturbation.compare(rtts)
+    findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons)
+    steps = crossings.steps_of(hops, crossed, rtts)
+    return Analysis(
+        capture, trace, hops, crossed, printed, rtts, steps, series, comparisons, findings
+    )
+
+
+class Followed(NamedTuple):
+    """Every packet followed, and every ping that could be given its packets."""
+
+    hops: pd.DataFrame
+    crossings: pd.DataFrame
+    pings: pd.DataFrame
+    rtts: pd.DataFrame
+
+
+def follow_pings(
+    capture: Capture,
+    trace: Trace,
+    *,
+    ping: str | os.PathLike[str] | None = None,
+    inner: str = "",
+    outer: str = "",
+    peer: str = "",
+) -> Followed:
+    """Follow every packet of a trace and correct the RTT of every ping: HOPS to RTTS.
+
+    The parameters are those of `analyze`; `trace` holds the events of `capture`, or some of them.
+    """
     sidecar = capture.sidecar
     recorded = _recorded_events(capture, trace)
     way = _path(sidecar, inner, outer, peer)
@@ -127,15 +162,7 @@ def analyze(
         passages["native"] = crossings.find_passages(hops, way.outer, recorded)
     printed = pings.pings_table(runs)
     rtts = rtt.rtts_table(printed, runs, sends, deliveries, passages, _mtu(sidecar))
-    rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
-
-    series = perturbation.summarize(rtts)
-    comparisons = perturbation.compare(rtts)
-    findings = checks.find_doubts(sidecar, trace, rtts, comparisons)
-    steps = crossings.steps_of(hops, crossed, rtts)
-    return Analysis(
-        capture, trace, hops, crossed, printed, rtts, steps, series, comparisons, findings
-    )
+    return Followed(hops, crossed, printed, rtts)
 
 
 def _read(path: Path) -> Trace:

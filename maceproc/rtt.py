@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from maceproc.capture import Run
@@ -76,6 +77,9 @@ def rtts_table(
             packets = packets_of_run(run, printed, sends, deliveries, passages[run.place], mtu)
             matches = match_run(rows, run, printed, packets, verdicts)
             table = _ledger(rows, packets, matches)
+            if run.place == "container":
+                nothing_to_correct = (~_fine(rows)) & table["kernel_rtt_ns"].isna().to_numpy()
+                verdicts.against(nothing_to_correct, "incomplete", NO_STAMP)
         else:
             table = rows.reindex(columns=RTTS.names)
         table["status"], table["reason"] = _settle(verdicts, run)
@@ -84,6 +88,14 @@ def rtts_table(
         return RTTS.frame()
     rows = pd.concat(tables).loc[pings.index]
     return RTTS.frame(rows.assign(causes=""))
+
+
+NO_STAMP = "ping printed too coarsely, and when its reply was stamped is not known"
+
+
+def _fine(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
+    """Tell which RTTs were printed finely enough to be corrected."""
+    return (rows["rtt_resolution_ns"] <= FINE_STEP_NS).fillna(False).to_numpy(dtype=bool)
 
 
 def _settle(verdicts: Verdicts, run: Run) -> tuple[object, object]:
@@ -104,7 +116,7 @@ def _ledger(pings: pd.DataFrame, packets: Packets, matches: Matches) -> pd.DataF
     back_ns, in_ns, off_wire_ns, rows["inbound_journey"] = _times(packets.inbound, matches.reply)
     delivered_ns = at(packets.delivered_ns, matches.delivery)
     stamp_ns = np.where(matches.on_delivery, delivered_ns, in_ns.to_numpy(np.int64, na_value=0))
-    received_ns = pd.arrays.IntegerArray(stamp_ns, np.asarray(in_ns.isna()))
+    received_ns = pd.arrays.IntegerArray(stamp_ns, np.asarray(in_ns.isna()) | ~matches.stamp_known)
     rows["sent_ns"], rows["received_ns"] = sent_ns, received_ns
     rows["kernel_rtt_ns"] = received_ns - sent_ns
     rows["tx_stack_ns"] = queued_ns - sent_ns
@@ -128,7 +140,7 @@ def _correct(rows: pd.DataFrame) -> pd.DataFrame:
     """Give the corrected RTT of every ping that has the status for it."""
     corrected = (rows["status"] == "corrected").to_numpy()
     native = (rows["status"] == "native").to_numpy()
-    fine = (rows["rtt_resolution_ns"] <= FINE_STEP_NS).fillna(False).to_numpy(dtype=bool)
+    fine = _fine(rows)
     basis = np.where(fine, "printed", "kernel").astype(object)
     rtt_ns = rows["rtt_ns"].where(fine, rows["kernel_rtt_ns"])
     bare_metal_ns = rtt_ns - rows["outbound_ns"] - rows["inbound_ns"]
