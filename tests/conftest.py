@@ -1,10 +1,24 @@
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
+from maceproc.errors import TracingError
+from maceproc.tracing import mounted_tracefs
 from tests.engine import Engine, NoEngineError, started_engine
+
+_mounts = ExitStack()
+
+
+def pytest_configure() -> None:
+    """Mount tracefs where it is not, before any test asks whether it can record."""
+    with suppress(TracingError):  # then the tests say that they need it
+        _mounts.enter_context(mounted_tracefs())
+
+
+def pytest_unconfigure() -> None:
+    _mounts.close()
 
 
 @pytest.fixture(scope="session")
