@@ -1,8 +1,4 @@
-"""The command line: a verb here is a function in the library.
-
-Only this module turns an error into one line and an exit status. Each verb imports what it needs
-when it runs, so that `maceproc --help` is instant and recording stays light.
-"""
+"""`maceproc record`: make a capture, and show how far it is."""
 
 from __future__ import annotations
 
@@ -10,14 +6,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from maceproc import __version__
-from maceproc.errors import Interrupted, MaceprocError
+from maceproc.errors import Interrupted
 
 if TYPE_CHECKING:
     from maceproc import record as recording
@@ -27,63 +21,8 @@ if TYPE_CHECKING:
     Tell = Callable[[recording.Progress], None]
     Show = Callable[[bytes], None]
 
-CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-
-@click.group(context_settings=CONTEXT)
-@click.version_option(__version__, prog_name="maceproc")
-def cli() -> None:
-    """Corrected ping RTTs for containers.
-
-    Record raw net tracepoints beside a ping, then take the time that its packets spent between the
-    container and the outer device out of every RTT.
-    """
-
-
-@cli.group()
-def lab() -> None:
-    """Try maceproc without Docker: a network made of namespaces."""
-
-
-LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="The lab's name.")
-
-
-@lab.command()
-@LAB_NAME
-@click.option("--containers", default=1, show_default=True, help="Containers on the bridge.")
-def up(name: str, containers: int) -> None:
-    """Bring the lab up; it stays until `maceproc lab down`."""
-    from maceproc.lab import Lab
-
-    made = Lab(name, containers)
-    made.up()
-    click.echo(f"lab {name!r} is up: {', '.join(made.netns(role) for role in made.roles)}")
-
-
-@lab.command()
-@LAB_NAME
-def down(name: str) -> None:
-    """Remove the lab, also one that was left half made."""
-    from maceproc.lab import Lab
-
-    removed = Lab(name).down()
-    click.echo(f"lab {name!r} is down" if removed else f"lab {name!r} was not up")
-
-
-@lab.command()
-def status() -> None:
-    """Show the labs on this machine."""
-    from maceproc.lab import is_complete, labs
-
-    found = labs()
-    for name, roles in found.items():
-        state = "up" if is_complete(roles) else "incomplete"
-        click.echo(f"{name}: {state} ({', '.join(roles)})")
-    if not found:
-        click.echo("no lab is up")
-
-
-@cli.command()
+@click.command()
 @click.option(
     "--lab",
     "lab_name",
@@ -276,91 +215,3 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
             )
 
         yield tell, lambda printed: click.echo(printed, nl=False)
-
-
-@cli.command()
-@click.argument("file", type=click.Path(), metavar="TRACE")
-@click.option("--ping", metavar="FILE", help="What the ping printed, where no sidecar says so.")
-@click.option("--inner", default="", metavar="DEV", help="The container's device, likewise.")
-@click.option("--outer", default="", metavar="DEV", help="The outer device, likewise.")
-@click.option(
-    "--peer", default="", metavar="DEV", help="The other end of the container's veth pair."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a report.")
-def analyze(file: str, ping: str | None, inner: str, outer: str, peer: str, as_json: bool) -> None:
-    """Follow every packet of a capture and correct the RTT of every ping."""
-    from maceproc import report
-    from maceproc.pipeline import analyze as analyze_capture
-
-    analysis = analyze_capture(file, ping=ping, inner=inner, outer=outer, peer=peer)
-    if as_json:
-        click.echo(report.as_json(analysis))
-    else:
-        report.print_report(analysis, report.terminal())
-
-
-@cli.command()
-@click.argument("file", type=click.Path(), metavar="TRACE")
-@click.argument("seq", type=int)
-@click.option("--round", "round_", type=click.IntRange(1), help="Which round; the first otherwise.")
-def explain(file: str, seq: int, round_: int | None) -> None:
-    """Show one ping: its events, its ledger, and why these packets are its own."""
-    from maceproc.explain import explain as explain_ping
-    from maceproc.pipeline import analyze as analyze_capture
-
-    click.echo(str(explain_ping(analyze_capture(file), seq, round_)))
-
-
-@cli.command()
-@click.argument("file", type=click.Path(path_type=Path), metavar="TRACE")
-@click.argument("event", required=False)
-@click.option("--head", type=click.IntRange(1), default=10, show_default=True, help="Rows to show.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print all rows of EVENT as CSV.")
-@click.option("--json", "as_json", is_flag=True, help="Print the list as one JSON object.")
-def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool) -> None:
-    r"""List the events of a trace.dat or of ftrace text, or show those of EVENT.
-
-    \b
-    maceproc events trace.dat
-    maceproc events trace.dat net_dev_queue --csv > queue.csv
-    """
-    from maceproc.tracedat import view
-
-    if event is None:
-        click.echo(view.listing_json(file) if as_json else view.listing(file))
-    else:
-        click.echo(view.rows_csv(file, event) if as_csv else view.rows(file, event, head), nl=False)
-
-
-@cli.command()
-@click.argument("file", type=click.Path(path_type=Path), metavar="TRACE")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: TRACE itself]")
-@click.option(
-    "--formats",
-    type=click.Path(path_type=Path),
-    metavar="TRACE",
-    help="Another trace.dat of the same boot, for its event formats; else the running kernel's.",
-)
-@click.option("--clock", default="", help="The trace clock that was recorded with.")
-def salvage(file: Path, output: Path | None, formats: Path | None, clock: str) -> None:
-    """Make a trace.dat of the TRACE.cpuN files that a recorder left when it died."""
-    from maceproc.tracedat.salvage import salvage as salvage_recording
-
-    saved = salvage_recording(file, output or file, formats, clock)
-    for note in saved.notes:
-        click.echo(f"note: {note}", err=True)
-    click.echo(f"salvaged {saved.pages} pages of {len(saved.sources)} files: {saved.trace}")
-
-
-def main() -> None:
-    """Run the command line; an error becomes one line on stderr and a non-zero exit status."""
-    try:
-        cli()
-    except MaceprocError as error:
-        click.echo(f"maceproc: {error}", err=True)
-        sys.exit(error.exit_status)
-    except BrokenPipeError:
-        # The reader of our output has gone (`| head`): not worth a word. Keep the interpreter from
-        # flushing into the closed pipe at exit.
-        sys.stdout = None
-        sys.exit(141)

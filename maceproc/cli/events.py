@@ -1,0 +1,48 @@
+"""`maceproc events` and `maceproc salvage`: any trace, without a ping."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="TRACE")
+@click.argument("event", required=False)
+@click.option("--head", type=click.IntRange(1), default=10, show_default=True, help="Rows to show.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print all rows of EVENT as CSV.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as one JSON object.")
+def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool) -> None:
+    r"""List the events of a trace.dat or of ftrace text, or show those of EVENT.
+
+    \b
+    maceproc events trace.dat
+    maceproc events trace.dat net_dev_queue --csv > queue.csv
+    """
+    from maceproc.tracedat import view
+
+    if event is None:
+        click.echo(view.listing_json(file) if as_json else view.listing(file))
+    else:
+        click.echo(view.rows_csv(file, event) if as_csv else view.rows(file, event, head), nl=False)
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="TRACE")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: TRACE itself]")
+@click.option(
+    "--formats",
+    type=click.Path(path_type=Path),
+    metavar="TRACE",
+    help="Another trace.dat of the same boot, for its event formats; else the running kernel's.",
+)
+@click.option("--clock", default="", help="The trace clock that was recorded with.")
+def salvage(file: Path, output: Path | None, formats: Path | None, clock: str) -> None:
+    """Make a trace.dat of the TRACE.cpuN files that a recorder left when it died."""
+    from maceproc.tracedat.salvage import salvage as salvage_recording
+
+    saved = salvage_recording(file, output or file, formats, clock)
+    for note in saved.notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(f"salvaged {saved.pages} pages of {len(saved.sources)} files: {saved.trace}")

@@ -1,0 +1,48 @@
+"""`maceproc lab`: a Docker-like network made of namespaces."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group()
+def lab() -> None:
+    """Try maceproc without Docker: a network made of namespaces."""
+
+
+LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="The lab's name.")
+
+
+@lab.command()
+@LAB_NAME
+@click.option("--containers", default=1, show_default=True, help="Containers on the bridge.")
+def up(name: str, containers: int) -> None:
+    """Bring the lab up; it stays until `maceproc lab down`."""
+    from maceproc.lab import Lab
+
+    made = Lab(name, containers)
+    made.up()
+    click.echo(f"lab {name!r} is up: {', '.join(made.netns(role) for role in made.roles)}")
+
+
+@lab.command()
+@LAB_NAME
+def down(name: str) -> None:
+    """Remove the lab, also one that was left half made."""
+    from maceproc.lab import Lab
+
+    removed = Lab(name).down()
+    click.echo(f"lab {name!r} is down" if removed else f"lab {name!r} was not up")
+
+
+@lab.command()
+def status() -> None:
+    """Show the labs on this machine."""
+    from maceproc.lab import is_complete, labs
+
+    found = labs()
+    for name, roles in found.items():
+        state = "up" if is_complete(roles) else "incomplete"
+        click.echo(f"{name}: {state} ({', '.join(roles)})")
+    if not found:
+        click.echo("no lab is up")
