@@ -85,7 +85,7 @@ def _copy_native(
     loops: ModuleType, payloads: Payloads, numbers: list[Field], values: list[Field]
 ) -> tuple[list[npt.NDArray[Any]], list[Numbered]]:
     total = len(payloads.positions)
-    columns = [np.empty(total, _dtype(field)) for field in numbers]
+    columns = [np.empty(total, dtype_of(field)) for field in numbers]
     codes = [np.empty(total, np.int32) for _ in values]
     found = loops.columns(
         payloads.data,
@@ -105,10 +105,11 @@ def _place(field: Field) -> int:
 def _copy_numpy(payloads: Payloads, field: Field) -> npt.NDArray[Any]:
     view = word_view(payloads.data, field.size, payloads.order, field.signed)
     column: npt.NDArray[Any] = view[payloads.positions + field.offset]
-    return column.astype(_dtype(field), copy=False)
+    return column.astype(dtype_of(field), copy=False)
 
 
-def _dtype(field: Field) -> np.dtype[Any]:
+def dtype_of(field: Field) -> np.dtype[Any]:
+    """Return the kernel's width and sign of a number field; pointers have none."""
     return np.dtype(f"{'i' if field.signed and not field.is_pointer else 'u'}{field.size}")
 
 

@@ -62,6 +62,7 @@ def read_events(
     end_ns: int | None = None,
     *,
     buffer: str | None = None,
+    reader: Literal["maceproc", "tracecmd"] = "maceproc",
 ) -> Trace:
     """Read a trace.dat into one typed table per event.
 
@@ -80,6 +81,9 @@ def read_events(
     buffer
         Only this buffer instance; empty for the top one. All when None, and then a file with
         events in several buffers gets a column ``buffer``.
+    reader
+        Who reads: this package, or, as a second opinion, trace-cmd's own Python module
+        ``tracecmd`` (3.3 or newer; docs/reading-trace-dat.md says where it is to be had).
 
     Returns
     -------
@@ -91,9 +95,17 @@ def read_events(
     ------
     TraceFormatError
         The file is not a trace.dat, or damaged beyond reading.
+    MaceprocError
+        The module ``tracecmd`` is asked for and not there.
     """
+    selection = Selection.of(events, fields, start_ns, end_ns, buffer=buffer)
     with open_trace(path) as trace:
-        return read_trace(trace, Selection.of(events, fields, start_ns, end_ns, buffer=buffer))
+        if reader == "maceproc":
+            return read_trace(trace, selection)
+        from maceproc.tracedat.bindings import read_with_tracecmd
+
+        read = read_with_tracecmd(trace, choose_buffers(trace, selection), selection)
+        return replace(read, info=read_info(trace))
 
 
 def read_trace(trace: TraceFile, selection: Selection) -> Trace:
@@ -199,7 +211,7 @@ def _frame(
         chosen, ranks = chosen[whole], ranks[whole]
         picked = pick_records(chosen, rows.records, rows.times, cpus)
     payloads = Payloads(rows.data, trace.order, picked.positions, picked.lengths)
-    fields = [f for f in form.fields if selection.fields is None or f.name in selection.fields]
+    fields = selection.fields_of(form)
     plain = [form.common_field("common_pid"), form.common_field("common_flags")]
     plain += [field for field in fields if field.is_number]
     others = [replace(form.common_field("common_pid"), array=True)]

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
-from maceproc.tracedat.formats import EventFormat
+from maceproc.tracedat.formats import EventFormat, Field
 from maceproc.tracedat.ringbuffer import Bools, Int64s
 
 
@@ -53,10 +53,20 @@ class Selection:
         """Whether the event is wanted."""
         return self.events is None or any(_matches(form, name) for name in self.events)
 
+    def fields_of(self, form: EventFormat) -> list[Field]:
+        """Return the event's own fields that are wanted."""
+        return [f for f in form.fields if self.fields is None or f.name in self.fields]
+
     @property
     def limits_time(self) -> bool:
         """Whether only a span of time is wanted."""
         return self.start_ns is not None or self.end_ns is not None
+
+    def has_moment(self, time_ns: int) -> bool:
+        """Whether a time [ns] is wanted."""
+        return (self.start_ns is None or time_ns >= self.start_ns) and (
+            self.end_ns is None or time_ns < self.end_ns
+        )
 
     def in_time(self, times: Int64s) -> Bools:
         """Whether each time [ns] is wanted."""
