@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from maceproc.errors import TraceFormatError
@@ -150,3 +151,27 @@ def test_an_offset_beyond_63_bits_is_no_data(tmp_path: Path, value: int) -> None
     trace = read(tmp_path, bytes(data))
     assert len(trace.events["tick"]) == 3000
     assert "of CPU 1 are missing" in trace.notes[0]
+
+
+@pytest.mark.parametrize(("version", "compression"), CONTAINERS)
+def test_pages_outside_the_span_of_time_are_not_read(
+    tmp_path: Path, version: str, compression: str
+) -> None:
+    data = bytearray(two_cpus(version, compression).write())
+    span = {"start_ns": 1_500_000, "end_ns": 1_600_000}
+    path = tmp_path / "trace.dat"
+    path.write_bytes(data)
+    whole = read_events(path, **span).events["tick"]
+    assert len(whole) == 200
+    if compression == "none":  # damage every page but the ones needed: its commit word
+        start = data.index(MACHINE.pack("Q", 5000), 4096)
+        for page in [*range(12), *range(18, 42), *range(48, 60)]:
+            data[start + 4096 * page + 8] = 0xFF
+            data[start + 4096 * page + 9] = 0xFF
+    else:  # damage the second chunk: the search looks at few
+        chunks = [at for at in range(len(data)) if data[at : at + 4] == MACHINE.pack("I", 3 * 4096)]
+        data[chunks[1] + 4 : chunks[1] + 24] = bytes(20)
+    path.write_bytes(data)
+    pd.testing.assert_frame_equal(read_events(path, **span).events["tick"], whole)
+    with pytest.raises((TraceFormatError, AssertionError)):
+        assert read_events(path).notes == ()

@@ -34,7 +34,7 @@ from maceproc.tracedat.formats import (
     require_formats,
 )
 from maceproc.tracedat.lost import lost_table
-from maceproc.tracedat.pages import load_pages
+from maceproc.tracedat.pages import Span, load_pages
 from maceproc.tracedat.ringbuffer import (
     TYPES,
     Bytes,
@@ -113,11 +113,13 @@ def read_trace(trace: TraceFile, selection: Selection) -> Trace:
     layout = read_layout(trace)
     formats = read_formats(trace, layout.commit_size)
     require_formats(trace, formats)
-    data, streams = load_pages(trace, choose_buffers(trace, selection), layout)
+    clock = read_clock(trace)
+    data, streams = load_pages(
+        trace, choose_buffers(trace, selection), layout, _span(selection, clock)
+    )
     # In the order of CPUs, because at equal times the lowest CPU comes first.
     streams.sort(key=lambda stream: stream.cpu)
     wanted = wanted_types(formats, selection)
-    clock = read_clock(trace)
     records, pages = walk(data, streams, layout, trace.order, wanted)
     note_damage(trace, streams, pages)
     rows = _arrange(data, streams, records, clock, selection)
@@ -129,6 +131,12 @@ def read_trace(trace: TraceFile, selection: Selection) -> Trace:
         info=read_info(trace),
         notes=tuple(trace.notes),
     )
+
+
+def _span(selection: Selection, clock: Clock) -> Span | None:
+    if not selection.limits_time:
+        return None
+    return Span(clock, selection.start_ns, selection.end_ns)
 
 
 def choose_buffers(trace: TraceFile, selection: Selection) -> list[Buffer]:
