@@ -175,3 +175,15 @@ def test_pages_outside_the_span_of_time_are_not_read(
     pd.testing.assert_frame_equal(read_events(path, **span).events["tick"], whole)
     with pytest.raises((TraceFormatError, AssertionError)):
         assert read_events(path).notes == ()
+
+
+def test_an_instance_that_was_not_written_is_noted(tmp_path: Path) -> None:
+    file = two_cpus(6, "none")
+    file.buffers.append(Buffer("web", {0: ticks(7000, 100)}))
+    data = bytearray(file.write())
+    place = data.index(b"web\0") - 8
+    assert len(read(tmp_path, bytes(data)).events["tick"]) == 6100
+    data[place : place + 8] = bytes(8)
+    trace = read(tmp_path, bytes(data))
+    assert len(trace.events["tick"]) == 6000
+    assert trace.notes == ("the data of buffer 'web' is missing: it was not written",)

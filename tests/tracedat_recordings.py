@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tracing import TRACEFS, instance, trace_cmd
+from tests.tracing import TRACEFS, instance, is_whole, trace_cmd
 
 SYSTEMS = ["net", "skb", "napi", "sched", "irq", "syscalls", "timer", "tcp", "sock", "udp"]
 
@@ -52,22 +52,22 @@ RECORDINGS = [
 
 def record_everything(path: Path, recording: Recording) -> Path:
     """Record all `SYSTEMS` into `path`."""
-    systems = [word for system in SYSTEMS for word in ("-e", system)]
     size = TINY if recording.tiny else LARGE
-    with instance() as name:
-        if recording.top:
+    everything = [*size, *(word for system in SYSTEMS for word in ("-e", system))]
+    for _ in range(3):
+        with instance() as name:
             marker = TRACEFS / "trace_marker"
-            events = [*size, *systems, "-B", name, *size, "-e", "net", "-e", "skb"]
-        else:
-            marker = TRACEFS / "instances" / name / "trace_marker"
-            events = ["-B", name, *size, *systems]
-        work = WORK.format(marker=marker)
-        if recording.tiny:
-            work = LOSING_WORK.format(work=work)
-        trace_cmd(
-            "record", "-o", path, "-C", "mono",
-            "--file-version", recording.version, "--compression", recording.compression,
-            *events, "sh", "-c", work,
-            covered=name,
-        )  # fmt: skip
+            events = [*everything, "-B", name, *size, "-e", "net", "-e", "skb"]
+            if not recording.top:
+                marker = TRACEFS / "instances" / name / "trace_marker"
+                events = ["-B", name, *everything]
+            work = WORK.format(marker=marker)
+            trace_cmd(
+                "record", "-o", path, "-C", "mono",
+                "--file-version", recording.version, "--compression", recording.compression,
+                *events, "sh", "-c", LOSING_WORK.format(work=work) if recording.tiny else work,
+                covered=name,
+            )  # fmt: skip
+        if is_whole(path):
+            break
     return path
