@@ -328,32 +328,28 @@ out:
     return result;
 }
 
-/* Take records by their numbers: time, position and length of each, and its stream's CPU. */
+/* Take records by their numbers: the time of each, and its stream's CPU. */
 static PyObject *pick(PyObject *self, PyObject *args)
 {
-    PyObject *objects[10];
-    Array a[10] = {{{0}, 0}};
+    PyObject *objects[6];
+    Array a[6] = {{{0}, 0}};
     PyObject *result = NULL;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOO:pick", &objects[0], &objects[1], &objects[2],
-                          &objects[3], &objects[4], &objects[5], &objects[6], &objects[7],
-                          &objects[8], &objects[9]))
+    if (!PyArg_ParseTuple(args, "OOOOOO:pick", &objects[0], &objects[1], &objects[2], &objects[3],
+                          &objects[4], &objects[5]))
         return NULL;
-    /* numbers; times, positions, lengths; bounds and CPUs of the streams; the four results */
-    if (take(objects[0], &a[0], 4, -1, 0) || take(objects[1], &a[1], 8, -1, 0))
+    /* numbers; times; bounds and CPUs of the streams; the two results */
+    if (take(objects[0], &a[0], 4, -1, 0) || take(objects[1], &a[1], 8, -1, 0) ||
+        take(objects[2], &a[2], 8, -1, 0))
         goto out;
     Py_ssize_t total = a[0].view.len / 4, records = a[1].view.len / 8;
-    if (take(objects[2], &a[2], 8, records, 0) || take(objects[3], &a[3], 4, records, 0) ||
-        take(objects[4], &a[4], 8, -1, 0))
+    Py_ssize_t streams = a[2].view.len / 8 - 1;
+    if (take(objects[3], &a[3], 4, streams, 0) || take(objects[4], &a[4], 8, total, 1) ||
+        take(objects[5], &a[5], 4, total, 1))
         goto out;
-    Py_ssize_t streams = a[4].view.len / 8 - 1;
-    if (take(objects[5], &a[5], 4, streams, 0) || take(objects[6], &a[6], 8, total, 1) ||
-        take(objects[7], &a[7], 8, total, 1) || take(objects[8], &a[8], 4, total, 1) ||
-        take(objects[9], &a[9], 4, total, 1))
-        goto out;
-    const int32_t *numbers = a[0].view.buf, *lengths = a[3].view.buf, *cpus = a[5].view.buf;
-    const int64_t *times = a[1].view.buf, *positions = a[2].view.buf, *bounds = a[4].view.buf;
-    int64_t *out_times = a[6].view.buf, *out_positions = a[7].view.buf;
-    int32_t *out_lengths = a[8].view.buf, *out_cpus = a[9].view.buf;
+    const int32_t *numbers = a[0].view.buf, *cpus = a[3].view.buf;
+    const int64_t *times = a[1].view.buf, *bounds = a[2].view.buf;
+    int64_t *out_times = a[4].view.buf;
+    int32_t *out_cpus = a[5].view.buf;
     int wrong = 0;
     Py_BEGIN_ALLOW_THREADS
     Py_ssize_t stream = 0;
@@ -372,8 +368,6 @@ static PyObject *pick(PyObject *self, PyObject *args)
             break;
         }
         out_times[i] = times[number];
-        out_positions[i] = positions[number];
-        out_lengths[i] = lengths[number];
         out_cpus[i] = cpus[stream];
     }
     Py_END_ALLOW_THREADS
@@ -384,7 +378,7 @@ static PyObject *pick(PyObject *self, PyObject *args)
     result = Py_None;
     Py_INCREF(result);
 out:
-    drop(a, 10);
+    drop(a, 6);
     return result;
 }
 
@@ -481,7 +475,8 @@ typedef struct {
 
 typedef struct {
     const uint8_t *data;
-    int64_t size;
+    int64_t size, records;
+    const int32_t *numbers;
     const int64_t *positions;
     const int32_t *lengths;
     int swap;
@@ -491,48 +486,54 @@ typedef struct {
  * after the other. */
 enum { BLOCK = 256 };
 
-static void copy_block(const uint8_t *data, const int64_t *positions, int64_t from, int64_t to,
-                       const Number *field, int swap)
+typedef struct {
+    int64_t from; /* number of its first row */
+    int count;
+    const uint8_t *payloads[BLOCK];
+    uint32_t lengths[BLOCK];
+} Block;
+
+static void copy_block(const Block *block, const Number *field, int swap)
 {
     const uint64_t offset = field->offset;
-    void *out = field->out.view.buf;
+    void *out = (uint8_t *)field->out.view.buf + block->from * field->size;
     switch (field->size) {
     case 1:
-        for (int64_t i = from; i < to; i++)
-            ((uint8_t *)out)[i] = data[positions[i] + offset];
+        for (int i = 0; i < block->count; i++)
+            ((uint8_t *)out)[i] = block->payloads[i][offset];
         break;
     case 2:
-        for (int64_t i = from; i < to; i++)
-            ((uint16_t *)out)[i] = read16(data + positions[i] + offset, swap);
+        for (int i = 0; i < block->count; i++)
+            ((uint16_t *)out)[i] = read16(block->payloads[i] + offset, swap);
         break;
     case 4:
-        for (int64_t i = from; i < to; i++)
-            ((uint32_t *)out)[i] = read32(data + positions[i] + offset, swap);
+        for (int i = 0; i < block->count; i++)
+            ((uint32_t *)out)[i] = read32(block->payloads[i] + offset, swap);
         break;
     default:
-        for (int64_t i = from; i < to; i++)
-            ((uint64_t *)out)[i] = read64(data + positions[i] + offset, swap);
+        for (int i = 0; i < block->count; i++)
+            ((uint64_t *)out)[i] = read64(block->payloads[i] + offset, swap);
     }
 }
 
 /* Number the values of a block's field; -1 without memory. */
-static int number_block(const Payloads *p, int64_t from, int64_t to, Value *field)
+static int number_block(const Block *block, Value *field, int swap)
 {
-    int32_t *codes = field->codes.view.buf;
+    int32_t *codes = (int32_t *)field->codes.view.buf + block->from;
     const uint32_t offset = field->offset;
-    for (int64_t i = from; i < to; i++) {
-        const uint8_t *payload = p->data + p->positions[i];
+    for (int i = 0; i < block->count; i++) {
+        const uint8_t *payload = block->payloads[i];
         const uint8_t *start = payload + offset;
         uint32_t length = field->size;
         if (field->place == TO_END) {
-            length = (uint32_t)p->lengths[i] - offset;
+            length = block->lengths[i] - offset;
         } else if (field->place != FIXED) {
-            uint32_t word = read32(start, p->swap);
+            uint32_t word = read32(start, swap);
             uint32_t at = word & 0xffff;
             length = word >> 16;
             if (field->place == REL_LOC)
                 at += offset + 4;
-            if (at + length > (uint32_t)p->lengths[i])
+            if (at + length > block->lengths[i])
                 at = length = 0; /* points outside its record: empty */
             start = payload + at;
         }
@@ -551,17 +552,22 @@ static int number_block(const Payloads *p, int64_t from, int64_t to, Value *fiel
     return 0;
 }
 
-/* Whether a block's payloads are in the data, and long enough for all fixed fields. */
-static int inside(const Payloads *p, int64_t from, int64_t to, int64_t reach)
+/* Fetch a block of payloads; false when one is not in the data, or too short for the fields. */
+static int fetch(const Payloads *p, Block *block, int64_t reach)
 {
-    int wrong = 0;
-    for (int64_t i = from; i < to; i++) {
-        wrong |= p->positions[i] < 0 || p->lengths[i] < reach ||
-                 p->positions[i] > p->size - p->lengths[i];
-        __builtin_prefetch(p->data + p->positions[i]);
-        __builtin_prefetch(p->data + p->positions[i] + 64);
+    for (int i = 0; i < block->count; i++) {
+        int64_t number = p->numbers[block->from + i];
+        if (number < 0 || number >= p->records)
+            return 0;
+        int64_t position = p->positions[number], length = p->lengths[number];
+        if (position < 0 || length < reach || position > p->size - length)
+            return 0;
+        block->payloads[i] = p->data + position;
+        block->lengths[i] = (uint32_t)length;
+        __builtin_prefetch(p->data + position);
+        __builtin_prefetch(p->data + position + 64);
     }
-    return !wrong;
+    return 1;
 }
 
 static PyObject *list_of(const Texts *texts)
@@ -609,24 +615,26 @@ static int take_value(PyObject *item, Value *field, Py_ssize_t total, int64_t *r
     return take(codes, &field->codes, 4, total, 1);
 }
 
-/* Copy number fields of every payload into columns; number the distinct values of other fields, and
- * return them, a list of bytes for each field. */
+/* Of the records with the numbers given, copy number fields into columns; number the distinct values
+ * of other fields, and return them, a list of bytes for each field. */
 static PyObject *columns(PyObject *self, PyObject *args)
 {
-    PyObject *objects[3], *number_list, *value_list, *result = NULL;
-    Array a[3] = {{{0}, 0}};
+    PyObject *objects[4], *number_list, *value_list, *result = NULL;
+    Array a[4] = {{{0}, 0}};
     Number *numbers = NULL;
     Value *values = NULL;
     Py_ssize_t number = 0, valued = 0;
     int order, wrong = 0, full = 0;
-    if (!PyArg_ParseTuple(args, "OOOCO!O!:columns", &objects[0], &objects[1], &objects[2], &order,
-                          &PyList_Type, &number_list, &PyList_Type, &value_list))
+    if (!PyArg_ParseTuple(args, "OOOOCO!O!:columns", &objects[0], &objects[1], &objects[2],
+                          &objects[3], &order, &PyList_Type, &number_list, &PyList_Type,
+                          &value_list))
         return NULL;
-    /* data, positions, lengths */
-    if (take(objects[0], &a[0], 1, -1, 0) || take(objects[1], &a[1], 8, -1, 0))
+    /* data; numbers; positions and lengths of all records */
+    if (take(objects[0], &a[0], 1, -1, 0) || take(objects[1], &a[1], 4, -1, 0) ||
+        take(objects[2], &a[2], 8, -1, 0))
         goto out;
-    Py_ssize_t total = a[1].view.len / 8;
-    if (take(objects[2], &a[2], 4, total, 0))
+    Py_ssize_t total = a[1].view.len / 4, records = a[2].view.len / 8;
+    if (take(objects[3], &a[3], 4, records, 0))
         goto out;
     number = PyList_Size(number_list);
     valued = PyList_Size(value_list);
@@ -643,15 +651,18 @@ static PyObject *columns(PyObject *self, PyObject *args)
     for (Py_ssize_t f = 0; f < valued; f++)
         if (take_value(PyList_GetItem(value_list, f), &values[f], total, &reach))
             goto out;
-    Payloads p = {a[0].view.buf, a[0].view.len, a[1].view.buf, a[2].view.buf, swaps(order)};
+    Payloads p = {a[0].view.buf, a[0].view.len, records,      a[1].view.buf,
+                  a[2].view.buf, a[3].view.buf, swaps(order)};
+    Block block;
     Py_BEGIN_ALLOW_THREADS
     for (int64_t from = 0; from < total && !wrong && !full; from += BLOCK) {
-        int64_t to = from + BLOCK < total ? from + BLOCK : total;
-        wrong = !inside(&p, from, to, reach);
+        block.from = from;
+        block.count = from + BLOCK < total ? BLOCK : (int)(total - from);
+        wrong = !fetch(&p, &block, reach);
         for (Py_ssize_t f = 0; f < number && !wrong; f++)
-            copy_block(p.data, p.positions, from, to, &numbers[f], p.swap);
+            copy_block(&block, &numbers[f], p.swap);
         for (Py_ssize_t f = 0; f < valued && !wrong && !full; f++)
-            full = number_block(&p, from, to, &values[f]) < 0;
+            full = number_block(&block, &values[f], p.swap) < 0;
     }
     Py_END_ALLOW_THREADS
     if (wrong) {
@@ -680,7 +691,7 @@ out:
     }
     free(numbers);
     free(values);
-    drop(a, 3);
+    drop(a, 4);
     return result;
 }
 

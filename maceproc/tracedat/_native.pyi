@@ -24,18 +24,15 @@ def order(times: Any, types: Any, bounds: Any, slots: Any, sources: Any, ranks: 
 def pick(
     numbers: Any,
     times: Any,
-    positions: Any,
-    lengths: Any,
     bounds: Any,
     cpus: Any,
     out_times: Any,
-    out_positions: Any,
-    out_lengths: Any,
     out_cpus: Any,
     /,
 ) -> None: ...
 def columns(
     data: Any,
+    records: Any,
     positions: Any,
     lengths: Any,
     order: str,

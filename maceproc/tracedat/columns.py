@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from types import ModuleType
 from typing import Any, TypeAlias
 
@@ -38,74 +39,87 @@ PLACES = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3}
 
 @dataclass(frozen=True)
 class Payloads:
-    """Where the payloads of one event type's records are; each has all the fields' fixed part."""
+    """The payloads of one event type's records; each has all the fields' fixed part."""
 
     data: Bytes
     order: str
-    positions: Int64s
-    lengths: npt.NDArray[np.int32]
+    numbers: npt.NDArray[np.int32]  # of the type's records; positions and lengths are of all
+    all_positions: Int64s
+    all_lengths: npt.NDArray[np.int32]
+
+    @cached_property
+    def positions(self) -> Int64s:
+        """Where each payload begins."""
+        return self.all_positions[self.numbers]
+
+    @cached_property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """How long each payload is [bytes]."""
+        return self.all_lengths[self.numbers]
+
+
+class Block:
+    """Room for the columns of a table in one piece: large pieces get large pages of memory."""
+
+    def __init__(self, rows: int, dtypes: Iterable[npt.DTypeLike]) -> None:
+        self.rows = rows
+        sizes = [-(-rows * np.dtype(dtype).itemsize // 64) * 64 for dtype in dtypes]
+        self.left = np.empty(sum(sizes), np.uint8)
+
+    def column(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Take a column; as many as were announced, of the same dtypes."""
+        size = self.rows * np.dtype(dtype).itemsize
+        taken, self.left = self.left[:size], self.left[-(-size // 64) * 64 :]
+        return taken.view(dtype)
 
 
 Numbered: TypeAlias = "tuple[npt.NDArray[np.int32], list[bytes]]"
 """Each record's number of its value, and the distinct values, in the order they occur."""
 
 
-def read_columns(payloads: Payloads, fields: Iterable[Field]) -> list[Column]:
-    """Read fields of every record into typed columns, one per field."""
-    fields = list(fields)
-    plain = [field for field in fields if field.is_number]
-    others = [field for field in fields if not field.is_number]
-    numbers, values = copy_fields(payloads, plain, others)
-    columns = iter(numbers), iter(values)
-    return [
-        typed_column(next(columns[0]), field)
-        if field.is_number
-        else value_column(next(columns[1]), field, payloads.order)
-        for field in fields
-    ]
-
-
 def copy_fields(
-    payloads: Payloads, numbers: list[Field], values: list[Field]
+    payloads: Payloads, numbers: list[Field], values: list[Field], block: Block
 ) -> tuple[list[npt.NDArray[Any]], list[Numbered]]:
     """Copy number fields into columns, and number the distinct values of other fields.
 
-    A string ends before its first NUL. A dynamic field that points outside its record is empty.
+    Numbers are put into `block`. A string ends before its first NUL. A dynamic field that points outside its record is empty.
     """
+    columns = [block.column(dtype_of(field)) for field in numbers]
     if native.loops is not None:
-        return _copy_native(native.loops, payloads, numbers, values)
+        return columns, _copy_native(
+            native.loops, payloads, list(zip(numbers, columns, strict=True)), values
+        )
     numbered = []
     for field in values:
         starts, lengths = _locate(payloads, field)
         numbered.append(_number_bytes(payloads.data, starts, lengths, cut=field.is_string))
-    return [_copy_numpy(payloads, field) for field in numbers], numbered
+    for field, column in zip(numbers, columns, strict=True):
+        view = word_view(payloads.data, field.size, payloads.order, field.signed)
+        column[:] = view[payloads.positions + field.offset]
+    return columns, numbered
 
 
 def _copy_native(
-    loops: ModuleType, payloads: Payloads, numbers: list[Field], values: list[Field]
-) -> tuple[list[npt.NDArray[Any]], list[Numbered]]:
-    total = len(payloads.positions)
-    columns = [np.empty(total, dtype_of(field)) for field in numbers]
-    codes = [np.empty(total, np.int32) for _ in values]
+    loops: ModuleType,
+    payloads: Payloads,
+    numbers: list[tuple[Field, npt.NDArray[Any]]],
+    values: list[Field],
+) -> list[Numbered]:
+    codes = [np.empty(len(payloads.numbers), np.int32) for _ in values]
     found = loops.columns(
         payloads.data,
-        payloads.positions,
-        payloads.lengths,
+        payloads.numbers,
+        payloads.all_positions,
+        payloads.all_lengths,
         payloads.order,
-        [(f.offset, f.size, column) for f, column in zip(numbers, columns, strict=True)],
+        [(field.offset, field.size, column) for field, column in numbers],
         [(f.offset, f.size, _place(f), f.is_string, c) for f, c in zip(values, codes, strict=True)],
     )
-    return columns, list(zip(codes, found, strict=True))
+    return list(zip(codes, found, strict=True))
 
 
 def _place(field: Field) -> int:
     return PLACES["to end" if field.to_end else field.place]
-
-
-def _copy_numpy(payloads: Payloads, field: Field) -> npt.NDArray[Any]:
-    view = word_view(payloads.data, field.size, payloads.order, field.signed)
-    column: npt.NDArray[Any] = view[payloads.positions + field.offset]
-    return column.astype(dtype_of(field), copy=False)
 
 
 def dtype_of(field: Field) -> np.dtype[Any]:

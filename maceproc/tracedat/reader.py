@@ -16,11 +16,13 @@ import pandas as pd
 from maceproc.errors import TraceFormatError
 from maceproc.schema import Trace
 from maceproc.tracedat.columns import (
+    Block,
     Column,
     Numbered,
     Payloads,
     categorical_of,
     copy_fields,
+    dtype_of,
     recoded,
     typed_column,
     value_column,
@@ -163,13 +165,20 @@ def wanted_types(formats: dict[int, EventFormat], selection: Selection) -> npt.N
 
 @dataclass(frozen=True)
 class _Rows:
-    """The records chosen, their times [ns], and their order."""
+    """The records chosen, stream after stream, and their order."""
 
     data: Bytes
     streams: list[Stream]
-    records: Records
-    times: Int64s
+    times: Int64s  # [ns]
+    positions: Int64s
+    lengths: npt.NDArray[np.int32]
+    bounds: Int64s  # of the streams, as in Records
     order: Order
+
+    @property
+    def cpus(self) -> npt.NDArray[np.int32]:
+        """The CPUs of the streams."""
+        return np.array([stream.cpu for stream in self.streams], np.int32)
 
 
 def _arrange(
@@ -180,7 +189,7 @@ def _arrange(
         inside = selection.in_time(times)
         records, times = records.where(inside), times[inside]
     order = order_records(times, records.types, records.bounds)
-    return _Rows(data, streams, records, times, order)
+    return _Rows(data, streams, times, records.positions, records.lengths, records.bounds, order)
 
 
 def _frames(
@@ -193,7 +202,7 @@ def _frames(
     comms = read_comms(trace)
     there = [form for form in formats.values() if counts[form.id] or selection.names(form)]
     tasks = [partial(_frame, trace, rows, form, selection, comms) for form in there]
-    size = int(rows.records.lengths.sum(dtype=np.int64))
+    size = int(rows.lengths.sum(dtype=np.int64))
     frames: dict[str, pd.DataFrame] = {}
     for form, frame in zip(there, in_parallel(tasks, size=size), strict=True):
         key = form.name if form.name not in frames else f"{form.system}:{form.name}"
@@ -211,23 +220,23 @@ def _frame(
     """Build the table of one event type."""
     group = rows.order.of(form.id)
     chosen, ranks = rows.order.numbers[group], rows.order.ranks[group]
-    cpus = np.array([stream.cpu for stream in rows.streams], np.int32)
-    picked = pick_records(chosen, rows.records, rows.times, cpus)
-    whole = picked.lengths >= form.size
+    whole = rows.lengths[chosen] >= form.size
     if not whole.all():
         trace.notes.append(f"{(~whole).sum()} records of {form.name} too short, left out")
         chosen, ranks = chosen[whole], ranks[whole]
-        picked = pick_records(chosen, rows.records, rows.times, cpus)
-    payloads = Payloads(rows.data, trace.order, picked.positions, picked.lengths)
+    payloads = Payloads(rows.data, trace.order, chosen, rows.positions, rows.lengths)
     fields = selection.fields_of(form)
     plain = [form.common_field("common_pid"), form.common_field("common_flags")]
     plain += [field for field in fields if field.is_number]
     others = [replace(form.common_field("common_pid"), array=True)]
     others += [field for field in fields if not field.is_number]
-    (pid, flags, *numbers), (pids, *values) = copy_fields(payloads, plain, others)
+    block = Block(len(chosen), [np.int64, np.int32, *map(dtype_of, plain)])
+    times, cpus = block.column(np.int64), block.column(np.int32)
+    pick_records(chosen, rows.times, rows.bounds, rows.cpus, out=(times, cpus))
+    (pid, flags, *numbers), (pids, *values) = copy_fields(payloads, plain, others, block)
     columns: dict[str, Column] = {
-        "time_ns": picked.times,
-        "cpu": picked.cpus,
+        "time_ns": times,
+        "cpu": cpus,
         "pid": pid,
         "flags": flags,
         "comm": _comm_column(pids, trace.order, comms),
@@ -249,7 +258,7 @@ def _buffer_column(rows: _Rows, numbers: npt.NDArray[np.int32]) -> dict[str, Col
     if len(names) < 2:
         return {}
     codes = np.array([names.index(stream.buffer.name) for stream in rows.streams], np.int16)
-    stream = np.searchsorted(rows.records.bounds[1:], numbers, side="right")
+    stream = np.searchsorted(rows.bounds[1:], numbers, side="right")
     return {"buffer": categorical_of(codes[stream], names)}
 
 

@@ -343,30 +343,12 @@ def order_records(times: Int64s, types: npt.NDArray[np.uint16], bounds: Int64s) 
     return Order(order[ranks], ranks, ends)
 
 
-@dataclass(frozen=True)
-class Picked:
-    """Some records' columns."""
-
-    times: Int64s
-    positions: Int64s
-    lengths: Int32s
-    cpus: Int32s
-
-
-def pick_records(numbers: Int32s, records: Records, times: Int64s, cpus: Int32s) -> Picked:
-    """Take records by their numbers; `cpus` are those of the streams, `times` the records' [ns]."""
-    if native.loops is None:
-        stream = np.searchsorted(records.bounds[1:], numbers, side="right")
-        positions, lengths = records.positions[numbers], records.lengths[numbers]
-        return Picked(times[numbers], positions, lengths, cpus[stream])
-    total = len(numbers)
-    picked = Picked(
-        np.empty(total, np.int64),
-        np.empty(total, np.int64),
-        np.empty(total, np.int32),
-        np.empty(total, np.int32),
-    )
-    source = (times, records.positions, records.lengths, records.bounds, cpus)
-    target = (picked.times, picked.positions, picked.lengths, picked.cpus)
-    native.loops.pick(numbers, *source, *target)
-    return picked
+def pick_records(
+    numbers: Int32s, times: Int64s, bounds: Int64s, cpus: Int32s, *, out: tuple[Int64s, Int32s]
+) -> None:
+    """Give times and CPUs of records by their numbers; bounds and CPUs are those of the streams."""
+    if native.loops is not None:
+        native.loops.pick(numbers, times, bounds, cpus, *out)
+        return
+    out[0][:] = times[numbers]
+    out[1][:] = cpus[np.searchsorted(bounds[1:], numbers, side="right")]
