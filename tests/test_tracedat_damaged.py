@@ -1,5 +1,6 @@
 """Files that are cut, damaged or something else: read as far as they are whole, or refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -7,11 +8,22 @@ import pytest
 
 from maceproc.errors import TraceFormatError
 from maceproc.schema import Trace
-from maceproc.tracedat import read_events
+from maceproc.tracedat import native, onepass, read_events
 from tests.tracedat_samples import COMMON, field_line
 from tests.tracedat_writer import Buffer, File, Machine, Page, Record
 
 MACHINE = Machine()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def many_spans() -> Iterator[None]:
+    """Cut also the smallest file into spans of time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onepass, "PAGES_PER_SPAN", 1)
+        patch.setattr(native, "WORKERS", 2)
+        yield
+
+
 FORMAT = (
     f'name: tick\nID: 300\nformat:\n{COMMON}{field_line("u64 number", 8, 8, 0)}\nprint fmt: ""\n'
 )

@@ -1,6 +1,7 @@
 """What is written is read back; and nothing but that, whoever reads."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,20 @@ from hypothesis import strategies as st
 
 from maceproc.errors import TraceFormatError
 from maceproc.schema import Trace
-from maceproc.tracedat import merge_events, native, read_events
+from maceproc.tracedat import merge_events, native, onepass, read_events
 from tests.tracedat_samples import files
 
 compiled = native.loops
+
+
+@pytest.fixture(autouse=True, scope="module")
+def many_spans() -> Iterator[None]:
+    """Cut also the smallest file into spans of time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onepass, "PAGES_PER_SPAN", 1)
+        patch.setattr(native, "WORKERS", 2)
+        yield
+
 
 quick = settings(
     deadline=None,

@@ -17,17 +17,14 @@ bytes and tuples can be grouped by, compared and used as keys; equal values shar
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from functools import cached_property
-from types import ModuleType
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc.tracedat import native
-from maceproc.tracedat.formats import Field
+from maceproc.tracedat.formats import EventFormat, Field
 from maceproc.tracedat.ringbuffer import Bytes, Int64s, word_view
 
 Categorical: TypeAlias = "pd.Categorical[Any]"
@@ -37,25 +34,50 @@ Column: TypeAlias = "npt.NDArray[Any] | Categorical"
 PLACES = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3}
 
 
+Numbered: TypeAlias = "tuple[npt.NDArray[Any], list[bytes]]"
+"""Each record's number of its value, and the distinct values, in the order they occur."""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One event type's table: the fields wanted, and how they are read."""
+
+    form: EventFormat
+    fields: list[Field]  # the event's own
+
+    @property
+    def numbers(self) -> list[Field]:
+        """Fields that are copied: common_pid, common_flags, and the event's own numbers."""
+        common = [self.form.common_field("common_pid"), self.form.common_field("common_flags")]
+        return common + [field for field in self.fields if field.is_number]
+
+    @property
+    def values(self) -> list[Field]:
+        """Fields whose distinct values are numbered: common_pid, strings and arrays."""
+        pid = replace(self.form.common_field("common_pid"), array=True)
+        return [pid] + [field for field in self.fields if not field.is_number]
+
+
+@dataclass
+class RawTable:
+    """One event type's rows, in the order of time, before they are typed."""
+
+    times: Int64s  # [ns]
+    cpus: npt.NDArray[np.int32]
+    ranks: npt.NDArray[np.int32]  # the rows' places among all records
+    streams: npt.NDArray[np.int16] | None  # where the rows are from, if there are several buffers
+    numbers: list[npt.NDArray[Any]]  # as in TableSpec
+    values: list[Numbered]
+
+
 @dataclass(frozen=True)
 class Payloads:
     """The payloads of one event type's records; each has all the fields' fixed part."""
 
     data: Bytes
     order: str
-    numbers: npt.NDArray[np.int32]  # of the type's records; positions and lengths are of all
-    all_positions: Int64s
-    all_lengths: npt.NDArray[np.int32]
-
-    @cached_property
-    def positions(self) -> Int64s:
-        """Where each payload begins."""
-        return self.all_positions[self.numbers]
-
-    @cached_property
-    def lengths(self) -> npt.NDArray[np.int32]:
-        """How long each payload is [bytes]."""
-        return self.all_lengths[self.numbers]
+    positions: Int64s
+    lengths: npt.NDArray[np.int32]
 
 
 class Block:
@@ -73,53 +95,23 @@ class Block:
         return taken.view(dtype)
 
 
-Numbered: TypeAlias = "tuple[npt.NDArray[np.int32], list[bytes]]"
-"""Each record's number of its value, and the distinct values, in the order they occur."""
-
-
 def copy_fields(
     payloads: Payloads, numbers: list[Field], values: list[Field], block: Block
 ) -> tuple[list[npt.NDArray[Any]], list[Numbered]]:
     """Copy number fields into columns, and number the distinct values of other fields.
 
-    Numbers are put into `block`. A string ends before its first NUL. A dynamic field that points outside its record is empty.
+    Numbers are put into `block`. A string ends before its first NUL. A dynamic field that points
+    outside its record is empty.
     """
     columns = [block.column(dtype_of(field)) for field in numbers]
-    if native.loops is not None:
-        return columns, _copy_native(
-            native.loops, payloads, list(zip(numbers, columns, strict=True)), values
-        )
+    for field, column in zip(numbers, columns, strict=True):
+        view = word_view(payloads.data, field.size, payloads.order, field.signed)
+        column[:] = view[payloads.positions + field.offset]
     numbered = []
     for field in values:
         starts, lengths = _locate(payloads, field)
         numbered.append(_number_bytes(payloads.data, starts, lengths, cut=field.is_string))
-    for field, column in zip(numbers, columns, strict=True):
-        view = word_view(payloads.data, field.size, payloads.order, field.signed)
-        column[:] = view[payloads.positions + field.offset]
     return columns, numbered
-
-
-def _copy_native(
-    loops: ModuleType,
-    payloads: Payloads,
-    numbers: list[tuple[Field, npt.NDArray[Any]]],
-    values: list[Field],
-) -> list[Numbered]:
-    codes = [np.empty(len(payloads.numbers), np.int32) for _ in values]
-    found = loops.columns(
-        payloads.data,
-        payloads.numbers,
-        payloads.all_positions,
-        payloads.all_lengths,
-        payloads.order,
-        [(field.offset, field.size, column) for field, column in numbers],
-        [(f.offset, f.size, _place(f), f.is_string, c) for f, c in zip(values, codes, strict=True)],
-    )
-    return list(zip(codes, found, strict=True))
-
-
-def _place(field: Field) -> int:
-    return PLACES["to end" if field.to_end else field.place]
 
 
 def dtype_of(field: Field) -> np.dtype[Any]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -15,13 +14,13 @@ import pandas as pd
 
 from maceproc.errors import TraceFormatError
 from maceproc.schema import Trace
+from maceproc.tracedat import native
 from maceproc.tracedat.columns import (
-    Block,
     Column,
     Numbered,
-    Payloads,
+    RawTable,
+    TableSpec,
     categorical_of,
-    copy_fields,
     dtype_of,
     recoded,
     typed_column,
@@ -36,21 +35,11 @@ from maceproc.tracedat.formats import (
     require_formats,
 )
 from maceproc.tracedat.lost import lost_table
+from maceproc.tracedat.onepass import read_compiled
 from maceproc.tracedat.pages import Span, load_pages
-from maceproc.tracedat.ringbuffer import (
-    TYPES,
-    Bytes,
-    Int64s,
-    Order,
-    Pages,
-    Records,
-    Stream,
-    in_parallel,
-    order_records,
-    pick_records,
-    walk,
-)
+from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream
 from maceproc.tracedat.selection import Selection
+from maceproc.tracedat.stepwise import Recording, Tables, read_stepwise
 from maceproc.tracedat.timing import Clock, read_clock
 
 UNKNOWN_COMM = "<...>"  # as trace-cmd and the kernel print it
@@ -119,20 +108,55 @@ def read_trace(trace: TraceFile, selection: Selection) -> Trace:
     data, streams = load_pages(
         trace, choose_buffers(trace, selection), layout, _span(selection, clock)
     )
-    # In the order of CPUs, because at equal times the lowest CPU comes first.
-    streams.sort(key=lambda stream: stream.cpu)
-    wanted = wanted_types(formats, selection)
-    records, pages = walk(data, streams, layout, trace.order, wanted)
-    note_damage(trace, streams, pages)
-    rows = _arrange(data, streams, records, clock, selection)
-    del records  # or it would stay until all columns are made
+    recording = Recording(
+        data=data,
+        streams=sorted(streams, key=lambda stream: stream.cpu),
+        layout=layout,
+        order=trace.order,
+        clock=clock,
+        wanted=wanted_types(formats, selection),
+        specs=_specs(formats, selection),
+        start_ns=selection.start_ns,
+        end_ns=selection.end_ns,
+    )
+    read = read_tables(recording)
+    note_damage(trace, recording.streams, read.pages)
+    _note_others(trace, formats, read.others)
     return Trace(
-        events=_frames(trace, rows, formats, selection),
-        lost=lost_table(streams, pages, clock, selection),
+        events=_frames(trace, recording, read.tables, formats, selection),
+        lost=lost_table(recording.streams, read.pages, clock, selection),
         clock=trace.clock,
         info=read_info(trace),
         notes=tuple(trace.notes),
     )
+
+
+def read_tables(recording: Recording) -> Tables:
+    """Read a recording's tables, compiled where that is possible."""
+    if native.loops is not None and (read := read_compiled(native.loops, recording)) is not None:
+        return read
+    return read_stepwise(recording)
+
+
+def _specs(formats: dict[int, EventFormat], selection: Selection) -> dict[int, TableSpec]:
+    return {
+        number: TableSpec(form, selection.fields_of(form))
+        for number, form in formats.items()
+        if selection.takes(form)
+    }
+
+
+def _note_others(trace: TraceFile, formats: dict[int, EventFormat], others: Int64s) -> None:
+    """Note the records that are in no table."""
+    found = np.flatnonzero(others).tolist()
+    if unknown := [number for number in found if number not in formats]:
+        total = int(others[unknown].sum())
+        trace.notes.append(f"{total} records left out: no format for type {min(unknown)}")
+    trace.notes += [
+        f"{others[number]} records of {form.name} too short, left out"
+        for number, form in formats.items()
+        if others[number]
+    ]
 
 
 def _span(selection: Selection, clock: Clock) -> Span | None:
@@ -163,103 +187,63 @@ def wanted_types(formats: dict[int, EventFormat], selection: Selection) -> npt.N
     return wanted
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The records chosen, stream after stream, and their order."""
-
-    data: Bytes
-    streams: list[Stream]
-    times: Int64s  # [ns]
-    positions: Int64s
-    lengths: npt.NDArray[np.int32]
-    bounds: Int64s  # of the streams, as in Records
-    order: Order
-
-    @property
-    def cpus(self) -> npt.NDArray[np.int32]:
-        """The CPUs of the streams."""
-        return np.array([stream.cpu for stream in self.streams], np.int32)
-
-
-def _arrange(
-    data: Bytes, streams: list[Stream], records: Records, clock: Clock, selection: Selection
-) -> _Rows:
-    times = clock.convert(records.times)
-    if selection.limits_time:
-        inside = selection.in_time(times)
-        records, times = records.where(inside), times[inside]
-    order = order_records(times, records.types, records.bounds)
-    return _Rows(data, streams, times, records.positions, records.lengths, records.bounds, order)
-
-
 def _frames(
-    trace: TraceFile, rows: _Rows, formats: dict[int, EventFormat], selection: Selection
+    trace: TraceFile,
+    recording: Recording,
+    tables: dict[int, RawTable],
+    formats: dict[int, EventFormat],
+    selection: Selection,
 ) -> dict[str, pd.DataFrame]:
-    counts = np.diff(rows.order.ends, prepend=0)
-    if unknown := set(np.flatnonzero(counts).tolist()) - formats.keys():
-        total = int(counts[list(unknown)].sum())
-        trace.notes.append(f"{total} records left out: no format for type {min(unknown)}")
     comms = read_comms(trace)
-    there = [form for form in formats.values() if counts[form.id] or selection.names(form)]
-    tasks = [partial(_frame, trace, rows, form, selection, comms) for form in there]
-    size = int(rows.lengths.sum(dtype=np.int64))
     frames: dict[str, pd.DataFrame] = {}
-    for form, frame in zip(there, in_parallel(tasks, size=size), strict=True):
-        key = form.name if form.name not in frames else f"{form.system}:{form.name}"
-        frames[key] = frame
+    for number, form in formats.items():
+        if number in tables or selection.names(form):
+            key = form.name if form.name not in frames else f"{form.system}:{form.name}"
+            spec = recording.specs[number]
+            table = tables.get(number) or _empty_table(spec, recording)
+            frames[key] = _frame(spec, table, recording, comms)
     return frames
 
 
+def _empty_table(spec: TableSpec, recording: Recording) -> RawTable:
+    return RawTable(
+        times=np.empty(0, np.int64),
+        cpus=np.empty(0, np.int32),
+        ranks=np.empty(0, np.int32),
+        streams=np.empty(0, np.int16) if recording.several_buffers else None,
+        numbers=[np.empty(0, dtype_of(field)) for field in spec.numbers],
+        values=[(np.empty(0, np.int16), []) for _ in spec.values],
+    )
+
+
 def _frame(
-    trace: TraceFile,
-    rows: _Rows,
-    form: EventFormat,
-    selection: Selection,
-    comms: dict[int, str],
+    spec: TableSpec, table: RawTable, recording: Recording, comms: dict[int, str]
 ) -> pd.DataFrame:
     """Build the table of one event type."""
-    group = rows.order.of(form.id)
-    chosen, ranks = rows.order.numbers[group], rows.order.ranks[group]
-    whole = rows.lengths[chosen] >= form.size
-    if not whole.all():
-        trace.notes.append(f"{(~whole).sum()} records of {form.name} too short, left out")
-        chosen, ranks = chosen[whole], ranks[whole]
-    payloads = Payloads(rows.data, trace.order, chosen, rows.positions, rows.lengths)
-    fields = selection.fields_of(form)
-    plain = [form.common_field("common_pid"), form.common_field("common_flags")]
-    plain += [field for field in fields if field.is_number]
-    others = [replace(form.common_field("common_pid"), array=True)]
-    others += [field for field in fields if not field.is_number]
-    block = Block(len(chosen), [np.int64, np.int32, *map(dtype_of, plain)])
-    times, cpus = block.column(np.int64), block.column(np.int32)
-    pick_records(chosen, rows.times, rows.bounds, rows.cpus, out=(times, cpus))
-    (pid, flags, *numbers), (pids, *values) = copy_fields(payloads, plain, others, block)
+    (pid, flags, *numbers), (pids, *values) = table.numbers, table.values
     columns: dict[str, Column] = {
-        "time_ns": times,
-        "cpu": cpus,
+        "time_ns": table.times,
+        "cpu": table.cpus,
         "pid": pid,
         "flags": flags,
-        "comm": _comm_column(pids, trace.order, comms),
-        **_buffer_column(rows, chosen),
+        "comm": _comm_column(pids, recording.order, comms),
     }
-    for field in fields:
+    if table.streams is not None:
+        columns["buffer"] = _buffer_column(table.streams, recording.streams)
+    for field in spec.fields:
         # sched_wakeup has a pid and a comm of its own: pid_ and comm_.
         name = f"{field.name}_" if field.name in columns else field.name
         if field.is_number:
             columns[name] = typed_column(numbers.pop(0), field)
         else:
-            columns[name] = value_column(values.pop(0), field, trace.order)
-    return pd.DataFrame(columns, index=pd.Index(ranks), copy=False)
+            columns[name] = value_column(values.pop(0), field, recording.order)
+    return pd.DataFrame(columns, index=pd.Index(table.ranks), copy=False)
 
 
-def _buffer_column(rows: _Rows, numbers: npt.NDArray[np.int32]) -> dict[str, Column]:
-    """Return the column buffer where there are several."""
-    names = list(dict.fromkeys(stream.buffer.name for stream in rows.streams))
-    if len(names) < 2:
-        return {}
-    codes = np.array([names.index(stream.buffer.name) for stream in rows.streams], np.int16)
-    stream = np.searchsorted(rows.bounds[1:], numbers, side="right")
-    return {"buffer": categorical_of(codes[stream], names)}
+def _buffer_column(rows: npt.NDArray[np.int16], streams: list[Stream]) -> Column:
+    names = list(dict.fromkeys(stream.buffer.name for stream in streams))
+    codes = np.array([names.index(stream.buffer.name) for stream in streams], np.int16)
+    return categorical_of(codes[rows], names)
 
 
 def _comm_column(numbered: Numbered, order: str, comms: dict[int, str]) -> Column:

@@ -6,10 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-import numpy as np
-
 from maceproc.tracedat.formats import EventFormat, Field
-from maceproc.tracedat.ringbuffer import Bools, Int64s
 
 
 @dataclass(frozen=True)
@@ -67,15 +64,6 @@ class Selection:
         return (self.start_ns is None or time_ns >= self.start_ns) and (
             self.end_ns is None or time_ns < self.end_ns
         )
-
-    def in_time(self, times: Int64s) -> Bools:
-        """Whether each time [ns] is wanted."""
-        inside = np.ones(len(times), bool)
-        if self.start_ns is not None:
-            inside &= times >= self.start_ns
-        if self.end_ns is not None:
-            inside &= times < self.end_ns
-        return inside
 
 
 def _matches(form: EventFormat, pattern: str) -> bool:

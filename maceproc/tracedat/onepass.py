@@ -1,0 +1,239 @@
+"""All pages into all tables in one pass, CPUs merged: the compiled way, on all cores.
+
+The recording is cut into spans of time. Of every span the records are counted by type, so that each
+knows its rows in the tables; then every span is dealt out into them. The loops are in _native.c.
+stepwise.py gives the same with NumPy, and where this one's conditions are not met.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maceproc.tracedat import native
+from maceproc.tracedat.columns import PLACES, Block, Numbered, RawTable, TableSpec, dtype_of
+from maceproc.tracedat.formats import Field
+from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, UInt64s, in_parallel, word_view
+from maceproc.tracedat.stepwise import Recording, Tables
+
+SPANS_PER_WORKER = 4  # they are not equally long
+PAGES_PER_SPAN = 256  # at least: fewer are done before a thread has started
+LAST_TIME = (1 << 63) - 1
+MAX_ROWS = (1 << 31) - 1
+NO_TABLE = (1 << 31) - 1  # a size that no payload has
+
+
+@dataclass(frozen=True)
+class Span:
+    """A span of raw time, both ends included, and what was counted in it."""
+
+    start: int
+    end: int
+    rows: Int64s  # per type, what goes into its table
+    others: Int64s  # per type, what has no table or is too short for its fields
+
+    @classmethod
+    def of(cls, start: int, end: int) -> Span:
+        """Make a span, nothing counted yet."""
+        return cls(start, end, np.zeros(TYPES, np.int64), np.zeros(TYPES, np.int64))
+
+
+def read_compiled(loops: ModuleType, recording: Recording) -> Tables | None:
+    """Read a recording's tables; None where the times do not allow it.
+
+    That is where a CPU's time goes back, as in damaged pages, and where times are scaled.
+    """
+    times = [word_view(recording.data, 8, recording.order)[s.starts] for s in recording.streams]
+    if recording.clock.scales or any((t[1:] < t[:-1]).any() for t in times):
+        return None
+    spans = _spans(times)
+    pages = [Pages.empty(len(stream.starts)) for stream in recording.streams]
+    tasks = [partial(_tally, loops, recording, span, times, pages) for span in spans]
+    size = sum(stream.page_size * len(stream.starts) for stream in recording.streams)
+    if not all(in_parallel(tasks, size=size)) or not _in_order(recording, spans, pages):
+        return None
+    tables = _deal(loops, recording, spans, times, size=size, wide=False)
+    if tables is None:
+        tables = _deal(loops, recording, spans, times, size=size, wide=True)
+    assert tables is not None
+    return Tables(tables, pages, sum((s.others for s in spans), np.zeros(TYPES, np.int64)))
+
+
+def _spans(times: list[UInt64s]) -> list[Span]:
+    """Cut the recording at the times of some pages, so that about as many are in every span."""
+    every = np.sort(np.concatenate([np.empty(0, np.uint64), *times]))
+    most = native.WORKERS * SPANS_PER_WORKER if native.WORKERS > 1 else 1
+    number = max(min(most, len(every) // PAGES_PER_SPAN), 1)
+    cuts = np.unique(every[np.arange(1, number) * len(every) // number]) if len(every) else every
+    starts = [0, *(cut for cut in cuts.tolist() if cut), 1 << 64]
+    return [Span.of(start, end - 1) for start, end in pairwise(starts)]
+
+
+def _in_order(recording: Recording, spans: list[Span], pages: list[Pages]) -> bool:
+    """Whether all times are nanoseconds in 63 bits, and all rows can be numbered."""
+    last = max((int(own.last.max()) for own in pages if len(own.last)), default=0)
+    total = sum(int(span.rows.sum() + span.others.sum()) for span in spans)
+    return max(last, last + recording.clock.offset_ns) <= LAST_TIME and total <= MAX_ROWS
+
+
+def _given(recording: Recording, span: Span) -> tuple[Any, ...]:
+    sizes = np.full(TYPES, NO_TABLE, np.int32)
+    for number, spec in recording.specs.items():
+        sizes[number] = spec.form.size
+    layout = recording.layout
+    offset = recording.clock.offset_ns
+    start, end = span.start, span.end
+    if recording.start_ns is not None:
+        start = max(start, recording.start_ns - offset)
+    if recording.end_ns is not None:
+        end = min(end, recording.end_ns - 1 - offset)
+    if end < start:
+        start, end = 1, 0
+    return (
+        recording.data,
+        layout.data_offset,
+        layout.commit_offset,
+        layout.commit_size,
+        recording.order,
+        recording.wanted,
+        sizes,
+        start,
+        end,
+    )
+
+
+def _pages_of(span: Span, times: UInt64s) -> tuple[int, int, int]:
+    """Return the first page with records of a span, the first that begins in it, and the end.
+
+    The span's first records can be in the page before.
+    """
+    own = int(np.searchsorted(times, np.uint64(span.start), side="left"))
+    end = int(np.searchsorted(times, np.uint64(span.end), side="right"))
+    return max(own - 1, 0), own, end
+
+
+def _tally(
+    loops: ModuleType,
+    recording: Recording,
+    span: Span,
+    times: list[UInt64s],
+    pages: list[Pages],
+) -> bool:
+    """Count a span's records, and describe the pages that begin in it."""
+    streams = [
+        (s.starts, s.page_size, *_pages_of(span, own), said.counts, said.first, said.last,
+         said.lost, said.damaged)
+        for s, own, said in zip(recording.streams, times, pages, strict=True)
+    ]  # fmt: skip
+    in_order: bool = loops.tally(_given(recording, span), streams, span.rows, span.others)
+    return in_order
+
+
+def _deal(
+    loops: ModuleType,
+    recording: Recording,
+    spans: list[Span],
+    times: list[UInt64s],
+    *,
+    size: int,
+    wide: bool,
+) -> dict[int, RawTable] | None:
+    """Deal the records out; None when there are more distinct values than short codes."""
+    counts = sum((span.rows for span in spans), np.zeros(TYPES, np.int64))
+    specs = {number: spec for number, spec in recording.specs.items() if counts[number]}
+    code = np.int32 if wide else np.int16
+    tables = {
+        number: _room(spec, int(counts[number]), recording.several_buffers, code)
+        for number, spec in specs.items()
+    }
+    first = dict.fromkeys(specs, 0)
+    rank = 0
+    tasks, slices = [], []
+    for span in spans:
+        tasks.append(
+            partial(_deal_span, loops, recording, span, times, tables, dict(first), rank, wide=wide)
+        )
+        following = {number: row + int(span.rows[number]) for number, row in first.items()}
+        slices.append({number: slice(first[number], following[number]) for number in specs})
+        first, rank = following, rank + int(span.rows.sum() + span.others.sum())
+    found = in_parallel(tasks, size=size)
+    if any(values is None for values in found):
+        return None
+    for place, (number, table) in enumerate(tables.items()):
+        rows = [own[number] for own in slices]
+        for field, (codes, _) in enumerate(table.values):
+            table.values[field] = _unified(codes, rows, [own[place][field] for own in found])
+        if recording.clock.offset_ns:
+            table.times += recording.clock.offset_ns
+    return tables
+
+
+def _room(spec: TableSpec, rows: int, streams: bool, code: type[np.integer[Any]]) -> RawTable:
+    """Make room for a table."""
+    common = [np.int64, np.int32, np.int32, *[np.int16] * streams]
+    block = Block(rows, [*common, *map(dtype_of, spec.numbers)])
+    return RawTable(
+        times=block.column(np.int64),
+        cpus=block.column(np.int32),
+        ranks=block.column(np.int32),
+        streams=block.column(np.int16) if streams else None,
+        numbers=[block.column(dtype_of(field)) for field in spec.numbers],
+        values=[(np.empty(rows, code), []) for _ in spec.values],
+    )
+
+
+def _deal_span(
+    loops: ModuleType,
+    recording: Recording,
+    span: Span,
+    times: list[UInt64s],
+    tables: dict[int, RawTable],
+    first: dict[int, int],
+    rank: int,
+    *,
+    wide: bool,
+) -> list[list[list[bytes]]] | None:
+    """Write a span's records into their rows; return the distinct values of fields."""
+    streams = []
+    for place, (stream, own) in enumerate(zip(recording.streams, times, strict=True)):
+        start, _, end = _pages_of(span, own)
+        streams.append((stream.starts, stream.page_size, start, end, stream.cpu, place))
+    targets = []
+    for number, table in tables.items():
+        spec = recording.specs[number]
+        numbers = [
+            (f.offset, f.size, column)
+            for f, column in zip(spec.numbers, table.numbers, strict=True)
+        ]
+        values = [
+            (f.offset, f.size, _place(f), f.is_string, codes)
+            for f, (codes, _) in zip(spec.values, table.values, strict=True)
+        ]
+        common = (table.times, table.cpus, table.ranks, table.streams)
+        targets.append((number, first[number], *common, numbers, values))
+    found: list[list[list[bytes]]] | None = loops.deal(
+        _given(recording, span), streams, targets, rank, wide
+    )
+    return found
+
+
+def _place(field: Field) -> int:
+    return PLACES["to end" if field.to_end else field.place]
+
+
+def _unified(codes: npt.NDArray[Any], rows: list[slice], values: list[list[bytes]]) -> Numbered:
+    """Give equal values of different spans the same number."""
+    number: dict[bytes, int] = {}
+    maps = [[number.setdefault(value, len(number)) for value in own] for own in values]
+    if len(number) > np.iinfo(codes.dtype).max:
+        codes = codes.astype(np.int32)
+    for part, own in zip(rows, maps, strict=True):
+        if own != list(range(len(own))):
+            codes[part] = np.array(own, codes.dtype)[codes[part]]
+    return codes, list(number)
