@@ -18,14 +18,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from maceproc.tracedat.formats import EventFormat, Field
 from maceproc.tracedat.ringbuffer import Bytes, Int64s, word_view
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Categorical: TypeAlias = "pd.Categorical[Any]"
 Column: TypeAlias = "npt.NDArray[Any] | Categorical"
@@ -166,6 +168,8 @@ def _number_bytes(
     data: Bytes, starts: Int64s, lengths: Int64s, *, cut: bool
 ) -> tuple[npt.NDArray[np.int32], list[bytes]]:
     """Find the distinct byte strings, eight bytes of all of them at a time."""
+    import pandas as pd
+
     codes = pd.factorize(lengths)[0]
     for offset in range(0, int(lengths.max(initial=0)), 8):
         words = pd.factorize(_eight_bytes(data, starts + offset, lengths - offset))[0]
@@ -202,6 +206,8 @@ def recoded(codes: npt.NDArray[Any], texts: list[str]) -> Categorical:
 
 def categorical_of(codes: npt.NDArray[Any], categories: list[str]) -> Categorical:
     """Make a categorical column from codes into `categories`; -1 is missing."""
+    import pandas as pd
+
     dtype = pd.CategoricalDtype(pd.Index(categories))
     made: Categorical = pd.Categorical.from_codes(codes, dtype=dtype)
     return made

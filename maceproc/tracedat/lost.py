@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import astuple, dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from maceproc.schema import LOST
 from maceproc.tracedat.ringbuffer import Pages, Stream
 from maceproc.tracedat.selection import Selection
 from maceproc.tracedat.timing import Clock
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Literal
+from importlib import import_module
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from maceproc.errors import TraceFormatError
 from maceproc.schema import Trace
@@ -41,6 +42,9 @@ from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream
 from maceproc.tracedat.selection import Selection
 from maceproc.tracedat.stepwise import Recording, Tables, read_stepwise
 from maceproc.tracedat.timing import Clock, read_clock
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNKNOWN_COMM = "<...>"  # as trace-cmd and the kernel print it
 
@@ -89,6 +93,9 @@ def read_events(
     MaceprocError
         The module ``tracecmd`` is asked for and not there.
     """
+    # The tables need pandas last of all, and what is before that needs little of Python: where it is
+    # not there yet it is imported meanwhile, which takes as long as reading a million events.
+    Thread(target=import_module, args=("pandas",)).start()
     selection = Selection.of(events, fields, start_ns, end_ns, buffer=buffer)
     with open_trace(path) as trace:
         if reader == "maceproc":
@@ -220,6 +227,8 @@ def _frame(
     spec: TableSpec, table: RawTable, recording: Recording, comms: dict[int, str]
 ) -> pd.DataFrame:
     """Build the table of one event type."""
+    import pandas as pd
+
     (pid, flags, *numbers), (pids, *values) = table.numbers, table.values
     columns: dict[str, Column] = {
         "time_ns": table.times,
