@@ -93,8 +93,8 @@ def read_events(
     MaceprocError
         The module ``tracecmd`` is asked for and not there.
     """
-    # The tables need pandas last of all, and what is before that needs little of Python: where it is
-    # not there yet it is imported meanwhile, which takes as long as reading a million events.
+    # pandas is needed last of all, and what is before that needs little of Python: a program that
+    # has not imported it yet does so meanwhile, on another core.
     Thread(target=import_module, args=("pandas",)).start()
     selection = Selection.of(events, fields, start_ns, end_ns, buffer=buffer)
     with open_trace(path) as trace:
