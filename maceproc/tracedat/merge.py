@@ -61,18 +61,25 @@ def _merged_column(parts: list[Part], total: int) -> Any:
 
     if all(isinstance(values.dtype, pd.CategoricalDtype) for _, values in parts):
         return _merged_categories(parts, total)
-    dtype = np.result_type(*{np.asarray(values.iloc[:0]).dtype for _, values in parts})
+    dtype = np.result_type(*{_plain_dtype(values) for _, values in parts})
     if dtype.kind not in "iub":  # uint64 with int64 would pass through float64
         dtype = np.dtype(object)
-    merged: npt.NDArray[Any] = np.full(total, None if dtype.kind == "O" else 0, dtype)
+    gap = None if dtype.kind == "O" else 0
+    merged: npt.NDArray[Any] = np.full(total, gap, dtype)
     missing = np.ones(total, bool)
     for place, values in parts:
-        merged[place] = values.to_numpy()
-        missing[place] = False
+        merged[place] = values.to_numpy(dtype=dtype, na_value=gap)
+        missing[place] = values.isna()
     if dtype.kind == "O" or not missing.any():
         return merged
     nullable = pd.arrays.BooleanArray if dtype.kind == "b" else pd.arrays.IntegerArray
     return nullable(merged, missing)
+
+
+def _plain_dtype(values: pd.Series[Any]) -> np.dtype[Any]:
+    """Return a column's dtype without its <NA>, which would make floats of addresses."""
+    dtype = getattr(values.dtype, "numpy_dtype", values.dtype)
+    return dtype if isinstance(dtype, np.dtype) else np.dtype(object)
 
 
 def _merged_categories(parts: list[Part], total: int) -> Categorical:
