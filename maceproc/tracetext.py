@@ -29,8 +29,6 @@ from maceproc.schema import EVENTS, LOST, Trace
 
 # A comm can hold dashes and spaces.
 TASK = r"(?P<comm>.+?)-(?P<pid>\d{1,9})\s+(?:\(\s*[\d-]+\)\s+)?"
-    r"(?P<comm>.+?)-(?P<pid>\d{1,9})\s+(?:\(\s*[\d-]+\)\s+)?"  # a comm can hold dashes and spaces
-)
 TIME = r"(?P<seconds>[0-8]?\d{1,9})\.(?P<fraction>\d{3,9})"
 # trace-cmd report puts the name of an instance before its lines, in the first column. A comm such
 # as "tmux: server" is never there: comms are set to the right.
