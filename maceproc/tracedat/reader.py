@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from importlib import import_module
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -95,7 +96,7 @@ def read_events(
     """
     # pandas is needed last of all, and what is before that needs little of Python: a program that
     # has not imported it yet does so meanwhile, on another core.
-    Thread(target=import_module, args=("pandas",)).start()
+    Thread(target=_import_pandas).start()
     selection = Selection.of(events, fields, start_ns, end_ns, buffer=buffer)
     with open_trace(path) as trace:
         if reader == "maceproc":
@@ -104,6 +105,18 @@ def read_events(
 
         read = read_with_tracecmd(trace, choose_buffers(trace, selection), selection)
         return replace(read, info=read_info(trace))
+
+
+def _import_pandas() -> None:
+    """Import pandas, without the collector looking at its modules' many objects all the time."""
+    collects = gc.isenabled() and "pandas" not in sys.modules
+    if collects:
+        gc.disable()
+    try:
+        import pandas  # noqa: F401
+    finally:
+        if collects:
+            gc.enable()
 
 
 def read_trace(trace: TraceFile, selection: Selection) -> Trace:
