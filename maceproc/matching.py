@@ -45,6 +45,10 @@ OFFSET_RANGE_NS = (-2 * NS_PER_US, 100 * NS_PER_US)
 """How far the program's send stamp can be ahead of its send call, or, where that was not recorded,
 of the first event: 0 to 4 us as a rule, and tens more for the way through the stack."""
 
+OFFSET_OF_FEW_NS = (-2 * NS_PER_US, 10 * NS_PER_US)
+MANY = 5
+"""The same of fewer pings than these, too few to agree in it by more than chance."""
+
 RESIDUAL_TOLERANCE_NS = 5 * NS_PER_US
 """How far a residual may lie from the run's median, beside the step of the printed RTT.
 
@@ -245,6 +249,9 @@ def match_run(
     mixed = _outbound_mixtures(packets, request_of_call, lost_call_ns, send, request)
     mixed |= _inbound_mixtures(due, packets, reply)
     verdicts.against(mixed, "ambiguous", "a packet that was not followed may be part of its way")
+    # What is left of two packets with one address, one after the other, can look like one.
+    gap = meets_gap(due.sent_ns, due.latest_ns + LATE_STAMP_NS, packets.lost)
+    verdicts.against(gap & due.answered, "incomplete", "events were lost while it was on its way")
     early = _came_before_it_left(packets, request, reply)
     verdicts.against(early, "ambiguous", "its reply would have come before its request left")
     return Matches(send, request, reply, delivery, on_delivery, stamp_known)
@@ -382,18 +389,19 @@ LONG_PRINT_DELAY_NS = 5 * NS_PER_MS
 """How long after its reply a line may be printed, where a longer time only refuses matches."""
 
 
-def _offset_ns(due: _Due, seen_ns: Times, lost: pd.DataFrame) -> int | None:
+def _offset_ns(due: _Due, asked: Bools, seen_ns: Times, lost: pd.DataFrame) -> int | None:
     """Estimate how far the send stamp is ahead of the send call [ns]; None if it cannot be told.
 
     That is, the printed RTT minus the RTT of the last packet seen before the reply was due; half
-    of the pings must agree in it, of those that no event was lost of.
+    of the pings asked must agree in it, of those that no event was lost of.
     """
-    asked = due.known & ~meets_gap(due.sent_ns, due.at_ns, lost)
+    asked = asked & due.known & ~meets_gap(due.sent_ns, due.at_ns + due.tolerance_ns, lost)
     at_ns, slack_ns = due.at_ns[asked], due.tolerance_ns[asked]
     last = np.searchsorted(seen_ns, at_ns + due.step_ns[asked] + PRINT_ERROR_NS, "right") - 1
     offsets_ns = at_ns - at(seen_ns, np.where(last < 0, NONE, last), -FOREVER)
-    low, high = OFFSET_RANGE_NS
-    near = (offsets_ns >= low - slack_ns) & (offsets_ns <= high + slack_ns)
+    low, high = OFFSET_RANGE_NS if len(at_ns) >= MANY else OFFSET_OF_FEW_NS
+    rounding_ns = due.step_ns[asked] // 2 + PRINT_ERROR_NS
+    near = (offsets_ns >= low - rounding_ns) & (offsets_ns <= high + rounding_ns)
     if not near.any():
         return None
     offset = np.clip(np.median(offsets_ns[near]), low, high)
@@ -411,8 +419,11 @@ def _find_replies(
     it is known where they were taken.
     """
     received_ns = packets.inbound["left_ns"].to_numpy(dtype=np.int64)
-    seen_ns = received_ns if stamp == "kernel" else packets.delivered_ns
-    offset_ns = _offset_ns(due, seen_ns, packets.lost)
+    first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
+    if stamp == "kernel":
+        offset_ns = _offset_ns(due, ~first, received_ns, packets.lost)
+    else:
+        offset_ns = _offset_ns(due, due.known, packets.delivered_ns, packets.lost)
     if offset_ns is None:
         verdicts.against(due.known & (by_turn == NONE), "ambiguous", NO_OFFSET)
         due.known &= by_turn != NONE
@@ -424,7 +435,6 @@ def _find_replies(
     fits = (fits | (offset_ns is None)) & packets.whole
     stamped, count = np.where(fits, by_turn, stamped), np.where(fits, 1, count)
     late, delivery, others = _stamped_on_delivery(due, packets, received_ns)
-    first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
     on_delivery = (late != NONE) & ((first & (count == 0)) | (stamp == "program"))
     if stamp == "program":
         stamped, count = np.full(len(late), NONE), np.zeros(len(late), dtype=np.int64)
