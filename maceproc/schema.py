@@ -233,6 +233,9 @@ RTTS = Table(
         Column("received_ns", "Int64", "ns", "receive time stamp, trace clock"),
         Column("outbound_journey", "Int64", "", "journey of the request"),
         Column("inbound_journey", "Int64", "", "journey of the reply"),
+        Column(
+            "matched_by", "category", "", "what tells the reply: `maceproc.matching.MATCHED_BY`"
+        ),
         Column("causes", "str", "", "what delayed it, as far as events show"),
         Column("status", "category", "", "what became of it: `maceproc.rtt.STATUSES`"),
         Column("reason", "str", "", "why it has that status, in words"),
