@@ -7,6 +7,7 @@ stepwise.py gives the same with NumPy, and where this one's conditions are not m
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -19,7 +20,7 @@ import numpy.typing as npt
 from maceproc.tracedat import native
 from maceproc.tracedat.columns import PLACES, Block, Numbered, RawTable, TableSpec, dtype_of
 from maceproc.tracedat.formats import Field
-from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, UInt64s, in_parallel, word_view
+from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream, in_parallel
 from maceproc.tracedat.stepwise import Recording, Tables
 
 SPANS_PER_WORKER = 4  # they are not equally long
@@ -35,13 +36,9 @@ class Span:
 
     start: int
     end: int
+    pages: list[tuple[int, int]]  # per stream: those that begin in it, from the first to before
     rows: Int64s  # per type, what goes into its table
     others: Int64s  # per type, what has no table or is too short for its fields
-
-    @classmethod
-    def of(cls, start: int, end: int) -> Span:
-        """Make a span, nothing counted yet."""
-        return cls(start, end, np.zeros(TYPES, np.int64), np.zeros(TYPES, np.int64))
 
 
 def read_compiled(loops: ModuleType, recording: Recording) -> Tables | None:
@@ -49,30 +46,72 @@ def read_compiled(loops: ModuleType, recording: Recording) -> Tables | None:
 
     That is where a CPU's time goes back, as in damaged pages, and where times are scaled.
     """
-    times = [word_view(recording.data, 8, recording.order)[s.starts] for s in recording.streams]
-    if recording.clock.scales or any((t[1:] < t[:-1]).any() for t in times):
+    spans = _spans(recording)
+    if recording.clock.scales or not spans:
         return None
-    spans = _spans(times)
     pages = [Pages.empty(len(stream.starts)) for stream in recording.streams]
-    tasks = [partial(_tally, loops, recording, span, times, pages) for span in spans]
+    tasks = [partial(_tally, loops, recording, span, pages) for span in spans]
     size = sum(stream.page_size * len(stream.starts) for stream in recording.streams)
     if not all(in_parallel(tasks, size=size)) or not _in_order(recording, spans, pages):
         return None
-    tables = _deal(loops, recording, spans, times, size=size, wide=False)
+    tables = _deal(loops, recording, spans, size=size, wide=False)
     if tables is None:
-        tables = _deal(loops, recording, spans, times, size=size, wide=True)
+        tables = _deal(loops, recording, spans, size=size, wide=True)
     assert tables is not None
     return Tables(tables, pages, sum((s.others for s in spans), np.zeros(TYPES, np.int64)))
 
 
-def _spans(times: list[UInt64s]) -> list[Span]:
-    """Cut the recording at the times of some pages, so that about as many are in every span."""
-    every = np.sort(np.concatenate([np.empty(0, np.uint64), *times]))
+def _spans(recording: Recording) -> list[Span]:
+    """Cut the recording at the times of some pages; no spans when a cut shows that time goes back.
+
+    Every page begins in one span, and the loops look at the page before, too. So they see all
+    others whose time goes back.
+    """
+    streams = recording.streams
+    cuts = sorted({0, *_cuts(recording)})
+    bounds = [
+        [0, *(_first_page(recording, stream, cut) for cut in cuts[1:]), len(stream.starts)]
+        for stream in streams
+    ]
+    if any(first > second for own in bounds for first, second in pairwise(own)):
+        return []
+    ends = [*(cut - 1 for cut in cuts[1:]), (1 << 64) - 1]
+    return [
+        Span(
+            start,
+            end,
+            [(own[place], own[place + 1]) for own in bounds],
+            *np.zeros((2, TYPES), np.int64),
+        )
+        for place, (start, end) in enumerate(zip(cuts, ends, strict=True))
+    ]
+
+
+def _cuts(recording: Recording) -> list[int]:
+    """Return the times of some pages of the longest stream, with about as many between them."""
+    longest = max(recording.streams, key=lambda stream: len(stream.starts), default=None)
+    pages = sum(len(stream.starts) for stream in recording.streams)
     most = native.WORKERS * SPANS_PER_WORKER if native.WORKERS > 1 else 1
-    number = max(min(most, len(every) // PAGES_PER_SPAN), 1)
-    cuts = np.unique(every[np.arange(1, number) * len(every) // number]) if len(every) else every
-    starts = [0, *(cut for cut in cuts.tolist() if cut), 1 << 64]
-    return [Span.of(start, end - 1) for start, end in pairwise(starts)]
+    number = max(min(most, pages // PAGES_PER_SPAN), 1)
+    if longest is None:
+        return []
+    return [
+        _page_time(recording, longest, len(longest.starts) * place // number)
+        for place in range(1, number)
+    ]
+
+
+def _first_page(recording: Recording, stream: Stream, time: int) -> int:
+    """Return the first page of a stream that begins at a time or later."""
+    pages = range(len(stream.starts))
+    return bisect_left(pages, time, key=partial(_page_time, recording, stream))
+
+
+def _page_time(recording: Recording, stream: Stream, page: int) -> int:
+    """Return the raw time that a page begins at."""
+    start = int(stream.starts[page])
+    time: int = np.frombuffer(recording.data, f"{recording.order}u8", 1, start)[0].item()
+    return time
 
 
 def _in_order(recording: Recording, spans: list[Span], pages: list[Pages]) -> bool:
@@ -108,28 +147,12 @@ def _given(recording: Recording, span: Span) -> tuple[Any, ...]:
     )
 
 
-def _pages_of(span: Span, times: UInt64s) -> tuple[int, int, int]:
-    """Return the first page with records of a span, the first that begins in it, and the end.
-
-    The span's first records can be in the page before.
-    """
-    own = int(np.searchsorted(times, np.uint64(span.start), side="left"))
-    end = int(np.searchsorted(times, np.uint64(span.end), side="right"))
-    return max(own - 1, 0), own, end
-
-
-def _tally(
-    loops: ModuleType,
-    recording: Recording,
-    span: Span,
-    times: list[UInt64s],
-    pages: list[Pages],
-) -> bool:
+def _tally(loops: ModuleType, recording: Recording, span: Span, pages: list[Pages]) -> bool:
     """Count a span's records, and describe the pages that begin in it."""
     streams = [
-        (s.starts, s.page_size, *_pages_of(span, own), said.counts, said.first, said.last,
-         said.lost, said.damaged)
-        for s, own, said in zip(recording.streams, times, pages, strict=True)
+        (s.starts, s.page_size, max(first - 1, 0), first, end, own.counts, own.first, own.last,
+         own.lost, own.damaged)
+        for s, (first, end), own in zip(recording.streams, span.pages, pages, strict=True)
     ]  # fmt: skip
     in_order: bool = loops.tally(_given(recording, span), streams, span.rows, span.others)
     return in_order
@@ -139,7 +162,6 @@ def _deal(
     loops: ModuleType,
     recording: Recording,
     spans: list[Span],
-    times: list[UInt64s],
     *,
     size: int,
     wide: bool,
@@ -157,7 +179,7 @@ def _deal(
     tasks, slices = [], []
     for span in spans:
         tasks.append(
-            partial(_deal_span, loops, recording, span, times, tables, dict(first), rank, wide=wide)
+            partial(_deal_span, loops, recording, span, tables, dict(first), rank, wide=wide)
         )
         following = {number: row + int(span.rows[number]) for number, row in first.items()}
         slices.append({number: slice(first[number], following[number]) for number in specs})
@@ -165,13 +187,28 @@ def _deal(
     found = in_parallel(tasks, size=size)
     if any(values is None for values in found):
         return None
-    for place, (number, table) in enumerate(tables.items()):
-        rows = [own[number] for own in slices]
-        for field, (codes, _) in enumerate(table.values):
-            table.values[field] = _unified(codes, rows, [own[place][field] for own in found])
-        if recording.clock.offset_ns:
-            table.times += recording.clock.offset_ns
+    tasks = [
+        partial(
+            _finish,
+            table,
+            [own[number] for own in slices],
+            [own[place] for own in found],
+            recording.clock.offset_ns,
+        )
+        for place, (number, table) in enumerate(tables.items())
+    ]
+    in_parallel(tasks, size=size)
     return tables
+
+
+def _finish(
+    table: RawTable, rows: list[slice], values: list[list[list[bytes]]], offset_ns: int
+) -> None:
+    """Number values alike in all spans, and shift the times."""
+    for field, (codes, _) in enumerate(table.values):
+        table.values[field] = _unified(codes, rows, [own[field] for own in values])
+    if offset_ns:
+        table.times += offset_ns
 
 
 def _room(spec: TableSpec, rows: int, streams: bool, code: type[np.integer[Any]]) -> RawTable:
@@ -192,7 +229,6 @@ def _deal_span(
     loops: ModuleType,
     recording: Recording,
     span: Span,
-    times: list[UInt64s],
     tables: dict[int, RawTable],
     first: dict[int, int],
     rank: int,
@@ -200,10 +236,12 @@ def _deal_span(
     wide: bool,
 ) -> list[list[list[bytes]]] | None:
     """Write a span's records into their rows; return the distinct values of fields."""
-    streams = []
-    for place, (stream, own) in enumerate(zip(recording.streams, times, strict=True)):
-        start, _, end = _pages_of(span, own)
-        streams.append((stream.starts, stream.page_size, start, end, stream.cpu, place))
+    streams = [
+        (stream.starts, stream.page_size, max(first - 1, 0), end, stream.cpu, place)
+        for place, (stream, (first, end)) in enumerate(
+            zip(recording.streams, span.pages, strict=True)
+        )
+    ]
     targets = []
     for number, table in tables.items():
         spec = recording.specs[number]

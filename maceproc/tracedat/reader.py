@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,7 +40,7 @@ from maceproc.tracedat.formats import (
 from maceproc.tracedat.lost import lost_table
 from maceproc.tracedat.onepass import read_compiled
 from maceproc.tracedat.pages import Span, load_pages
-from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream
+from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream, in_parallel
 from maceproc.tracedat.selection import Selection
 from maceproc.tracedat.stepwise import Recording, Tables, read_stepwise
 from maceproc.tracedat.timing import Clock, read_clock
@@ -215,13 +216,17 @@ def _frames(
     selection: Selection,
 ) -> dict[str, pd.DataFrame]:
     comms = read_comms(trace)
+    there = [form for number, form in formats.items() if number in tables or selection.names(form)]
+    tasks = []
+    for form in there:
+        spec = recording.specs[form.id]
+        table = tables.get(form.id) or _empty_table(spec, recording)
+        tasks.append(partial(_frame, spec, table, recording, comms))
+    size = sum(table.times.nbytes for table in tables.values())
     frames: dict[str, pd.DataFrame] = {}
-    for number, form in formats.items():
-        if number in tables or selection.names(form):
-            key = form.name if form.name not in frames else f"{form.system}:{form.name}"
-            spec = recording.specs[number]
-            table = tables.get(number) or _empty_table(spec, recording)
-            frames[key] = _frame(spec, table, recording, comms)
+    for form, frame in zip(there, in_parallel(tasks, size=size), strict=True):
+        key = form.name if form.name not in frames else f"{form.system}:{form.name}"
+        frames[key] = frame
     return frames
 
 

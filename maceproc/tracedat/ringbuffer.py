@@ -6,7 +6,6 @@ Sources: Linux kernel/trace/ring_buffer.c and include/linux/ring_buffer.h (6.18)
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -137,6 +136,8 @@ def in_parallel(tasks: list[partial[Any]], *, size: int) -> list[Any]:
     """
     if size < WORTH_A_THREAD or len(tasks) < 2 or native.WORKERS < 2:
         return [task() for task in tasks]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(native.WORKERS) as pool:
         return [future.result() for future in [pool.submit(task) for task in tasks]]
 

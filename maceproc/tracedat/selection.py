@@ -37,8 +37,8 @@ class Selection:
         return cls(
             None if events is None else tuple(events),
             None if fields is None else frozenset(fields),
-            start_ns,
-            end_ns,
+            None if start_ns is None else int(start_ns),
+            None if end_ns is None else int(end_ns),
             buffer,
         )
 
