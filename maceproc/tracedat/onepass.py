@@ -76,15 +76,11 @@ def _spans(recording: Recording) -> list[Span]:
     if any(first > second for own in bounds for first, second in pairwise(own)):
         return []
     ends = [*(cut - 1 for cut in cuts[1:]), (1 << 64) - 1]
-    return [
-        Span(
-            start,
-            end,
-            [(own[place], own[place + 1]) for own in bounds],
-            *np.zeros((2, TYPES), np.int64),
-        )
-        for place, (start, end) in enumerate(zip(cuts, ends, strict=True))
-    ]
+    spans = []
+    for place, (start, end) in enumerate(zip(cuts, ends, strict=True)):
+        pages = [(own[place], own[place + 1]) for own in bounds]
+        spans.append(Span(start, end, pages, *np.zeros((2, TYPES), np.int64)))
+    return spans
 
 
 def _cuts(recording: Recording) -> list[int]:
@@ -187,7 +183,7 @@ def _deal(
     found = in_parallel(tasks, size=size)
     if any(values is None for values in found):
         return None
-    tasks = [
+    finish = [
         partial(
             _finish,
             table,
@@ -197,14 +193,14 @@ def _deal(
         )
         for place, (number, table) in enumerate(tables.items())
     ]
-    in_parallel(tasks, size=size)
+    in_parallel(finish, size=size)
     return tables
 
 
 def _finish(
     table: RawTable, rows: list[slice], values: list[list[list[bytes]]], offset_ns: int
 ) -> None:
-    """Number values alike in all spans, and shift the times."""
+    """Give equal values the same number in all spans, and shift the times."""
     for field, (codes, _) in enumerate(table.values):
         table.values[field] = _unified(codes, rows, [own[field] for own in values])
     if offset_ns:
@@ -266,7 +262,7 @@ def _place(field: Field) -> int:
 
 
 def _unified(codes: npt.NDArray[Any], rows: list[slice], values: list[list[bytes]]) -> Numbered:
-    """Give equal values of different spans the same number."""
+    """Number the values of all spans, in the order they occur."""
     number: dict[bytes, int] = {}
     maps = [[number.setdefault(value, len(number)) for value in own] for own in values]
     if len(number) > np.iinfo(codes.dtype).max:
