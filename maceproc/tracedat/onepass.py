@@ -262,7 +262,7 @@ def _place(field: Field) -> int:
 
 
 def _unified(codes: npt.NDArray[Any], rows: list[slice], values: list[list[bytes]]) -> Numbered:
-    """Number the values of all spans, in the order they occur."""
+    """Return one numbering for the values of all spans, in the order they occur."""
     number: dict[bytes, int] = {}
     maps = [[number.setdefault(value, len(number)) for value in own] for own in values]
     if len(number) > np.iinfo(codes.dtype).max:
