@@ -32,7 +32,7 @@ NUMPY = "from maceproc.tracedat import native\nnative.loops = None\n" + READ
 BINDINGS = READ.replace(
     "(sys.argv[1])", "(sys.argv[1], fields=['skbaddr', 'len', 'name'], reader='tracecmd')"
 )
-IMPORTS = "import maceproc.tracedat"
+IMPORTS = "import maceproc.tracedat, pandas"
 
 
 def contenders(work: Path) -> dict[str, list[str]]:
