@@ -199,3 +199,19 @@ def test_an_instance_that_was_not_written_is_noted(tmp_path: Path) -> None:
     trace = read(tmp_path, bytes(data))
     assert len(trace.events["tick"]) == 6000
     assert trace.notes == ("the data of buffer 'web' is missing: it was not written",)
+
+
+def test_formats_of_trace_printk_are_found_by_their_address(tmp_path: Path) -> None:
+    fields = field_line("unsigned long ip", 8, 8, 0) + field_line("const char * fmt", 16, 8, 0)
+    form = f"name: bprint\nID: 6\nformat:\n{COMMON}{fields}"
+    form += field_line("u32 buf[]", 24, 0, 0) + '\nprint fmt: ""\n'
+    payload = MACHINE.pack("HBBiQQII", 6, 0, 0, 1, 0xFFFF0000, 0xFFFF1000, 7, 8)
+    file = File(
+        [Buffer("", {0: [Page(1000, [Record(1000, payload)])]})],
+        {"ftrace": [form]},
+        printk='0xffff1000 : "a number: %d, \\"%d\\"\\n"\n',
+    )
+    trace = read(tmp_path, file.write())
+    row = trace.events["bprint"].iloc[0]
+    assert row.buf == (7, 8)
+    assert trace.info["printk_formats"][row.fmt] == 'a number: %d, "%d"\n'

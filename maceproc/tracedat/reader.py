@@ -35,6 +35,7 @@ from maceproc.tracedat.formats import (
     read_comms,
     read_formats,
     read_layout,
+    read_printk,
     require_formats,
 )
 from maceproc.tracedat.lost import lost_table
@@ -94,7 +95,11 @@ def read_events(
         The file is not a trace.dat, or damaged beyond reading.
     MaceprocError
         The module ``tracecmd`` is asked for and not there.
+    ValueError
+        There is no such reader.
     """
+    if reader not in ("maceproc", "tracecmd"):
+        raise ValueError(f"reader is 'maceproc' or 'tracecmd', not {reader!r}")
     # pandas is needed last of all, and what is before that needs little of Python: a program that
     # has not imported it yet does so meanwhile, on another core.
     Thread(target=_import_pandas).start()
@@ -105,7 +110,7 @@ def read_events(
         from maceproc.tracedat.bindings import read_with_tracecmd
 
         read = read_with_tracecmd(trace, choose_buffers(trace, selection), selection)
-        return replace(read, info=read_info(trace))
+        return replace(read, info=_info_of(trace, read.events))
 
 
 def _import_pandas() -> None:
@@ -143,11 +148,12 @@ def read_trace(trace: TraceFile, selection: Selection) -> Trace:
     read = read_tables(recording)
     note_damage(trace, recording.streams, read.pages)
     _note_others(trace, formats, read.others)
+    events = _frames(trace, recording, read.tables, formats, selection)
     return Trace(
-        events=_frames(trace, recording, read.tables, formats, selection),
+        events=events,
         lost=lost_table(recording.streams, read.pages, clock, selection),
         clock=trace.clock,
-        info=read_info(trace),
+        info=_info_of(trace, events),
         notes=tuple(trace.notes),
     )
 
@@ -290,6 +296,14 @@ def note_damage(trace: TraceFile, streams: list[Stream], pages: list[Pages]) -> 
                 f"{own.damaged.sum()} of {len(own.damaged)} pages of CPU {stream.cpu}{of} are "
                 "damaged: their events after the damage are left out"
             )
+
+
+def _info_of(trace: TraceFile, events: Iterable[str]) -> dict[str, Any]:
+    """Return what the file says about itself, and about what these events point to."""
+    info = read_info(trace)
+    if {"bprint", "bputs"} & set(events):
+        info["printk_formats"] = read_printk(trace)
+    return info
 
 
 def read_info(trace: TraceFile) -> dict[str, Any]:
