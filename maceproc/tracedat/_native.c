@@ -406,8 +406,8 @@ static int32_t number_of(Texts *t, const uint8_t *start, uint32_t length)
 /* --- deal ----------------------------------------------------------------------------------- */
 
 typedef struct {
+    void *out;
     uint32_t offset, size;
-    Array out;
 } Number;
 
 enum { FIXED, TO_END, DATA_LOC, REL_LOC };
@@ -416,7 +416,7 @@ typedef struct {
     uint32_t offset, size, place;
     int cut;      /* ends before the first NUL */
     int32_t last; /* number of the value of the row before */
-    Array codes;
+    void *codes;
     Texts texts;
 } Value;
 
@@ -424,20 +424,17 @@ enum { COMMON = 4 }; /* columns of every table: times, CPUs, ranks, streams */
 
 typedef struct {
     int64_t row, rows;
-    Array common[COMMON]; /* no streams: not held */
+    uint64_t *times;
+    int32_t *cpus, *ranks;
+    int16_t *streams; /* or NULL */
     Py_ssize_t numbered, valued;
     Number *numbers;
     Value *values;
+    Array common[COMMON], *columns; /* what holds them */
 } Table;
 
 static int take_numbers(PyObject *list, Table *table, int64_t reach)
 {
-    table->numbered = PyList_Size(list);
-    table->numbers = calloc((size_t)table->numbered + 1, sizeof(Number));
-    if (!table->numbers) {
-        PyErr_NoMemory();
-        return -1;
-    }
     for (Py_ssize_t f = 0; f < table->numbered; f++) {
         Number *field = &table->numbers[f];
         PyObject *column;
@@ -450,20 +447,15 @@ static int take_numbers(PyObject *list, Table *table, int64_t reach)
             PyErr_SetString(PyExc_ValueError, "a number of 1, 2, 4 or 8 bytes in the payload");
             return -1;
         }
-        if (take(column, &field->out, size, table->rows, 1))
+        if (take(column, &table->columns[f], size, table->rows, 1))
             return -1;
+        field->out = table->columns[f].view.buf;
     }
     return 0;
 }
 
 static int take_values(PyObject *list, Table *table, int64_t reach, int width)
 {
-    table->valued = PyList_Size(list);
-    table->values = calloc((size_t)table->valued + 1, sizeof(Value));
-    if (!table->values) {
-        PyErr_NoMemory();
-        return -1;
-    }
     for (Py_ssize_t f = 0; f < table->valued; f++) {
         Value *field = &table->values[f];
         PyObject *codes;
@@ -477,8 +469,10 @@ static int take_values(PyObject *list, Table *table, int64_t reach, int width)
             PyErr_SetString(PyExc_ValueError, "a field outside the payload");
             return -1;
         }
-        if (take(codes, &field->codes, width, table->rows, 1))
+        Array *array = &table->columns[table->numbered + f];
+        if (take(codes, array, width, table->rows, 1))
             return -1;
+        field->codes = array->view.buf;
     }
     return 0;
 }
@@ -509,6 +503,19 @@ static int take_table(PyObject *item, const Trace *trace, Table *table, int *typ
         PyErr_SetString(PyExc_ValueError, "times, CPUs and ranks are in every table");
         return -1;
     }
+    table->times = table->common[0].view.buf;
+    table->cpus = table->common[1].view.buf;
+    table->ranks = table->common[2].view.buf;
+    table->streams = table->common[3].held ? table->common[3].view.buf : NULL;
+    table->numbered = PyList_Size(numbers);
+    table->valued = PyList_Size(values);
+    table->numbers = calloc((size_t)table->numbered + 1, sizeof(Number));
+    table->values = calloc((size_t)table->valued + 1, sizeof(Value));
+    table->columns = calloc((size_t)(table->numbered + table->valued) + 1, sizeof(Array));
+    if (!table->numbers || !table->values || !table->columns) {
+        PyErr_NoMemory();
+        return -1;
+    }
     return take_numbers(numbers, table, trace->sizes[*type]) ||
            take_values(values, table, trace->sizes[*type], width);
 }
@@ -516,21 +523,21 @@ static int take_table(PyObject *item, const Trace *trace, Table *table, int *typ
 static void drop_table(Table *table)
 {
     drop(table->common, COMMON);
-    for (Py_ssize_t f = 0; table->numbers && f < table->numbered; f++)
-        drop(&table->numbers[f].out, 1);
+    if (table->columns)
+        drop(table->columns, (int)(table->numbered + table->valued));
     for (Py_ssize_t f = 0; table->values && f < table->valued; f++) {
-        drop(&table->values[f].codes, 1);
         free(table->values[f].texts.texts);
         free(table->values[f].texts.table);
     }
     free(table->numbers);
     free(table->values);
+    free(table->columns);
 }
 
 static inline void copy_number(const uint8_t *payload, const Number *field, int64_t row, int swap)
 {
     const uint8_t *at = payload + field->offset;
-    void *out = field->out.view.buf;
+    void *out = field->out;
     switch (field->size) {
     case 1:
         ((uint8_t *)out)[row] = *at;
@@ -544,6 +551,20 @@ static inline void copy_number(const uint8_t *payload, const Number *field, int6
     default:
         ((uint64_t *)out)[row] = read64(at, swap);
     }
+}
+
+/* Whether bytes, cut before their first NUL or not, are a text; most are a few bytes long. */
+static inline int begins(const Text *text, const uint8_t *start, uint32_t length, int cut)
+{
+    uint32_t end = text->length;
+    if (end != length && !(cut && end < length && !start[end]))
+        return 0;
+    if (end > 16)
+        return !memcmp(text->start, start, end);
+    for (uint32_t i = 0; i < end; i++)
+        if (text->start[i] != start[i])
+            return 0;
+    return 1;
 }
 
 /* Number a record's value; -1 without memory. */
@@ -562,14 +583,14 @@ static inline int32_t number_value(const Cursor *c, Value *field, int swap)
             at = length = 0; /* points outside its record: empty */
         start = c->payload + at;
     }
+    if (field->last >= 0 && begins(&field->texts.texts[field->last], start, length, field->cut))
+        return field->last; /* mostly */
     if (field->cut && length) {
         const uint8_t *nul = memchr(start, 0, length);
         if (nul)
             length = (uint32_t)(nul - start);
     }
-    if (field->last < 0 || !same(&field->texts.texts[field->last], start, length))
-        field->last = number_of(&field->texts, start, length);
-    return field->last;
+    return field->last = number_of(&field->texts, start, length);
 }
 
 enum { DONE, NO_ROOM, TOO_MANY_VALUES, NO_MEMORY };
@@ -580,11 +601,11 @@ static inline int write_row(const Trace *trace, const Cursor *c, Table *table, i
     int64_t row = table->row++;
     if (row >= table->rows) /* the memory-mapped file has changed since the count */
         return NO_ROOM;
-    ((uint64_t *)table->common[0].view.buf)[row] = c->time;
-    ((int32_t *)table->common[1].view.buf)[row] = (int32_t)c->cpu;
-    ((int32_t *)table->common[2].view.buf)[row] = rank;
-    if (table->common[3].held)
-        ((int16_t *)table->common[3].view.buf)[row] = (int16_t)c->number;
+    table->times[row] = c->time;
+    table->cpus[row] = (int32_t)c->cpu;
+    table->ranks[row] = rank;
+    if (table->streams)
+        table->streams[row] = (int16_t)c->number;
     for (Py_ssize_t f = 0; f < table->numbered; f++)
         copy_number(c->payload, &table->numbers[f], row, trace->swap);
     for (Py_ssize_t f = 0; f < table->valued; f++) {
@@ -593,11 +614,11 @@ static inline int write_row(const Trace *trace, const Cursor *c, Table *table, i
         if (code < 0)
             return NO_MEMORY;
         if (wide)
-            ((int32_t *)field->codes.view.buf)[row] = code;
+            ((int32_t *)field->codes)[row] = code;
         else if (code > INT16_MAX)
             return TOO_MANY_VALUES;
         else
-            ((int16_t *)field->codes.view.buf)[row] = (int16_t)code;
+            ((int16_t *)field->codes)[row] = (int16_t)code;
     }
     return DONE;
 }
