@@ -28,6 +28,9 @@ LEDGER = {
 }
 
 
+SENDING = ("net_dev_queue", "net_dev_start_xmit", "net_dev_xmit")
+
+
 @dataclass(frozen=True)
 class Explanation:
     """What is known of one ping.
@@ -53,6 +56,11 @@ class Explanation:
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+    def _repr_html_(self) -> str:
+        from maceproc.notebook import explanation_html
+
+        return explanation_html(self)
 
 
 def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanation:  # noqa: A002
@@ -86,11 +94,25 @@ def _events(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
         call = {"time_ns": ping["sent_ns"], "event": "send call"}
         rows = pd.concat([pd.DataFrame([call]), rows], ignore_index=True)
         rows = rows[rows["time_ns"] >= ping["sent_ns"]]
-    rows = rows.sort_values("time_ns", kind="stable", ignore_index=True)
+    rows = _until_sent_again(rows.sort_values("time_ns", kind="stable", ignore_index=True), ping)
     start_ns = rows["time_ns"].min() if len(rows) else 0
     rows.insert(0, "after_ns", rows["time_ns"] - start_ns)
     rows.insert(1, "step_ns", rows["time_ns"].diff().astype("Int64"))
     return rows.drop(columns="time_ns")
+
+
+def _until_sent_again(rows: pd.DataFrame, ping: pd.Series) -> pd.DataFrame:
+    """Cut off what follows the delivery: a packet received is not sent any more.
+
+    Without events of its freeing, a journey goes on with whatever packet uses the address next.
+    """
+    end_ns = ping["received_ns"]
+    if pd.isna(end_ns):
+        end_ns = ping["sent_ns"] + ping["rtt_ns"]
+    if pd.isna(end_ns):
+        return rows
+    other = rows["event"].isin(SENDING) & (rows["time_ns"] > end_ns + ping["rtt_resolution_ns"])
+    return rows[~other.cummax()]
 
 
 def _candidates(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:

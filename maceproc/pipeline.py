@@ -71,10 +71,21 @@ class Analysis:
 
         return as_dict(self)
 
+    def as_html(self) -> str:
+        """Return what `maceproc analyze --html` writes: a page of its own; see `maceproc.page`."""
+        from maceproc.page import as_html
+
+        return as_html(self)
+
     def __str__(self) -> str:
         from maceproc.report import as_text
 
         return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from maceproc.notebook import analysis_html
+
+        return analysis_html(self)
 
 
 def analyze(

@@ -189,6 +189,14 @@ def unit_of(times_ns: pd.Series) -> tuple[int, str]:
     return (NS_PER_MS, "ms") if typical_ns >= 10 * NS_PER_MS else (NS_PER_US, "µs")
 
 
+def is_wide(times_ns: pd.Series) -> bool:
+    """Tell whether times spread so wide that an axis should be logarithmic; not if one is 0."""
+    values: npt.NDArray[np.float64] = times_ns.to_numpy(np.float64)
+    if not len(values) or values.min() <= 0:
+        return False
+    return bool(np.percentile(values, 99.5) > WIDE_SPREAD * np.median(values))
+
+
 def order_of_places(analysis: Analysis, rows: pd.DataFrame) -> list[str]:
     """Return the places of a waterfall from the container outwards, others where first seen."""
     sidecar = analysis.capture.sidecar
@@ -227,11 +235,9 @@ def _time_axis(rows: pd.DataFrame) -> tuple[pd.Series, str]:
 
 def _spread(ax: Axes, axis: str, times_ns: pd.Series) -> None:
     """Make an axis logarithmic when its values spread wide, and start it at 0 when not."""
-    values: npt.NDArray[np.float64] = times_ns.to_numpy(np.float64)
-    if not len(values):
+    if times_ns.empty:
         return
-    wide = np.percentile(values, 99.5) > WIDE_SPREAD * np.median(values)
-    if wide and values.min() > 0:
+    if is_wide(times_ns):
         getattr(ax, f"set_{axis}scale")("log")
         getattr(ax, f"{axis}axis").set_major_formatter("{x:g}")
     else:

@@ -1,0 +1,62 @@
+"""The page's colours, light and dark, as CSS variables.
+
+Each pair has a contrast of 3 or more against its background (WCAG 2.2, 1.4.11), and text of 4.5 or
+more. Hues are those of M. Okabe, K. Ito, "Color Universal Design", 2008, darker or lighter.
+"""
+
+from __future__ import annotations
+
+# name: light, dark
+BASE_COLORS = {
+    "background": ("#ffffff", "#11161c"),
+    "panel": ("#f5f7f9", "#1a212a"),
+    "line": ("#d5dbe1", "#323d49"),
+    "text": ("#1b2530", "#e4e9ee"),
+    "quiet": ("#55626f", "#a3b0bd"),
+    "link": ("#005a96", "#6cbcf5"),
+    "note": ("#005a96", "#6cbcf5"),
+    "warning": ("#8a5600", "#f0b850"),
+    "problem": ("#b3261e", "#ff8f86"),
+}
+SERIES_COLORS = {
+    "container, untraced": ("#a87000", "#f0b429"),
+    "container, traced": ("#d05a00", "#ff8f47"),
+    "container, corrected": ("#0072b2", "#4fb4f5"),
+    "native, untraced": ("#00805e", "#31d0a3"),
+    "native, traced": ("#005c43", "#1aa37d"),
+    "wire": ("#6b7680", "#a3adb8"),
+    "wire, native": ("#858f99", "#7f8b97"),
+    "outbound": ("#0072b2", "#4fb4f5"),
+    "inbound": ("#d05a00", "#ff8f47"),
+    "not corrected": ("#b3261e", "#ff8f86"),
+}
+SEGMENT_COLORS = {
+    "tx stack": ("#7a8590", "#98a4b0"),
+    "outbound crossing": ("#0072b2", "#4fb4f5"),
+    "outer queue": ("#8a7a00", "#e8d94a"),
+    "wire": ("#00805e", "#31d0a3"),
+    "inbound crossing": ("#d05a00", "#ff8f47"),
+    "delivery": ("#4d5863", "#c3ccd5"),
+    "residual": ("#b0578d", "#e08fc0"),
+}
+
+
+def slug(name: str) -> str:
+    """Return a name as CSS has it: ``container, traced`` -> ``container-traced``."""
+    return name.replace(", ", "-").replace(" ", "-")
+
+
+def as_css() -> str:
+    """Return the variables: light, dark where the reader's system is, and as the reader chose."""
+    names = BASE_COLORS | {f"series-{slug(n)}": c for n, c in SERIES_COLORS.items()}
+    names |= {f"segment-{slug(n)}": c for n, c in SEGMENT_COLORS.items()}
+    light, dark = (
+        f"color-scheme:{scheme};"
+        + "".join(f"--{name}:{pair[which]};" for name, pair in names.items())
+        for which, scheme in enumerate(("light", "dark"))
+    )
+    return (
+        f":root{{{light}}}"
+        f"@media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}"
+        f":root[data-theme=dark]{{{dark}}}\n"
+    )
