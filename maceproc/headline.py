@@ -37,11 +37,12 @@ def headline(analysis: Analysis) -> str:
 
 
 def duration(time_ns: float, *, signed: bool = False) -> str:
-    """Write a duration [ns] with three digits or more: ``53.7 µs``, ``26.4 ms``; NaN as a dash."""
+    """Write a duration [ns]: ``53.7 µs``, from 10 ms on ``26.415 ms``; NaN as a dash."""
     if pd.isna(time_ns):
         return "-"
-    unit_ns, unit = (NS_PER_MS, "ms") if abs(time_ns) >= 10 * NS_PER_MS else (NS_PER_US, "µs")
-    number = f"{time_ns / unit_ns:{'+' if signed else ''},.1f}"
+    long = abs(time_ns) >= 10 * NS_PER_MS
+    unit_ns, unit, digits = (NS_PER_MS, "ms", 3) if long else (NS_PER_US, "µs", 1)
+    number = f"{time_ns / unit_ns:{'+' if signed else ''},.{digits}f}"
     if number in {"-0.0", "+0.0"}:
         number = "0.0"
     return f"{number.replace('-', MINUS)}{NO_BREAK}{unit}"

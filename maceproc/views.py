@@ -208,12 +208,11 @@ class Views:
         settled = rtts[rtts["status"].isin(["corrected", "native"])]
         parts = []
         if len(settled):
+            seq, number = usual_ping(self.analysis)
+            usual = settled[(settled["seq"] == seq) & (settled["round"] == number)]
             by_rtt = settled.sort_values("rtt_ns", kind="stable")
-            middle = by_rtt.iloc[[(len(by_rtt) - 1) // 2]]
-            parts += [
-                middle.assign(why="median"),
-                by_rtt.iloc[: -EACH - 1 : -1].assign(why="slowest"),
-            ]
+            parts.append(usual.assign(why="median"))
+            parts.append(by_rtt.iloc[: -EACH - 1 : -1].assign(why="slowest"))
             parts.append(by_rtt.iloc[:1].assign(why="fastest"))
         for column, why in LARGEST.items():
             values = settled[column].dropna().astype("int64")

@@ -14,6 +14,13 @@
       : axis.label === "number of the ping" ? "ping " + value
         : number(value, axis.unit === "s" ? 3 : 1) + " " + axis.unit;
 
+  // Of a logarithmic axis' ticks, those that get a label: 1, 2, 5 of every decade; 1 if there are many.
+  function logLabels(u, ticks) {
+    const many = ticks[ticks.length - 1] / ticks[0] > 500;
+    const first = (t) => Number(t.toExponential()[0]);
+    return ticks.map((t) => ((many ? [1] : [1, 2, 5]).includes(first(t)) ? t : null));
+  }
+
   // The series joined by x, in the axes' units.
   function aligned(chart) {
     const tables = chart.series.map((s) => [s.x, s.y]);
@@ -88,22 +95,22 @@
       });
     }
 
-    range(axis) {
-      return (u, low, high) =>
-        low == null ? [0, 1]
-          : axis.label === "fraction of pings" ? [0, 1.02]
-            : [0, high * 1.05 || 1];
+    // What an axis shows when everything is shown.
+    range(axis, log) {
+      if (log) return (low, high) => [low * 0.9, high * 1.1];
+      if (axis.label === "fraction of pings") return () => [0, 1.02];
+      if (axis === this.axis) return (low, high) => [0, high * 1.05 || 1];
+      return (low, high) => { const margin = (high - low) * 0.01 || 1; return [low - margin, high + margin]; };
     }
 
     scale(axis) {
-      if (axis === this.axis && this.log.checked) return { time: false, distr: 3 };
-      const dynamic = axis === this.chart.y || this.chart.kind === "steps";
-      if (!dynamic) return { time: false };
-      // Zoomed in, the x axis must not start at 0 again.
-      const range = this.range(axis);
-      return axis === this.chart.x
-        ? { time: false, range: (u, low, high) => (this.zoomed ? [low, high] : range(u, low, high)) }
-        : { time: false, range };
+      const log = axis === this.axis && this.log.checked;
+      const zooms = axis === this.chart.x; // what was zoomed to is shown as it is
+      const all = this.range(axis, log);
+      return {
+        time: false, distr: log ? 3 : 1,
+        range: (u, low, high) => (low == null ? [1, 10] : zooms && this.zoomed ? [low, high] : all(low, high)),
+      };
     }
 
     draw(keep) {
@@ -115,6 +122,7 @@
         stroke: color("quiet"),
         grid: { stroke: color("line"), width: 1 },
         ticks: { stroke: color("line"), width: 1, size: 5 },
+        ...(of === this.axis && this.log.checked ? { filter: logLabels } : {}),
         values: (u, ticks) => ticks.map((t) => (t == null ? "" : t.toLocaleString("en", { maximumSignificantDigits: 6 }))),
       });
       const series = chart.series.map((s, i) => {
