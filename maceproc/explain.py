@@ -90,10 +90,14 @@ def _events(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
     ours = hops[hops["journey"].isin(ping[["outbound_journey", "inbound_journey"]].dropna())]
     columns = ["time_ns", "event", "dev", "netns", "cpu", "pid", "softirq", "len"]
     rows = ours[columns].astype({"event": str, "dev": object, "netns": object})
+    calls = []
     if pd.notna(ping["sent_ns"]):
-        call = {"time_ns": ping["sent_ns"], "event": "send call"}
-        rows = pd.concat([pd.DataFrame([call]), rows], ignore_index=True)
+        calls.append({"time_ns": ping["sent_ns"], "event": "send call"})
         rows = rows[rows["time_ns"] >= ping["sent_ns"]]
+    if pd.notna(ping["delivery_ns"]) and ping["delivery_ns"] > 0:
+        calls.append({"time_ns": ping["received_ns"], "event": "receive call"})
+    if calls:
+        rows = pd.concat([pd.DataFrame(calls), rows], ignore_index=True)
     rows = _until_sent_again(rows.sort_values("time_ns", kind="stable", ignore_index=True), ping)
     start_ns = rows["time_ns"].min() if len(rows) else 0
     rows.insert(0, "after_ns", rows["time_ns"] - start_ns)

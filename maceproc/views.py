@@ -356,7 +356,7 @@ def _places(events: pd.DataFrame) -> list[str]:
     """Return namespace:device of every event.
 
     What names no namespace but the device just passed is still there. What happened on no device,
-    such as a system call, gets the place of what comes next.
+    such as a system call, gets the place of what comes next, or came before.
     """
     places: list[str | None] = []
     for netns, dev in zip(events["netns"], events["dev"], strict=True):

@@ -17,11 +17,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maceproc.cli import cli
+from maceproc.colors import BASE_COLORS, SEGMENT_COLORS, SERIES_COLORS
 from maceproc.errors import CaptureError
 from maceproc.headline import duration, headline
 from maceproc.page import as_html
 from maceproc.page.charts import apart, charts, thinned
-from maceproc.page.colors import BASE_COLORS, SEGMENT_COLORS, SERIES_COLORS
 from maceproc.pipeline import analyze
 from maceproc.schema import FINDINGS, LOST
 from tests.browser import DESKTOP, PHONE, accessibility_violations, opened, started_browser

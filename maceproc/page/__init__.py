@@ -20,10 +20,10 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from maceproc import __version__
+from maceproc.colors import as_css, slug
 from maceproc.errors import AnalysisError
 from maceproc.headline import headline
 from maceproc.page.charts import charts
-from maceproc.page.colors import SERIES_COLORS, as_css, slug
 from maceproc.page.parts import (
     costs,
     crossing_rows,
@@ -95,7 +95,6 @@ def as_html(analysis: Analysis) -> str:
         scripts=scripts,
         script_hashes=[_csp_hash(script) for script in scripts],
         data=_json_in_html(page.charts),
-        series_slugs={name: slug(name) for name in SERIES_COLORS},
     )
 
 

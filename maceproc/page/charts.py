@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc.page.colors import slug
+from maceproc.colors import slug
 from maceproc.plots import COLORS, is_wide, unit_of
 from maceproc.units import NS_PER_S
 

@@ -1,4 +1,4 @@
-"""The page's colours, light and dark, as CSS variables.
+"""The colours of all pictures, light and dark; matplotlib takes the light ones.
 
 Each pair has a contrast of 3 or more against its background (WCAG 2.2, 1.4.11), and text of 4.5 or
 more. Hues are those of M. Okabe, K. Ito, "Color Universal Design", 2008, darker or lighter.
@@ -6,7 +6,9 @@ more. Hues are those of M. Okabe, K. Ito, "Color Universal Design", 2008, darker
 
 from __future__ import annotations
 
-# name: light, dark
+from collections.abc import Mapping
+
+# Name: light, dark. A pair of traced and untraced shares a hue; series are drawn in this order.
 BASE_COLORS = {
     "background": ("#ffffff", "#11161c"),
     "panel": ("#f5f7f9", "#1a212a"),
@@ -19,8 +21,8 @@ BASE_COLORS = {
     "problem": ("#b3261e", "#ff8f86"),
 }
 SERIES_COLORS = {
-    "container, untraced": ("#a87000", "#f0b429"),
     "container, traced": ("#d05a00", "#ff8f47"),
+    "container, untraced": ("#a87000", "#f0b429"),
     "container, corrected": ("#0072b2", "#4fb4f5"),
     "native, untraced": ("#00805e", "#31d0a3"),
     "native, traced": ("#005c43", "#1aa37d"),
@@ -41,22 +43,27 @@ SEGMENT_COLORS = {
 }
 
 
+def light(colors: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Return the colours for a white ground."""
+    return {name: pair[0] for name, pair in colors.items()}
+
+
 def slug(name: str) -> str:
     """Return a name as CSS has it: ``container, traced`` -> ``container-traced``."""
     return name.replace(", ", "-").replace(" ", "-")
 
 
 def as_css() -> str:
-    """Return the variables: light, dark where the reader's system is, and as the reader chose."""
+    """Return the page's CSS variables: light, or dark as the system is or the reader chose."""
     names = BASE_COLORS | {f"series-{slug(n)}": c for n, c in SERIES_COLORS.items()}
     names |= {f"segment-{slug(n)}": c for n, c in SEGMENT_COLORS.items()}
-    light, dark = (
+    bright, dim = (
         f"color-scheme:{scheme};"
         + "".join(f"--{name}:{pair[which]};" for name, pair in names.items())
         for which, scheme in enumerate(("light", "dark"))
     )
     return (
-        f":root{{{light}}}"
-        f"@media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dark}}}}}"
-        f":root[data-theme=dark]{{{dark}}}\n"
+        f":root{{{bright}}}"
+        f"@media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dim}}}}}"
+        f":root[data-theme=dark]{{{dim}}}\n"
     )
