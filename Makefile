@@ -58,7 +58,7 @@ browser:
 
 # Run the notebooks again, and keep what they print with them.
 notebooks: setup
-	$(BIN)/jupyter execute --inplace notebooks/*.ipynb
+	$(BIN)/python -m tests.notebooks
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -31,7 +31,7 @@ LEDGER = {
 SENDING = ("net_dev_queue", "net_dev_start_xmit", "net_dev_xmit")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """What is known of one ping.
 
@@ -41,7 +41,8 @@ class Explanation:
         Its row of RTTS.
     events
         Its events in the order of time: ``after_ns`` since the send call, ``step_ns`` since the
-        event before, ``event``, ``dev``, ``netns``, ``cpu``, ``pid``, ``softirq``, ``len``.
+        event before, ``journey``, ``event``, ``dev``, ``netns``, ``cpu``, ``pid``, ``softirq``,
+        ``len``.
     ledger
         Segment and time [ns]; they add up to the RTT.
     candidates
@@ -53,6 +54,10 @@ class Explanation:
     events: pd.DataFrame
     ledger: pd.Series
     candidates: pd.DataFrame
+
+    def __repr__(self) -> str:
+        ping = self.ping
+        return f"<Explanation of icmp_seq {ping['seq']}, round {ping['round']}: {ping['status']}>"
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -88,7 +93,7 @@ def _events(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
     """Return the hops of both journeys within the ping's time, with the calls around them."""
     hops = analysis.hops
     ours = hops[hops["journey"].isin(ping[["outbound_journey", "inbound_journey"]].dropna())]
-    columns = ["time_ns", "event", "dev", "netns", "cpu", "pid", "softirq", "len"]
+    columns = ["time_ns", "journey", "event", "dev", "netns", "cpu", "pid", "softirq", "len"]
     rows = ours[columns].astype({"event": str, "dev": object, "netns": object})
     calls = []
     if pd.notna(ping["sent_ns"]):

@@ -17,12 +17,15 @@ if TYPE_CHECKING:
     from maceproc.pipeline import Analysis
 
 
+LOCATION = ["median_ns", "mean_ns", "sd_ns", "p5_ns", "p95_ns"]
+
+
 def analysis_html(analysis: Analysis) -> str:
     """Render the headline, the series, the comparisons and the findings of an analysis."""
     series = analysis.series.set_index("series").reindex(list(SERIES_MEANING))
     medians = [
-        (row.Index, f"{row.used:.0f}", *map(duration, row[7:12]), SERIES_MEANING[row.Index])
-        for row in series.dropna(subset="used").itertuples()
+        (name, f"{row['used']:.0f}", *map(duration, row[LOCATION]), SERIES_MEANING[str(name)])
+        for name, row in series.dropna(subset="used").iterrows()
     ]
     differences = [
         (

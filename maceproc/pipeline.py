@@ -28,7 +28,7 @@ TRACE_DAT_MAGIC = b"\x17\x08\x44tracing"  # trace-cmd.dat.v7(5)
 EVENTS_USED = (*journeys.HOP_EVENTS, *matching.SEND_CALLS, *matching.RECEIVE_CALLS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis:
     """An analyzed capture: every table of the way from events to corrected RTTs.
 
@@ -76,6 +76,9 @@ class Analysis:
         from maceproc.page import as_html
 
         return as_html(self)
+
+    def __repr__(self) -> str:
+        return f"<Analysis of {self.capture.trace}: {len(self.rtts)} pings>"
 
     def __str__(self) -> str:
         from maceproc.report import as_text

@@ -138,7 +138,8 @@ class Plots:
         unit_ns, unit = unit_of(rows["after_ns"])
         x = (rows["after_ns"] / unit_ns).to_numpy()
         y = np.array([places.index(place) for place in rows["place"]])
-        _draw_way(ax, x, y, list(rows["segment"]))
+        on_way = ~rows["event"].isin(["consume_skb", "kfree_skb"]).to_numpy()
+        _draw_way(ax, x[on_way], y[on_way], list(rows["segment"][on_way]))
         softirq = rows["softirq"].fillna(False).to_numpy(bool)
         style: dict[str, Any] = {"s": 34, "zorder": 3, "edgecolors": INK}
         for mask, fill, name in (

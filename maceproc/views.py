@@ -355,17 +355,21 @@ def _is_outer_queue(step: Any, way: pd.DataFrame) -> bool:
 def _places(events: pd.DataFrame) -> list[str]:
     """Return namespace:device of every event.
 
-    What names no namespace but the device just passed is still there. What happened on no device,
-    such as a system call, gets the place of what comes next, or came before.
+    What names no namespace but the device its packet just passed is still there, and so is a packet
+    that is freed. What is of no packet, a system call, gets the place of what is next to it.
     """
+    last: dict[Any, str] = {}  # of each journey
     places: list[str | None] = []
-    for netns, dev in zip(events["netns"], events["dev"], strict=True):
-        before = places[-1] if places else None
+    for journey, netns, dev in events[["journey", "netns", "dev"]].itertuples(index=False):
+        before = last.get(journey)
         if pd.isna(dev):
-            places.append(None)
+            place = before
         elif pd.notna(netns):
-            places.append(f"{netns}:{dev}")
+            place = f"{netns}:{dev}"
         else:
-            places.append(before if before and before.endswith(f":{dev}") else str(dev))
+            place = before if before and before.endswith(f":{dev}") else str(dev)
+        if place and pd.notna(journey):
+            last[journey] = place
+        places.append(place)
     filled = pd.Series(places, dtype=object).bfill().ffill()
     return [str(place) for place in filled.fillna("")]

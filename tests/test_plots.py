@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from maceproc.explain import explain
+from maceproc.headline import duration
 from maceproc.plots import order_of_places, unit_of
 from tests.recorded import NAMES, analyzed
 
@@ -86,7 +87,10 @@ def test_results_show_themselves_in_a_notebook():
     analysis = analyzed("idle")
     shown = analysis._repr_html_()
     for series in analysis.series.itertuples():
-        assert f"<td>{series.series}</td><td>{series.used}</td>" in shown
+        columns = ("median_ns", "mean_ns", "sd_ns", "p5_ns", "p95_ns")
+        times = [duration(getattr(series, column)) for column in columns]
+        cells = "</td><td>".join([series.series, str(series.used), *times])
+        assert f"<td>{cells}</td>" in shown
     assert all(finding in shown for finding in analysis.findings["finding"])
     explained = explain(analysis, 21)._repr_html_()
     assert explained.count("<tr><td>") >= len(explain(analysis, 21).events)
