@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 COLORS = light(SERIES_COLORS)
 SEGMENTS = light(SEGMENT_COLORS)
 INK, QUIET = (BASE_COLORS[name][0] for name in ("text", "quiet"))
+FEW = 50
 CLOSE_TOGETHER = 0.06  # of the picture's width: events that share a label
 WIDE_SPREAD = 5.0  # 99.5th percentile over median, from which an axis is logarithmic
 
@@ -45,8 +46,8 @@ class Plots:
         unit_ns, unit = unit_of(rows["rtt_ns"])
         x, label = _time_axis(rows)
         for name, part in _by_series(rows):
-            style: dict[str, Any] = {"s": 9, "alpha": 0.65, "linewidths": 0, "color": COLORS[name]}
-            ax.scatter(x[part.index], part["rtt_ns"] / unit_ns, label=name, **style)
+            y = part["rtt_ns"] / unit_ns
+            ax.scatter(x[part.index], y, label=name, color=COLORS[name], **_dots(part))
         missed = rows[rows["status"].isin(["incomplete", "ambiguous"])]
         if len(missed):
             y = missed["rtt_ns"] / unit_ns
@@ -85,7 +86,7 @@ class Plots:
         for direction, part in rows.groupby("direction", sort=False):
             y, color = part["latency_ns"] / unit_ns, COLORS[str(direction)]
             name = f"{direction}, median {y.median():.1f} {unit}"
-            ax.scatter(x[part.index], y, s=9, alpha=0.65, linewidths=0, color=color, label=name)
+            ax.scatter(x[part.index], y, color=color, label=name, **_dots(part))
             ax.axhline(y.median(), color=color, linewidth=1)
         _spread(ax, "y", rows["latency_ns"])
         _when_empty(ax, rows, "no ping crossed a namespace, or none was corrected")
@@ -241,6 +242,11 @@ def _spread(ax: Axes, axis: str, times_ns: pd.Series) -> None:
         getattr(ax, f"{axis}axis").set_major_formatter("{x:g}")
     else:
         getattr(ax, f"set_{axis}lim")(0, None)
+
+
+def _dots(rows: pd.DataFrame) -> dict[str, Any]:
+    """Return the style of points: larger where there are few."""
+    return {"s": 9 if len(rows) > FEW else 24, "alpha": 0.65, "linewidths": 0}
 
 
 def _finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> Axes:

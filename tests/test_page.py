@@ -108,6 +108,8 @@ def test_charts_have_every_row_of_their_tables():
     missed = rows["status"].isin(["ambiguous", "incomplete"])
     assert sum(len(s["y"]) for s in rtt["series"] if s["name"] == "not corrected") == missed.sum()
     for chart in made.values():
+        names = [series["name"] for series in chart["series"]]
+        assert len(names) == len(set(names))
         for series in chart["series"]:
             assert all(np.diff(series["x"]) > 0)
             assert series["rows"] == len(series["x"])

@@ -103,7 +103,7 @@ def _series(
 
 def _in_order(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
     """Go through the series from the back of the picture to its front."""
-    for name in (*COLORS, "not corrected"):
+    for name in COLORS:
         part = rows[rows["series"] == name]
         if len(part):
             yield name, part

@@ -4,6 +4,7 @@
   const root = document.documentElement;
   const color = (name) => getComputedStyle(root).getPropertyValue("--" + name).trim();
   const FONT = "12px system-ui, -apple-system, 'Segoe UI', Roboto, 'DejaVu Sans', sans-serif";
+  const FEW = 100; // points that are drawn larger
   const NEAR = 24; // pixels in which a point counts as under the cursor
 
   const withUnit = (axis) => axis.label + (axis.unit ? ` [${axis.unit}]` : "");
@@ -129,8 +130,8 @@
         const stroke = color("series-" + s.slug);
         const ring = s.slug === "not-corrected";
         const points = ring
-          ? { show: true, size: 12, width: 2, stroke, fill: "transparent" }
-          : { show: true, size: 5, width: 0, fill: stroke + "b3", stroke };
+          ? { show: true, size: 14, width: 2, stroke, fill: "transparent" }
+          : { show: true, size: s.rows > FEW ? 5 : 8, width: 0, fill: stroke + "b3", stroke };
         const line = { paths: uPlot.paths.stepped({ align: 1 }), width: 2, points: { show: false }, dash: s.dashed ? [7, 4] : [] };
         const kind = chart.kind === "steps" ? line : { paths: () => null, points };
         return { label: s.name, stroke, show: !this.hidden.has(i), ...kind };
