@@ -15,12 +15,13 @@ AT_ONCE = 2
 def executed(path: Path) -> nbformat.NotebookNode:
     """Run a notebook in a kernel of its own and return it with its outputs."""
     notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(path.parent)}}
-    # Without the times at which cells ran: they would change a file whose results are the same.
-    client = nbclient.NotebookClient(
-        notebook, timeout=120, resources=resources, record_timing=False
-    )
-    return client.execute()
+    options = {
+        "timeout": 120,
+        "resources": {"metadata": {"path": str(path.parent)}},
+        "record_timing": False,  # it would change a file whose results are the same
+        "extra_arguments": ["--log-level=ERROR"],
+    }
+    return nbclient.NotebookClient(notebook, **options).execute()
 
 
 def start_all(pool: ThreadPoolExecutor) -> dict[Path, Future[nbformat.NotebookNode]]:
