@@ -4,9 +4,10 @@ The page is a Jinja2 template (``page.html.j2``) filled with what `Page` gathers
 `maceproc.views`. What is exact to the pixel (path, ledger, one ping) is HTML and readable without
 scripts; what wants zooming (RTTs, distribution, crossings) is drawn by uPlot.
 
-uPlot 1.6.32 (MIT, github.com/leeoniya/uPlot) is kept beside this file as published. It is a
-fifteenth of the next candidate that draws and zooms 100 000 points (vega-lite with vega 0.8 MB,
-plotly.js 1 to 4.5 MB in every report), depends on nothing, and has been stable for years.
+uPlot 1.6.32 (MIT, github.com/leeoniya/uPlot) is kept beside this file as published: 51 kB in every
+report, where vega 6 with vega-lite 6 would be 830 kB and plotly.js 4 from 1.2 (basic) to 4.8 MB, all
+minified. It draws and zooms tens of thousands of points without delay, needs nothing else, and has
+been stable for years.
 """
 
 from __future__ import annotations
