@@ -15,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from playwright.sync_api import expect
 
 from maceproc.cli import cli
 from maceproc.colors import BASE_COLORS, SEGMENT_COLORS, SERIES_COLORS
@@ -254,14 +255,17 @@ def test_colours_follow_the_system_until_the_reader_chooses(browser, pages):
         return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
     with opened(browser, pages["idle"], scheme="dark") as page:
-        dark, drawn = ground(page), page.locator("#rtt canvas").screenshot()
+        plot, button = page.locator("#rtt .plot"), page.locator("#theme")
+        expect(button).to_have_text("Light")
+        dark, drawn = ground(page), plot.screenshot()
         page.emulate_media(color_scheme="light")
-        light = ground(page)
-        assert light != dark
-        assert page.locator("#rtt canvas").screenshot() != drawn
-        page.locator("#theme").press("Enter")
+        expect(button).to_have_text("Dark")
+        assert ground(page) != dark
+        assert plot.screenshot() != drawn
+        button.press("Enter")
+        expect(button).to_have_text("Light")
         assert ground(page) == dark
-        assert page.locator("#rtt canvas").screenshot() == drawn
+        assert plot.screenshot() == drawn
 
 
 def test_ping_is_chosen_with_the_keyboard(browser, pages):

@@ -5,9 +5,9 @@ The page is a Jinja2 template (``page.html.j2``) filled with what `Page` gathers
 scripts; what wants zooming (RTTs, distribution, crossings) is drawn by uPlot.
 
 uPlot 1.6.32 (MIT, github.com/leeoniya/uPlot) is kept beside this file as published: 51 kB in every
-report, where vega 6 with vega-lite 6 would be 830 kB and plotly.js 4 from 1.2 (basic) to 4.8 MB, all
-minified. It draws and zooms tens of thousands of points without delay, needs nothing else, and has
-been stable for years.
+report, where vega 6 with vega-lite 6 would be 830 kB and plotly.js 4 from 1.2 MB (basic) to 4.8 MB,
+all minified. It draws and zooms tens of thousands of points without delay, needs nothing else, and
+has been stable for years.
 """
 
 from __future__ import annotations

@@ -283,9 +283,9 @@
   const button = document.getElementById("theme");
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
   function themed() {
+    for (const chart of drawn) chart.draw(true);
     button.textContent = dark() ? "Light" : "Dark";
     button.setAttribute("aria-label", `Use ${dark() ? "light" : "dark"} colours`);
-    for (const chart of drawn) chart.draw(true);
   }
   button.hidden = false;
   button.addEventListener("click", () => {
