@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := build/demo
 
-.PHONY: demo test check setup packages clean
+.PHONY: demo test check setup packages browser notebooks clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -15,7 +15,7 @@ demo: setup
 	$(BIN)/maceproc record --lab --awake --rounds 3 --force -o $(DEMO)/trace.dat -- ping -i 0.01 -c 200
 	$(BIN)/maceproc analyze $(DEMO)/trace.dat
 
-test: setup
+test: setup browser
 	$(BIN)/pytest
 
 check: setup
@@ -47,6 +47,18 @@ packages:
 	    echo "installing:$$missing"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
 	fi
+
+# The report page is tested in a real browser; nothing else needs one.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	    echo "installing: chromium"; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	        apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; \
+	}
+
+# Run the notebooks again, and keep what they print with them.
+notebooks: setup
+	$(BIN)/python -m tests.notebooks
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

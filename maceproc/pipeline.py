@@ -28,7 +28,7 @@ TRACE_DAT_MAGIC = b"\x17\x08\x44tracing"  # trace-cmd.dat.v7(5)
 EVENTS_USED = (*journeys.HOP_EVENTS, *matching.SEND_CALLS, *matching.RECEIVE_CALLS)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Analysis:
     """An analyzed capture: every table of the way from events to corrected RTTs.
 
@@ -71,10 +71,24 @@ class Analysis:
 
         return as_dict(self)
 
+    def as_html(self) -> str:
+        """Return what `maceproc analyze --html` writes: a page of its own; see `maceproc.page`."""
+        from maceproc.page import as_html
+
+        return as_html(self)
+
+    def __repr__(self) -> str:
+        return f"<Analysis of {self.capture.trace}: {len(self.rtts)} pings>"
+
     def __str__(self) -> str:
         from maceproc.report import as_text
 
         return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from maceproc.notebook import analysis_html
+
+        return analysis_html(self)
 
 
 def analyze(

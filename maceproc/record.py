@@ -282,9 +282,7 @@ def minimal_events(inner: Link | None, outer: Link | None) -> list[str]:
     events = list(MINIMAL_EVENTS)
     if outer is None or outer.qdisc != "noqueue":
         events += QUEUE_EVENTS
-    if any(
-        end is None or end.kind != "veth" or end.uses_netif_rx is False for end in (inner, outer)
-    ):
+    if any(end is None or end.kind != "veth" or end.has_gro for end in (inner, outer)):
         events += DRIVER_EVENTS
     return events
 

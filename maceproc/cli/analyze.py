@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
+
+from maceproc.errors import CaptureError
 
 
 @click.command()
@@ -14,16 +18,37 @@ import click
     "--peer", default="", metavar="DEV", help="The other end of the container's veth pair."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a report.")
-def analyze(file: str, ping: str | None, inner: str, outer: str, peer: str, as_json: bool) -> None:
+@click.option("--html", metavar="FILE", help="Write the report as a page for a browser, too.")
+def analyze(
+    file: str,
+    ping: str | None,
+    inner: str,
+    outer: str,
+    peer: str,
+    as_json: bool,
+    html: str | None,
+) -> None:
     """Follow every packet of a capture and correct the RTT of every ping."""
     from maceproc import report
     from maceproc.pipeline import analyze as analyze_capture
 
     analysis = analyze_capture(file, ping=ping, inner=inner, outer=outer, peer=peer)
+    if html:
+        _write_page(analysis.as_html(), Path(html))
     if as_json:
         click.echo(report.as_json(analysis))
     else:
         report.print_report(analysis, report.terminal())
+
+
+def _write_page(page: str, path: Path) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise CaptureError(
+            f"{path}: cannot write the page: {error.strerror}", hint="give another --html FILE"
+        ) from error
+    click.echo(f"wrote {path}, {path.stat().st_size / 1000:.0f} kB: open it in a browser", err=True)
 
 
 @click.command()
