@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import pandas as pd
 from maceproc.crossings import INBOUND
 from maceproc.errors import AnalysisError
 from maceproc.rtt import STATUSES
+from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import format_us
 
 if TYPE_CHECKING:
@@ -53,6 +55,20 @@ class Explanation:
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``maceproc explain --json`` prints: unknown values are null, times in ns."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "ping": rows_of(self.ping.to_frame().T)[0],
+            "events": rows_of(self.events),
+            "ledger": rows_of(self.ledger.to_frame().T)[0],
+            "candidates": rows_of(self.candidates),
+        }
+
+    def as_json(self) -> str:
+        """Return `as_dict` as JSON text."""
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False)
 
 
 def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanation:  # noqa: A002

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from maceproc.cli.terminal import tell_notes
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="TRACE")
@@ -39,10 +41,15 @@ def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool
 )
 @click.option("--clock", default="", help="The trace clock that was recorded with.")
 def salvage(file: Path, output: Path | None, formats: Path | None, clock: str) -> None:
-    """Make a trace.dat of the TRACE.cpuN files that a recorder left when it died."""
+    r"""Make a trace.dat of the TRACE.cpuN files that a recorder left when it died.
+
+    \b
+    ls trace.dat.cpu*
+    maceproc salvage trace.dat --clock mono -o saved.dat
+    maceproc salvage trace.dat --formats earlier.dat
+    """
     from maceproc.tracedat.salvage import salvage as salvage_recording
 
     saved = salvage_recording(file, output or file, formats, clock)
-    for note in saved.notes:
-        click.echo(f"note: {note}", err=True)
+    tell_notes(saved.notes)
     click.echo(f"salvaged {saved.pages} pages of {len(saved.sources)} files: {saved.trace}")

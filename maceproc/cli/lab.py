@@ -7,7 +7,13 @@ import click
 
 @click.group()
 def lab() -> None:
-    """Try maceproc without Docker: a network made of namespaces."""
+    r"""Try maceproc without Docker: a network made of namespaces.
+
+    \b
+    maceproc lab up
+    maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05 192.0.2.2
+    maceproc lab down
+    """
 
 
 LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="The lab's name.")
@@ -17,7 +23,12 @@ LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="T
 @LAB_NAME
 @click.option("--containers", default=1, show_default=True, help="Containers on the bridge.")
 def up(name: str, containers: int) -> None:
-    """Bring the lab up; it stays until `maceproc lab down`."""
+    r"""Bring the lab up; it stays until `maceproc lab down`.
+
+    \b
+    maceproc lab up --containers 2
+    ip netns exec maceproc-container ping 192.0.2.2
+    """
     from maceproc.lab import Lab
 
     made = Lab(name, containers)
@@ -28,7 +39,11 @@ def up(name: str, containers: int) -> None:
 @lab.command()
 @LAB_NAME
 def down(name: str) -> None:
-    """Remove the lab, also one that was left half made."""
+    r"""Remove the lab, also one that was left half made.
+
+    \b
+    maceproc lab down
+    """
     from maceproc.lab import Lab
 
     removed = Lab(name).down()
@@ -37,7 +52,11 @@ def down(name: str) -> None:
 
 @lab.command()
 def status() -> None:
-    """Show the labs on this machine."""
+    r"""Show the labs on this machine.
+
+    \b
+    maceproc lab status
+    """
     from maceproc.lab import is_complete, labs
 
     found = labs()
