@@ -21,7 +21,7 @@ import pandas as pd
 
 from maceproc.capture import Hop, Sidecar
 from maceproc.errors import AnalysisError
-from maceproc.journeys import HOP_EVENTS, Kind, hop_kinds
+from maceproc.journeys import HOP_EVENTS, Kind, Links, hop_kinds
 from maceproc.schema import CROSSINGS, STEPS
 
 Bools = npt.NDArray[np.bool_]
@@ -81,24 +81,29 @@ def learn_peer(crossings: pd.DataFrame, inner: str) -> str:
     )
 
 
-def dead_ends(sidecar: Sidecar | None) -> list[tuple[str, str]]:
-    """Return the links into namespaces that forward nothing: sending and receiving device.
-
-    Those are the veth pairs that lead out of the namespaces between container and outer device,
-    unless their names read the same the other way round.
-    """
+def links_of(sidecar: Sidecar | None) -> Links:
+    """Return what a sidecar knows of the links between devices."""
     if sidecar is None:
-        return []
-    forwarding = {hop.netns for hop in sidecar.target.path[1:]}
+        return Links()
     names = {(n.name, link.ifindex): link.name for n in sidecar.namespaces for link in n.links}
-    out, into = set(), set()
+    forwarding = {hop.netns for hop in sidecar.target.path[1:]}
+    pairs, into_dead_end, others, unknown = set(), set(), set(), set()
     for namespace in sidecar.namespaces:
         for link in namespace.links:
             far = names.get((link.peer_netns or "", link.peer_ifindex or 0))
-            if namespace.name in forwarding and link.peer_netns not in forwarding and far:
-                out.add((link.name, far))
-                into.add((far, link.name))
-    return sorted(out - into)
+            if link.name == "lo" or link.kind not in ("", "veth"):
+                others.add(link.name)
+            elif link.kind and not far:
+                unknown.add(link.name)
+            elif far:
+                pairs.add((link.name, far))
+                if namespace.name in forwarding and link.peer_netns not in forwarding:
+                    into_dead_end.add((link.name, far))
+    ports = {link.name for n in sidecar.namespaces for link in n.links} - others
+    # Where the names read the same the other way round, the direction cannot be told.
+    dead_ends = into_dead_end - {(far, near) for near, far in into_dead_end}
+    known = ports - unknown
+    return Links(frozenset(pairs), frozenset(ports), frozenset(known), frozenset(dead_ends))
 
 
 def find_crossings(

@@ -163,6 +163,8 @@ class Packets:
     delivered_ns: Times
     outbound: pd.DataFrame
     inbound: pd.DataFrame
+    lost: pd.DataFrame  # LOST
+    whole: bool  # no event was lost while the run lasted
 
 
 @dataclass(frozen=True)
@@ -183,11 +185,13 @@ def packets_of_run(
     sends: pd.DataFrame,
     deliveries: pd.DataFrame,
     passages: pd.DataFrame,
+    *,
+    lost: pd.DataFrame,
     mtu: int = 1500,
 ) -> Packets:
     """Pick what can belong to one run of a ping: its time, its task, its length, its device.
 
-    `mtu` is the first device's: a longer echo is sent in fragments.
+    `lost` is LOST; `mtu` is the first device's: a longer echo is sent in fragments.
     """
     first_seen_ns = passages["entered_ns"].fillna(passages["left_ns"])
     in_run = first_seen_ns.between(run.start_ns, run.end_ns).fillna(False).astype(bool)
@@ -205,8 +209,23 @@ def packets_of_run(
     known &= passages["len"].isin(_reply_lengths(outbound))
     inbound = passages[~out & known].sort_values("left_ns", ignore_index=True)
     return Packets(
-        sends["time_ns"].to_numpy(), deliveries["time_ns"][received].to_numpy(), outbound, inbound
+        sends["time_ns"].to_numpy(),
+        deliveries["time_ns"][received].to_numpy(),
+        outbound,
+        inbound,
+        lost,
+        whole=not meets_gap(np.array([run.start_ns]), np.array([run.end_ns]), lost).any(),
     )
+
+
+def meets_gap(start_ns: Times, end_ns: Times, lost: pd.DataFrame) -> Bools:
+    """Tell which spans of time meet a gap of LOST, in which a ring buffer lost events."""
+    after_ns = np.sort(lost["after_ns"].to_numpy(np.int64, na_value=-FOREVER))
+    before_ns = np.sort(lost["before_ns"].to_numpy(np.int64, na_value=FOREVER))
+    # Gaps that began before the span ended, less those that ended before it began.
+    begun = np.searchsorted(after_ns, end_ns, side="left")
+    ended = np.searchsorted(before_ns, start_ns, side="right")
+    return np.asarray(begun > ended)
 
 
 def match_run(
@@ -363,18 +382,23 @@ LONG_PRINT_DELAY_NS = 5 * NS_PER_MS
 """How long after its reply a line may be printed, where a longer time only refuses matches."""
 
 
-def _offset_ns(due: _Due, seen_ns: Times) -> int:
-    """Estimate how far the send stamp is ahead of the send call [ns].
+def _offset_ns(due: _Due, seen_ns: Times, lost: pd.DataFrame) -> int | None:
+    """Estimate how far the send stamp is ahead of the send call [ns]; None if it cannot be told.
 
-    The median, over the pings, of the printed RTT minus the RTT of the last packet seen before the
-    reply was due.
+    That is, the printed RTT minus the RTT of the last packet seen before the reply was due; half
+    of the pings must agree in it, of those that no event was lost of.
     """
-    at_ns = due.at_ns[due.known]
-    last = np.searchsorted(seen_ns, at_ns + due.step_ns[due.known] + PRINT_ERROR_NS, "right") - 1
-    found = last >= 0
-    if not found.any():
-        return 0
-    return int(np.clip(np.median(at_ns[found] - seen_ns[last[found]]), *OFFSET_RANGE_NS))
+    asked = due.known & ~meets_gap(due.sent_ns, due.at_ns, lost)
+    at_ns, slack_ns = due.at_ns[asked], due.tolerance_ns[asked]
+    last = np.searchsorted(seen_ns, at_ns + due.step_ns[asked] + PRINT_ERROR_NS, "right") - 1
+    offsets_ns = at_ns - at(seen_ns, np.where(last < 0, NONE, last), -FOREVER)
+    low, high = OFFSET_RANGE_NS
+    near = (offsets_ns >= low - slack_ns) & (offsets_ns <= high + slack_ns)
+    if not near.any():
+        return None
+    offset = np.clip(np.median(offsets_ns[near]), low, high)
+    agree = near & (np.abs(offsets_ns - offset) <= slack_ns)
+    return int(offset) if 2 * agree.sum() >= len(at_ns) else None
 
 
 def _find_replies(
@@ -387,9 +411,19 @@ def _find_replies(
     it is known where they were taken.
     """
     received_ns = packets.inbound["left_ns"].to_numpy(dtype=np.int64)
-    due.settle(_offset_ns(due, received_ns if stamp == "kernel" else packets.delivered_ns))
+    seen_ns = received_ns if stamp == "kernel" else packets.delivered_ns
+    offset_ns = _offset_ns(due, seen_ns, packets.lost)
+    if offset_ns is None:
+        verdicts.against(due.known & (by_turn == NONE), "ambiguous", NO_OFFSET)
+        due.known &= by_turn != NONE
+    due.settle(offset_ns or 0)
     stamped, count = _only_one(received_ns, due.earliest_ns, due.latest_ns, due.known)
-    late, delivery = _stamped_on_delivery(due, packets, received_ns)
+    its_turn_ns = at(received_ns, by_turn, FOREVER)
+    # Pings that follow one another within the tolerance, or that were held up.
+    fits = (due.earliest_ns <= its_turn_ns) & (its_turn_ns <= due.latest_ns)
+    fits = (fits | (offset_ns is None)) & packets.whole
+    stamped, count = np.where(fits, by_turn, stamped), np.where(fits, 1, count)
+    late, delivery, others = _stamped_on_delivery(due, packets, received_ns)
     first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
     on_delivery = (late != NONE) & ((first & (count == 0)) | (stamp == "program"))
     if stamp == "program":
@@ -401,6 +435,8 @@ def _find_replies(
     elsewhere = first | (stamp == "program")  # may be stamped on a delivery that was not recorded
     stamp_known = ~(in_turn & due.known & elsewhere)
     verdicts.against(count > 1, "ambiguous", "several packets came when its RTT says it came")
+    unsure = first & others & (stamp == "kernel")
+    verdicts.against(unsure, "ambiguous", "a packet that came before may have been stamped late")
     missing = np.where(due.answered, "no reply was seen when its RTT says it came", NO_RTT)
     verdicts.against(reply == NONE, "incomplete", missing)
     verdicts.against(_contested(due, received_ns, reply), "ambiguous", "another ping's reply?")
@@ -409,6 +445,7 @@ def _find_replies(
     return reply, np.where(on_delivery, delivery, NONE), on_delivery, stamp_known
 
 
+NO_OFFSET = "the packets seen do not tell when ping takes its time stamps"
 NO_RTT = "ping printed no RTT for it, and which reply is its own cannot be told"
 
 
@@ -429,14 +466,18 @@ def _reply_by_turn(printed: PingOutput, packets: Packets) -> Indices:
 
 def _stamped_on_delivery(
     due: _Due, packets: Packets, received_ns: Times
-) -> tuple[Indices, Indices]:
-    """Find replies whose stamp was taken by the call that delivered them."""
+) -> tuple[Indices, Indices, Bools]:
+    """Find replies whose stamp was taken by the call that delivered them.
+
+    Returns positions of replies and deliveries, and where more than one packet can have been
+    delivered by that call.
+    """
     delivery, _ = _only_one(
         packets.delivered_ns, due.earliest_ns, due.latest_ns + LATE_STAMP_NS, due.known
     )
     delivered_ns = np.where(delivery == NONE, -FOREVER, at(packets.delivered_ns, delivery))
-    reply, _ = _only_one(received_ns, due.sent_ns, delivered_ns, delivery != NONE)
-    return reply, delivery
+    reply, count = _only_one(received_ns, due.sent_ns, delivered_ns, delivery != NONE)
+    return reply, delivery, count > 1
 
 
 def _only_one(

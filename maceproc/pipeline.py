@@ -146,14 +146,14 @@ def follow_pings(
     sidecar = capture.sidecar
     recorded = _recorded_events(capture, trace)
     way = _path(sidecar, inner, outer, peer)
-    ends = crossings.dead_ends(sidecar)
+    links = crossings.links_of(sidecar)
     if way.crosses and not way.peer:
         unbounded = journeys.follow_packets(trace.events, recorded)
         found = crossings.find_crossings(unbounded, way, recorded)
         way = replace(way, peer=crossings.learn_peer(found, way.inner))
-        ends = [(way.peer, way.inner)]
+        links = journeys.Links(dead_ends=frozenset({(way.peer, way.inner)}))
 
-    hops = journeys.follow_packets(trace.events, recorded, ends)
+    hops = journeys.follow_packets(trace.events, recorded, links)
     crossed = crossings.find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
     hops = crossings.name_namespaces(hops, crossed, sidecar)
 
@@ -167,7 +167,9 @@ def follow_pings(
     if any(run.traced and run.place == "native" for run, _ in runs):
         passages["native"] = crossings.find_passages(hops, way.outer, recorded)
     printed = pings.pings_table(runs)
-    rtts = rtt.rtts_table(printed, runs, sends, deliveries, passages, _mtu(sidecar))
+    rtts = rtt.rtts_table(
+        printed, runs, sends, deliveries, passages, lost=trace.lost, mtu=_mtu(sidecar)
+    )
     return Followed(hops, crossed, printed, rtts)
 
 

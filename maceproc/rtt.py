@@ -21,13 +21,16 @@ import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.matching import (
+    FOREVER,
     NONE,
     Indices,
     Matches,
     Packets,
+    Times,
     Verdicts,
     at,
     match_run,
+    meets_gap,
     packets_of_run,
 )
 from maceproc.pings import PingOutput
@@ -59,12 +62,15 @@ def rtts_table(
     sends: pd.DataFrame,
     deliveries: pd.DataFrame,
     passages: Mapping[str, pd.DataFrame],
+    *,
+    lost: pd.DataFrame,
     mtu: int = 1500,
 ) -> pd.DataFrame:
     """Return RTTS: a row for every row of PINGS, in the same order.
 
     `passages` gives CROSSINGS by place: between the container and the outer device for
-    ``container``, at the outer device for ``native``. `mtu` is the first device's [bytes].
+    ``container``, at the outer device for ``native``. `lost` is LOST: what the ring buffers could
+    not take. `mtu` is the first device's [bytes].
     """
     by_run = dict(list(pings.groupby(["round", "arm"], observed=True, sort=False)))
     tables = []
@@ -74,9 +80,14 @@ def rtts_table(
             continue
         verdicts = Verdicts(rows)
         if run.traced:
-            packets = packets_of_run(run, printed, sends, deliveries, passages[run.place], mtu)
+            packets = packets_of_run(
+                run, printed, sends, deliveries, passages[run.place], lost=lost, mtu=mtu
+            )
             matches = match_run(rows, run, printed, packets, verdicts)
             table = _ledger(rows, packets, matches)
+            # What is left of two packets with one address, one after the other, can look like one.
+            gap = meets_gap(*_on_their_way(table), lost)
+            verdicts.against(gap, "incomplete", "events were lost while it was on its way")
             if run.place == "container":
                 nothing_to_correct = (~_fine(rows)) & table["kernel_rtt_ns"].isna().to_numpy()
                 verdicts.against(nothing_to_correct, "incomplete", NO_STAMP)
@@ -88,6 +99,13 @@ def rtts_table(
         return RTTS.frame()
     rows = pd.concat(tables).loc[pings.index]
     return RTTS.frame(rows.assign(causes=""))
+
+
+def _on_their_way(rows: pd.DataFrame) -> tuple[Times, Times]:
+    """Return from when to when each ping was on its way, for all that is known of it."""
+    sent_ns = rows["sent_ns"].to_numpy(np.int64, na_value=FOREVER)
+    received = rows["received_ns"].fillna(rows["sent_ns"] + rows["rtt_ns"])
+    return sent_ns, received.to_numpy(np.int64, na_value=-FOREVER)
 
 
 NO_STAMP = "ping printed too coarsely, and when its reply was stamped is not known"
