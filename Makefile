@@ -25,11 +25,11 @@ check: setup
 
 # The site, in build/site; warnings are errors.
 docs: setup
-	$(BIN)/mkdocs build --strict --quiet --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 # Manual pages, in build/man: man -l build/man/maceproc.1
 man: setup
-	$(BIN)/click-man maceproc --target build/man
+	$(BIN)/python docs/man.py build/man
 
 # The JSON Schemas of what is printed as JSON, from the declared tables.
 schemas: setup
@@ -50,7 +50,7 @@ export HEADERS := import os, sys, sysconfig; \
 # Debian package = command it provides. Only what is missing is installed.
 packages:
 	@missing=""; \
-	for pair in trace-cmd=trace-cmd iputils-ping=ping iproute2=ip tcpdump=tcpdump tshark=tshark fping=fping busybox-static=busybox iptables=iptables util-linux=nsenter gcc=cc; do \
+	for pair in trace-cmd=trace-cmd iputils-ping=ping iproute2=ip tcpdump=tcpdump tshark=tshark jq=jq fping=fping busybox-static=busybox iptables=iptables util-linux=nsenter gcc=cc; do \
 	    command -v $${pair#*=} >/dev/null || missing="$$missing $${pair%%=*}"; \
 	done; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \

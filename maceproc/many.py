@@ -35,7 +35,8 @@ def analyze_many(
     """Analyze captures side by side; return an outcome for each, in the order given.
 
     A capture that cannot be analyzed has its error in its outcome, and takes nothing from the
-    others.
+    others. The processes are new ones, not forks: so a script that calls this needs the usual
+    ``if __name__ == "__main__":``; a notebook does not.
 
     Parameters
     ----------
@@ -46,9 +47,6 @@ def analyze_many(
         runs in this process.
     tell
         Called as each is done, in whatever order they are, with how many are done and the outcome.
-
-    The processes are new ones, not forks. So a script that calls this needs the usual
-    ``if __name__ == "__main__":``; a notebook does not.
     """
     captures = [Path(path) for path in paths]
     workers = min(workers or len(os.sched_getaffinity(0)), len(captures))

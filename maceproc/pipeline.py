@@ -90,6 +90,9 @@ def analyze(
 ) -> Analysis:
     """Follow every packet of a capture and correct the RTT of every ping.
 
+    Raises CaptureError or TraceFormatError when the capture cannot be read, AnalysisError when
+    its events do not allow the analysis.
+
     Parameters
     ----------
     path
@@ -99,9 +102,6 @@ def analyze(
     inner, outer, peer
         The container's device, the outer device, and the other end of the container's veth pair,
         where no sidecar says so. Without `peer` it is learnt from the events.
-
-    Raises CaptureError or TraceFormatError when the capture cannot be read, AnalysisError when
-    its events do not allow the analysis.
     """
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)

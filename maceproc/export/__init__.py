@@ -40,6 +40,9 @@ def export(
 ) -> list[Path]:
     """Write one table, the timeline or the packets of an analysis; return the files written.
 
+    Raises AnalysisError when the format or table is unknown, a library it needs is missing, or the
+    file cannot be written.
+
     Parameters
     ----------
     path
@@ -51,9 +54,6 @@ def export(
         ``parquet``; ``perfetto``: a timeline of every packet; ``pcapng``: the pings as packets.
     tell
         Called now and then with how many packets are done, of how many.
-
-    Raises AnalysisError when the format or table is unknown, a library it needs is missing, or the
-    file cannot be written.
     """
     from maceproc.export import pcapng, perfetto, tables
 
