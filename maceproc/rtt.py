@@ -21,16 +21,13 @@ import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.matching import (
-    FOREVER,
     NONE,
     Indices,
     Matches,
     Packets,
-    Times,
     Verdicts,
     at,
     match_run,
-    meets_gap,
     packets_of_run,
 )
 from maceproc.pings import PingOutput
@@ -85,9 +82,6 @@ def rtts_table(
             )
             matches = match_run(rows, run, printed, packets, verdicts)
             table = _ledger(rows, packets, matches)
-            # What is left of two packets with one address, one after the other, can look like one.
-            gap = meets_gap(*_on_their_way(table), lost)
-            verdicts.against(gap, "incomplete", "events were lost while it was on its way")
             if run.place == "container":
                 nothing_to_correct = (~_fine(rows)) & table["kernel_rtt_ns"].isna().to_numpy()
                 verdicts.against(nothing_to_correct, "incomplete", NO_STAMP)
@@ -99,13 +93,6 @@ def rtts_table(
         return RTTS.frame()
     rows = pd.concat(tables).loc[pings.index]
     return RTTS.frame(rows.assign(causes=""))
-
-
-def _on_their_way(rows: pd.DataFrame) -> tuple[Times, Times]:
-    """Return from when to when each ping was on its way, for all that is known of it."""
-    sent_ns = rows["sent_ns"].to_numpy(np.int64, na_value=FOREVER)
-    received = rows["received_ns"].fillna(rows["sent_ns"] + rows["rtt_ns"])
-    return sent_ns, received.to_numpy(np.int64, na_value=-FOREVER)
 
 
 NO_STAMP = "ping printed too coarsely, and when its reply was stamped is not known"

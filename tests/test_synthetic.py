@@ -15,7 +15,7 @@ from tests.synthetic import Happened, World, simulate, worlds
 
 TRUTH = ["outbound_ns", "inbound_ns", "wire_rtt_ns"]
 quick = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
+    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
 
 
