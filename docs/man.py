@@ -23,9 +23,8 @@ def write(directory: Path) -> None:
 
 
 def lay_out(command: click.Command) -> None:
-    """Make a help text roff's: whole first sentence in NAME, examples as they are."""
+    """Make a help text roff's, with the examples as they are."""
     text = inspect.cleandoc(command.help or "")
-    command.short_help = " ".join(text.partition("\n\n")[0].split()).rstrip(".")
     kept = re.compile(r"^\x08\n(.*?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
     command.help = kept.sub(r".nf\n\1\n.fi", text)
     if isinstance(command, click.Group):

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maceproc.errors import AnalysisError, MaceprocError
-from maceproc.pipeline import Analysis, analyze
+from maceproc.pipeline import LOG, Analysis, analyze
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,18 @@ def analyze_many(
     """
     captures = [Path(path) for path in paths]
     workers = min(workers or len(os.sched_getaffinity(0)), len(captures))
-    tell = tell or (lambda _done, _outcome: None)
+
+    def told(done: int, outcome: Outcome) -> None:
+        LOG.info("%d of %d done: %s", done, len(captures), outcome.path)
+        if tell:
+            tell(done, outcome)
+
     if workers > 1:
-        return _side_by_side(captures, workers, tell)
+        return _side_by_side(captures, workers, told)
     outcomes = []
     for path in captures:
         outcomes.append(_analyze(path))
-        tell(len(outcomes), outcomes[-1])
+        told(len(outcomes), outcomes[-1])
     return outcomes
 
 

@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket, TrackEvent
 
+import maceproc
 from maceproc.errors import AnalysisError
 from maceproc.export import export
 from maceproc.export.pcapng import Packet, echo, internet_checksum, packets_of
@@ -101,6 +103,37 @@ def test_the_same_capture_gives_the_same_file(ending: str, tmp_path: Path) -> No
 def test_what_cannot_be_written_says_why(name: str, table: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match=says):
         export(analyzed("every_event"), tmp_path / name, table=table)
+
+
+@pytest.fixture(scope="module")
+def by_hand(tmp_path_factory: pytest.TempPathFactory) -> maceproc.Analysis:
+    """The analysis of a capture without its sidecar."""
+    directory = tmp_path_factory.mktemp("by-hand")
+    sidecar = analyzed("every_event").capture.sidecar
+    assert sidecar is not None
+    shutil.copy(path_of("every_event"), directory / "hand.dat")
+    (directory / "ping.txt").write_text("".join(run.output for run in sidecar.runs))
+    inner, outer = sidecar.target.path[0].dev, sidecar.target.path[-1].dev
+    ping = directory / "ping.txt"
+    return maceproc.analyze(directory / "hand.dat", ping=ping, inner=inner, outer=outer)
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet", "pftrace", "pcapng"])
+def test_a_trace_recorded_by_hand_is_exported_too(
+    ending: str, by_hand: maceproc.Analysis, tmp_path: Path
+) -> None:
+    assert (by_hand.rtts["status"] == "corrected").any()
+    assert all(path.stat().st_size for path in export(by_hand, tmp_path / f"x.{ending}"))
+
+
+def test_without_a_sidecar_packets_are_on_the_trace_clock(
+    by_hand: maceproc.Analysis,
+) -> None:
+    sent = sorted(by_hand.rtts["sent_ns"].dropna())
+    shown = sorted(
+        p.time_ns for p in packets_of(by_hand) if p.interface.startswith("ping:") and p.outbound
+    )
+    assert shown == sent
 
 
 # Perfetto

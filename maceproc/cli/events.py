@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from maceproc.cli.terminal import tell_notes
+from maceproc.cli.terminal import tell_notes, working
 
 
 @click.command()
@@ -24,10 +24,12 @@ def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool
     """
     from maceproc.tracedat import view
 
-    if event is None:
-        click.echo(view.listing_json(file) if as_json else view.listing(file))
-    else:
-        click.echo(view.rows_csv(file, event) if as_csv else view.rows(file, event, head), nl=False)
+    with working():
+        if event is None:
+            text = (view.listing_json(file) if as_json else view.listing(file)) + "\n"
+        else:
+            text = view.rows_csv(file, event) if as_csv else view.rows(file, event, head)
+    click.echo(text, nl=False)
 
 
 @click.command()
@@ -50,6 +52,7 @@ def salvage(file: Path, output: Path | None, formats: Path | None, clock: str) -
     """
     from maceproc.tracedat.salvage import salvage as salvage_recording
 
-    saved = salvage_recording(file, output or file, formats, clock)
+    with working():
+        saved = salvage_recording(file, output or file, formats, clock)
     tell_notes(saved.notes)
     click.echo(f"salvaged {saved.pages} pages of {len(saved.sources)} files: {saved.trace}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from maceproc.cli.terminal import working
+
 
 @click.group()
 def lab() -> None:
@@ -32,7 +34,8 @@ def up(name: str, containers: int) -> None:
     from maceproc.lab import Lab
 
     made = Lab(name, containers)
-    made.up()
+    with working():
+        made.up()
     click.echo(f"lab {name!r} is up: {', '.join(made.netns(role) for role in made.roles)}")
 
 
@@ -46,7 +49,8 @@ def down(name: str) -> None:
     """
     from maceproc.lab import Lab
 
-    removed = Lab(name).down()
+    with working():
+        removed = Lab(name).down()
     click.echo(f"lab {name!r} is down" if removed else f"lab {name!r} was not up")
 
 

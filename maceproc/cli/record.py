@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maceproc.cli.terminal import may_move, tell, tell_notes
+from maceproc.cli.terminal import LOG, may_move, tell, tell_notes, working
 from maceproc.errors import Interrupted
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def record(
         raise click.UsageError("--host-ping goes with --container")
     told: list[str] = []
     where = _site(lab_name, netns, container, host_ping, pid, host)
-    with where as site, _recording_progress() as (follow, show):
+    with _recording_progress() as (follow, show), where as site:
         capture = recording.record(
             list(command),
             site,
@@ -176,6 +176,11 @@ def _site(
         yield targets.here_site("host" if host else "here")
 
 
+def _log(progress: recording.Progress) -> None:
+    if progress.done < progress.total:
+        LOG.info("run %d of %d: %s", progress.done + 1, progress.total, progress.arm)
+
+
 @contextmanager
 def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows a recording's progress on a terminal: a bar, or the command's own output.
@@ -183,7 +188,8 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     The bar is drawn at most once a second: whoever wakes up beside a measurement disturbs it.
     """
     if not may_move():
-        yield (lambda _: None), None
+        with working():
+            yield _log, None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn

@@ -35,14 +35,17 @@ class Verbosity(IntEnum):
 
 
 def complete(command: click.Command) -> click.Command:
-    """Give a verb, or every verb of a group, what all have: -q, -v, and help with its line breaks.
+    """Give a verb, or every verb of a group, what all have: -q, -v, and help that is laid out.
 
     Click leaves a paragraph as it is after a backspace; docstrings have it as two characters.
     """
     command.help = (command.help or "").replace("\\b\n", "\b\n")
+    command.short_help = " ".join(command.help.partition("\n\n")[0].split()).rstrip(".")
     if isinstance(command, click.Group):
         for verb in command.commands.values():
             complete(verb)
+        return command
+    if command.name == "completion":  # nothing but a result
         return command
     for flags, level, text in (
         (("-q", "--quiet"), Verbosity.QUIET, "Only results and errors: no notes, no progress."),
@@ -80,8 +83,8 @@ def tell_notes(notes: Iterable[str]) -> None:
 
 
 def may_move() -> bool:
-    """Tell whether progress may be drawn: on a terminal, unless it is not wanted."""
-    return sys.stderr.isatty() and verbosity() > Verbosity.QUIET
+    """Tell whether progress may be drawn: on a terminal, unless less or more is wanted."""
+    return sys.stderr.isatty() and verbosity() is Verbosity.NORMAL
 
 
 @contextmanager
@@ -135,7 +138,8 @@ class _Spinner(logging.Handler):
 def bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Give a function that says how many of how many are done, shown as a bar on a terminal."""
     if not may_move():
-        yield lambda _done, _total: None
+        with working():
+            yield lambda _done, _total: None
         return
     with _progress() as progress:
         task = progress.add_task(what, total=None)

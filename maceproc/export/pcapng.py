@@ -9,7 +9,8 @@ payload is zero and whose ICMP id is the number of the round. The interfaces are
 * ``NAMESPACE:DEVICE``, for the devices on the way: requests and replies where tracepoints saw
   them, with the event in the comment.
 
-Timestamps are UTC in nanoseconds, from the trace clock by the run's offset.
+Timestamps are UTC in nanoseconds, from the trace clock by the offset of the run. Without a sidecar
+that is not known, and they are those of the trace clock.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from __future__ import annotations
 import ipaddress
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
 
-from maceproc.export.provenance import provenance, required, utc_offset_ns
+from maceproc.export.provenance import provenance, required, utc_offset
 from maceproc.journeys import HOP_EVENTS, Kind
 
 if TYPE_CHECKING:
@@ -123,29 +124,35 @@ def packets_of(analysis: Analysis) -> Iterator[Packet]:
     """Give every packet to be written, in no particular order."""
     size_bytes = analysis.pings["size_bytes"].to_numpy(float, na_value=DEFAULT_SIZE_BYTES)
     received_at_ns = analysis.pings["received_at_ns"]
-    passages = _passages(analysis)
+    to_utc = _to_utc(analysis)
+    passages = _passages(analysis, to_utc)
     for place, ping in enumerate(analysis.rtts.itertuples(index=False)):
         common: dict[str, Any] = {
             "round": int(ping.round),
             "seq": int(ping.seq),
             "size_bytes": int(size_bytes[place]),
         }
-        yield from _at_the_program(analysis, ping, received_at_ns.iloc[place], common)
+        yield from _at_the_program(to_utc, ping, received_at_ns.iloc[place], common)
         for journey, is_reply in ((ping.outbound_journey, False), (ping.inbound_journey, True)):
             if pd.notna(journey):
                 for passage in passages.get(int(journey), ()):
                     yield Packet(**passage, is_reply=is_reply, **common)
 
 
+def _to_utc(analysis: Analysis) -> Callable[[Any], int]:
+    """Return what puts a time of the trace clock on UTC; it stays as it is when nobody knows."""
+    offset_ns = utc_offset(analysis)
+    return lambda time_ns: int(time_ns) + (offset_ns(int(time_ns)) or 0)
+
+
 def _at_the_program(
-    analysis: Analysis, ping: Any, received_at_ns: Any, common: dict[str, Any]
+    to_utc: Callable[[Any], int], ping: Any, received_at_ns: Any, common: dict[str, Any]
 ) -> Iterator[Packet]:
     """Give request and reply where the program is; times are the kernel's, or ping's own."""
     sent_ns, back_ns, source = None, None, "kernel"
     if pd.notna(ping.sent_ns):
-        offset_ns = utc_offset_ns(analysis, int(ping.sent_ns)) or 0
-        sent_ns = int(ping.sent_ns) + offset_ns
-        back_ns = int(ping.received_ns) + offset_ns if pd.notna(ping.received_ns) else None
+        sent_ns = to_utc(ping.sent_ns)
+        back_ns = to_utc(ping.received_ns) if pd.notna(ping.received_ns) else None
     elif pd.notna(received_at_ns) and pd.notna(ping.rtt_ns):
         source = "ping -D"
         sent_ns, back_ns = int(received_at_ns - ping.rtt_ns), int(received_at_ns)
@@ -162,7 +169,7 @@ def _at_the_program(
         yield Packet(time_ns=back_ns, is_reply=True, outbound=False, **made)
 
 
-def _passages(analysis: Analysis) -> dict[int, list[dict[str, Any]]]:
+def _passages(analysis: Analysis, to_utc: Callable[[Any], int]) -> dict[int, list[dict[str, Any]]]:
     """Return, for every journey of a ping, when it passed which device and which way.
 
     A device sees a packet once each way, where a packet socket would: when it is handed to the
@@ -181,7 +188,7 @@ def _passages(analysis: Analysis) -> dict[int, list[dict[str, Any]]]:
         if (interface, outbound) in passed and not outbound:
             continue
         passed[interface, outbound] = {
-            "time_ns": int(hop.time_ns) + (utc_offset_ns(analysis, int(hop.time_ns)) or 0),
+            "time_ns": to_utc(hop.time_ns),
             "interface": interface,
             "outbound": outbound,
             "comment": f"event={hop.event} cpu={hop.cpu} journey={hop.journey} len={hop.len}",

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from maceproc.explain import LEDGER
-from maceproc.export.provenance import provenance, required, utc_offset_ns
+from maceproc.export.provenance import provenance, required, utc_offset
 from maceproc.journeys import HOP_EVENTS, Kind
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 UNKNOWN = "(namespace not known)"
 PINGS, LOST = "pings", "events lost"
+# Trace clocks by Perfetto's names; another one is taken for its own default.
+CLOCKS = {"mono": "MONOTONIC", "mono_raw": "MONOTONIC_RAW", "boot": "BOOTTIME"}
 SEQUENCE = 1  # one writer: any number but 0
 TELL_EVERY = 2000  # hops
 
@@ -73,21 +75,19 @@ class _Writer:
         )
         self._stream = builder.StreamingTraceProtoBuilder(file)
 
-    def clock(self, time_ns: int, utc_ns: int | None) -> None:
+    def clock(self, name: str, time_ns: int, utc_ns: int | None) -> None:
         """Say which clock the timestamps are of, and where it is on UTC where that is known."""
-        clocks = self.messages
+        number_of = self.messages.BuiltinClock.Value
+        clock = number_of(f"BUILTIN_CLOCK_{CLOCKS.get(name, 'BOOTTIME')}")
         packet = self._stream.create_packet()
         snapshot = packet.clock_snapshot
-        snapshot.primary_trace_clock = clocks.BUILTIN_CLOCK_MONOTONIC
-        for number, value in (
-            (clocks.BUILTIN_CLOCK_MONOTONIC, time_ns),
-            (clocks.BUILTIN_CLOCK_REALTIME, utc_ns),
-        ):
+        snapshot.primary_trace_clock = clock
+        for number, value in ((clock, time_ns), (number_of("BUILTIN_CLOCK_REALTIME"), utc_ns)):
             if value is not None:
                 snapshot.clocks.add(clock_id=number, timestamp=value)
         packet.trusted_packet_sequence_id = SEQUENCE
         packet.sequence_flags = packet.SEQ_INCREMENTAL_STATE_CLEARED
-        packet.trace_packet_defaults.timestamp_clock_id = clocks.BUILTIN_CLOCK_MONOTONIC
+        packet.trace_packet_defaults.timestamp_clock_id = clock
         self._stream.write_packet(packet)
 
     def track(self, uuid: int, name: str = "", *, parent: int = 0, rank: int = 0) -> None:
@@ -140,8 +140,10 @@ def write(analysis: Analysis, file: IO[bytes], tell: Told | None = None) -> None
     """Write the timeline of an analysis, as packets of perfetto.protos.Trace."""
     writer = _Writer(file)
     start_ns = _start_ns(analysis)
-    offset_ns = utc_offset_ns(analysis, start_ns)
-    writer.clock(start_ns, None if offset_ns is None else start_ns + offset_ns)
+    offset_ns = utc_offset(analysis)(start_ns)
+    writer.clock(
+        analysis.trace.clock, start_ns, None if offset_ns is None else start_ns + offset_ns
+    )
     writer.track(0)
     tracks = _Tracks(writer, _order(analysis))
     writer.event("INSTANT", start_ns, tracks.group(PINGS), "capture", **provenance(analysis))

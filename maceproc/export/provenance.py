@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+from bisect import bisect_right
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -49,14 +51,23 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def utc_offset_ns(analysis: Analysis, time_ns: int) -> int | None:
-    """Return UTC minus trace clock [ns] in the run of that time; None when nobody says."""
+def utc_offset(analysis: Analysis) -> Callable[[int], int | None]:
+    """Return a function from a time on the trace clock to UTC minus trace clock then [ns].
+
+    It is that of the latest run begun, or of the first one; None when no run says.
+    """
     sidecar = analysis.capture.sidecar
-    runs = [run for run in sidecar.runs if run.start_utc_ns and run.start_ns] if sidecar else []
-    if not runs:
-        return None
-    begun = [run for run in runs if run.start_ns <= time_ns] or runs[:1]
-    return begun[-1].start_utc_ns - begun[-1].start_ns
+    known = [run for run in sidecar.runs if run.start_utc_ns and run.start_ns] if sidecar else []
+    runs = sorted(known, key=lambda run: run.start_ns)
+    starts_ns = [run.start_ns for run in runs]
+
+    def offset_ns(time_ns: int) -> int | None:
+        if not runs:
+            return None
+        run = runs[max(bisect_right(starts_ns, time_ns) - 1, 0)]
+        return run.start_utc_ns - run.start_ns
+
+    return offset_ns
 
 
 def required(module: str, package: str) -> ModuleType:
