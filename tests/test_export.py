@@ -23,6 +23,7 @@ import maceproc
 from maceproc.errors import AnalysisError
 from maceproc.export import export
 from maceproc.export.pcapng import Packet, echo, internet_checksum, packets_of
+from maceproc.export.provenance import required
 from maceproc.export.tables import TABLES, table_of
 from tests import trace_processor
 from tests.recorded import NAMES, analyzed, path_of
@@ -103,6 +104,11 @@ def test_the_same_capture_gives_the_same_file(ending: str, tmp_path: Path) -> No
 def test_what_cannot_be_written_says_why(name: str, table: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(AnalysisError, match=says):
         export(analyzed("every_event"), tmp_path / name, table=table)
+
+
+def test_a_library_that_is_missing_is_named() -> None:
+    with pytest.raises(AnalysisError, match=r"needs pyarrow; .*maceproc\[export\]"):
+        required("no_such_module", "pyarrow")
 
 
 @pytest.fixture(scope="module")
