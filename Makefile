@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := build/demo
 
-.PHONY: demo test check setup packages browser notebooks clean
+.PHONY: demo test check docs man schemas setup packages browser notebooks clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -22,6 +22,18 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/site; warnings are errors.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+# Manual pages, in build/man: man -l build/man/maceproc.1
+man: setup
+	$(BIN)/python docs/man.py build/man
+
+# The JSON Schemas of what is printed as JSON, from the declared tables.
+schemas: setup
+	$(BIN)/python -m maceproc.json_schema
 
 setup: packages $(VENV)/.installed
 
@@ -38,7 +50,7 @@ export HEADERS := import os, sys, sysconfig; \
 # Debian package = command it provides. Only what is missing is installed.
 packages:
 	@missing=""; \
-	for pair in trace-cmd=trace-cmd iputils-ping=ping iproute2=ip tcpdump=tcpdump fping=fping busybox-static=busybox iptables=iptables util-linux=nsenter ethtool=ethtool gcc=cc; do \
+	for pair in trace-cmd=trace-cmd iputils-ping=ping iproute2=ip tcpdump=tcpdump tshark=tshark jq=jq fping=fping busybox-static=busybox iptables=iptables util-linux=nsenter ethtool=ethtool gcc=cc; do \
 	    command -v $${pair#*=} >/dev/null || missing="$$missing $${pair%%=*}"; \
 	done; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \

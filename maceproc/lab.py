@@ -13,6 +13,7 @@ as in Docker: events do not say in which namespace they are.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -24,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 
 from maceproc.errors import LabError
+
+LOG = logging.getLogger("maceproc")
 
 DEFAULT_NAME = "maceproc"
 NETNS_DIR = Path("/run/netns")  # where `ip netns` keeps named namespaces, ip-netns(8)
@@ -217,6 +220,7 @@ def _batch(options: list[str], commands: str) -> None:
 
 def _run(argv: list[str], stdin: str = "") -> None:
     """Run a program; LabError with its own words when it fails or is missing."""
+    LOG.info("%s", " ".join(argv) + "".join(f"\n    {line}" for line in stdin.splitlines()))
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:

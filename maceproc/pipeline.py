@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +21,8 @@ from maceproc.tracetext import read_text
 if TYPE_CHECKING:
     from maceproc.plots import Plots
     from maceproc.views import Views
+
+LOG = logging.getLogger("maceproc")
 
 ETHERNET_MTU = 1500
 TRACE_DAT_MAGIC = b"\x17\x08\x44tracing"  # trace-cmd.dat.v7(5)
@@ -101,6 +104,9 @@ def analyze(
 ) -> Analysis:
     """Follow every packet of a capture and correct the RTT of every ping.
 
+    Raises CaptureError or TraceFormatError when the capture cannot be read, AnalysisError when
+    its events do not allow the analysis.
+
     Parameters
     ----------
     path
@@ -110,15 +116,15 @@ def analyze(
     inner, outer, peer
         The container's device, the outer device, and the other end of the container's veth pair,
         where no sidecar says so. Without `peer` it is learnt from the events.
-
-    Raises CaptureError or TraceFormatError when the capture cannot be read, AnalysisError when
-    its events do not allow the analysis.
     """
     capture = open_capture(Path(path))
+    LOG.info("reading %s", capture.trace)
     trace = _read(capture.trace)
+    LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
     hops, crossed, printed, rtts = follow_pings(
         capture, trace, ping=ping, inner=inner, outer=outer, peer=peer
     )
+    LOG.info("summarizing %d pings and %d hops of packets", len(rtts), len(hops))
     rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts)

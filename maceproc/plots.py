@@ -42,7 +42,7 @@ class Plots:
         """Plot every RTT over time; pings that could not be corrected are marked."""
         rows = self.analysis.view.rtt()
         rows = rows[~rows["series"].str.startswith("wire")]
-        ax = ax or _new_axes(10, 4.2)
+        ax = ax or new_axes(10, 4.2)
         unit_ns, unit = unit_of(rows["rtt_ns"])
         x, label = _time_axis(rows)
         for name, part in _by_series(rows):
@@ -66,7 +66,7 @@ class Plots:
     def ecdf(self, ax: Axes | None = None) -> Axes:
         """Plot the distribution of every series, the wire's too."""
         rows = self.analysis.view.ecdf()
-        ax = ax or _new_axes(9, 4.2)
+        ax = ax or new_axes(9, 4.2)
         unit_ns, unit = unit_of(rows["rtt_ns"])
         for name, part in _by_series(rows):
             x, y = part["rtt_ns"] / unit_ns, part["fraction"]
@@ -80,7 +80,7 @@ class Plots:
     def crossings(self, ax: Axes | None = None) -> Axes:
         """Plot how long every ping took to cross, outbound and inbound."""
         rows = self.analysis.view.crossings()
-        ax = ax or _new_axes(10, 4.2)
+        ax = ax or new_axes(10, 4.2)
         unit_ns, unit = unit_of(rows["latency_ns"])
         x, label = _time_axis(rows)
         for direction, part in rows.groupby("direction", sort=False):
@@ -95,7 +95,7 @@ class Plots:
     def path(self, ax: Axes | None = None) -> Axes:
         """Plot the usual ping's way: how long each step takes, one after the other."""
         rows = self.analysis.view.path()
-        ax = ax or _new_axes(9, 1.1 + 0.42 * max(len(rows), 3))
+        ax = ax or new_axes(9, 1.1 + 0.42 * max(len(rows), 3))
         unit_ns, unit = unit_of(rows["median_ns"])
         width = rows["median_ns"] / unit_ns
         left = width.cumsum() - width
@@ -135,7 +135,7 @@ class Plots:
         if rows.empty:
             raise AnalysisError(f"no event of the ping {seq} was found")
         places = order_of_places(self.analysis, rows)
-        ax = ax or _new_axes(10.5, 1.4 + 0.6 * len(places))
+        ax = ax or new_axes(10.5, 1.4 + 0.6 * len(places))
         unit_ns, unit = unit_of(rows["after_ns"])
         x = (rows["after_ns"] / unit_ns).to_numpy()
         y = np.array([places.index(place) for place in rows["place"]])
@@ -163,7 +163,7 @@ class Plots:
     def perturbation(self, ax: Axes | None = None) -> Axes:
         """Plot what tracing and the container cost, and what the correction leaves, by round."""
         rows, comparisons = self.analysis.view.perturbation(), self.analysis.comparisons
-        ax = ax or _new_axes(8, 1.2 + 0.6 * max(len(comparisons), 1))
+        ax = ax or new_axes(8, 1.2 + 0.6 * max(len(comparisons), 1))
         unit_ns, unit = unit_of(rows["difference_ns"].abs())
         for y, row in enumerate(comparisons.itertuples()):
             ours = rows.loc[rows["comparison"] == row.comparison, "difference_ns"] / unit_ns
@@ -205,7 +205,7 @@ def order_of_places(analysis: Analysis, rows: pd.DataFrame) -> list[str]:
     return [p for p in on_path if p in seen] + [p for p in seen if p not in on_path]
 
 
-def _new_axes(width: float, height: float) -> Axes:
+def new_axes(width: float, height: float) -> Axes:
     """Make a figure of that size [inch]; AnalysisError when matplotlib is not installed."""
     try:
         import matplotlib.pyplot as plt
@@ -215,6 +215,25 @@ def _new_axes(width: float, height: float) -> Axes:
         ) from error
     _, ax = plt.subplots(figsize=(width, height), layout="constrained")
     return ax
+
+
+def save(ax: Axes, path: str) -> None:
+    """Write the picture of these Axes; its format is the name's ending.
+
+    Raises AnalysisError when that is none matplotlib knows, or the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    try:
+        figure.savefig(path, dpi=150)
+    except ValueError as error:
+        raise AnalysisError(
+            f"{path}: {error}", hint="end the name in .png, .svg or .pdf"
+        ) from error
+    except OSError as error:
+        raise AnalysisError(f"{path}: {error.strerror}") from error
 
 
 def _by_series(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:

@@ -152,6 +152,9 @@ def record(
 ) -> Capture:
     """Record a command, with its arms and rounds, into a trace file and its sidecar.
 
+    Raises RecordError and its subclasses, CaptureError when the output exists or cannot be written,
+    and Interrupted after Ctrl-C or SIGTERM. What was recorded until then is kept.
+
     Parameters
     ----------
     command
@@ -174,9 +177,6 @@ def record(
         Told the progress before every run, and after the last.
     show
         Given what the command prints, at most once a second, when there is a single run.
-
-    Raises RecordError and its subclasses, CaptureError when the output exists or cannot be written,
-    and Interrupted after Ctrl-C or SIGTERM. What was recorded until then is kept.
     """
     require_root()
     trace = Path(output)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,8 @@ def here(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     argv = ["ping", "-i", "0.01", "-c", "20"]
     record(argv, lab_site(lab), "trace.dat", baseline=False, events="full")
+    for suffix in ("", ".json"):
+        shutil.copy(f"trace.dat{suffix}", f"other.dat{suffix}")
     with Path("trace.txt").open("wb") as text:
         report = ["trace-cmd", "report", "-t", "-l", "trace.dat"]
         subprocess.run(report, stdout=text, check=True)
@@ -48,7 +51,7 @@ def here(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_readme_has_commands() -> None:
     verbs = {command.split()[0] for command in COMMANDS}
-    assert {"record", "analyze", "explain", "events"} <= verbs
+    assert {"record", "analyze", "explain", "events", "export", "compare"} <= verbs
     assert PYTHON
 
 
