@@ -22,6 +22,8 @@ def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool
     maceproc events trace.dat
     maceproc events trace.dat net_dev_queue --csv > queue.csv
     """
+    if event is not None and as_json:
+        raise click.UsageError("--json prints the list of events; the rows of one come with --csv")
     from maceproc.tracedat import view
 
     with working():

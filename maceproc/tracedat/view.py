@@ -41,7 +41,7 @@ def listing(path: Path) -> str:
         names = ", ".join(name.rpartition(" ")[2] for name in event.fields)
         lines.append(f"{event.event:<{width}} {event.count:>10} {event.rate:>12.1f}  {names}")
     lines.append(f"{total} events in {summary.duration_ns / 1e9:.6f} s")
-    for buffer in summary.buffers:
+    for buffer in [b for b in summary.buffers if b["cpus"]]:
         name = f"buffer {buffer['buffer']!r}" if buffer["buffer"] else "top buffer"
         lines.append(
             f"{name}: {buffer['count']} events on {len(buffer['cpus'])} CPUs, clock "
@@ -74,5 +74,9 @@ def _table(path: Path, event: str) -> pd.DataFrame:
     if not trace.events:
         raise AnalysisError(
             f"{path}: no event {event!r}", hint=f"`maceproc events {path}` lists what is there"
+        )
+    if len(trace.events) > 1:
+        raise AnalysisError(
+            f"{event!r} is {len(trace.events)} events: {', '.join(trace.events)}", hint="name one"
         )
     return next(iter(trace.events.values()))
