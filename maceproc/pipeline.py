@@ -144,11 +144,17 @@ def follow_pings(
     if way.crosses and not way.peer:
         unbounded = journeys.follow_packets(trace.events, recorded)
         found = crossings.find_crossings(unbounded, way, recorded)
-        way = replace(way, peer=crossings.learn_peer(found, way.inner))
-        ends = [(way.peer, way.inner)]
+        if sidecar and sidecar.target.transient:
+            own = _peers(found)
+        else:
+            way = replace(way, peer=crossings.learn_peer(found, way.inner))
+            own = [way.peer]
+        ends = [(peer, way.inner) for peer in own]
 
     hops = journeys.follow_packets(trace.events, recorded, ends)
     crossed = crossings.find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
+    if way.crosses and not way.peer:
+        crossed = crossed[crossed["peer"].isin(own)].reset_index(drop=True)
     hops = crossings.name_namespaces(hops, crossed, sidecar)
 
     sends = matching.sends_table(trace.events, crossed)
@@ -163,6 +169,12 @@ def follow_pings(
     printed = pings.pings_table(runs)
     rtts = rtt.rtts_table(printed, runs, sends, deliveries, passages, _mtu(sidecar))
     return Followed(hops, crossed, printed, rtts)
+
+
+def _peers(crossed: pd.DataFrame) -> list[str]:
+    """Return the devices that receive what tasks send out through the container's device."""
+    whole = (crossed["direction"] == crossings.OUTBOUND) & (crossed["status"] == "complete")
+    return sorted(crossed["peer"][whole & ~crossed["softirq"]].astype(str).unique())
 
 
 def _read(path: Path) -> Trace:
@@ -204,7 +216,8 @@ def _path(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> Crossin
             known,
             inner=inner or known.inner,
             outer=outer or known.outer,
-            peer=peer or known.peer,
+            # Where every run has a veth pair of its own, a run's task tells which one is its own.
+            peer=peer or ("" if sidecar.target.transient else known.peer),
         )
     if not inner or not outer:
         raise AnalysisError(
