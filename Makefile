@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := build/demo
 
-.PHONY: demo test check setup packages clean
+.PHONY: demo test check setup packages engines clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -15,7 +15,7 @@ demo: setup
 	$(BIN)/maceproc record --lab --awake --rounds 3 --force -o $(DEMO)/trace.dat -- ping -i 0.01 -c 200
 	$(BIN)/maceproc analyze $(DEMO)/trace.dat
 
-test: setup
+test: setup engines
 	$(BIN)/pytest
 
 check: setup
@@ -47,6 +47,29 @@ packages:
 	    echo "installing:$$missing"; \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
 	fi
+
+# Container engines, for tests alone: the tests start a daemon of their own, in a namespace. No
+# service is started here: Debian asks policy-rc.d whether it may, and 101 means no.
+POLICY := /usr/sbin/policy-rc.d
+engines: packages
+	@missing=""; \
+	for pair in docker.io=dockerd podman=podman slirp4netns=slirp4netns passt=pasta iperf3=iperf3; do \
+	    command -v $${pair#*=} >/dev/null || missing="$$missing $${pair%%=*}"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+	    echo "installing:$$missing"; \
+	    if [ ! -e $(POLICY) ]; then \
+	        trap 'rm -f $(POLICY)' EXIT; \
+	        printf '#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); \
+	    fi; \
+	    apt-get update -qq; \
+	    for package in $$missing; do \
+	        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$package \
+	            || echo "not installed: $$package"; \
+	    done; \
+	fi; \
+	command -v docker >/dev/null || DEBIAN_FRONTEND=noninteractive \
+	    apt-get install -y -qq --no-install-recommends docker-cli  # a package of its own in Debian 13
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -168,7 +168,15 @@ def follow_pings(
         passages["native"] = crossings.find_passages(hops, way.outer, recorded)
     printed = pings.pings_table(runs)
     rtts = rtt.rtts_table(printed, runs, sends, deliveries, passages, _mtu(sidecar))
+    if not way.crosses:
+        rtts = _left_alone(rtts)
     return Followed(hops, crossed, printed, rtts)
+
+
+def _left_alone(rtts: pd.DataFrame) -> pd.DataFrame:
+    """Give the pings of a container the reason why they were not to be corrected."""
+    alone = (rtts["arm"] == "container traced") & (rtts["status"].isin(["incomplete", "ambiguous"]))
+    return rtts.assign(reason=rtts["reason"].where(~alone, checks.NO_CROSSING))
 
 
 def _peers(crossed: pd.DataFrame) -> list[str]:
@@ -214,6 +222,7 @@ def _path(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> Crossin
         known = CrossingPath.from_hops(sidecar.target.path)
         return replace(
             known,
+            crosses=known.crosses and sidecar.target.crossing,
             inner=inner or known.inner,
             outer=outer or known.outer,
             # Where every run has a veth pair of its own, a run's task tells which one is its own.

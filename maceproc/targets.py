@@ -268,6 +268,7 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
     explorer = _Explorer([site.inside, *site.around])
     target = Target(kind=site.kind, name=site.name, address=address)
     host = _find_path(explorer, site, target, outer)
+    target.crossing = host is not None and not _is_shared(explorer, site.inside, target)
     target.nat = host is not None and _translates(explorer, site.inside, host)
     _read_offloads(explorer, target.path)
     return Survey(target, explorer.all_described(), host)
@@ -342,20 +343,26 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
     if far is None:
         target.notes.append(
             f"{target.path[0]} ({inner.kind or 'physical device'}) leads to no device that can be "
-            "seen from here: no crossing can be measured"
+            "seen from here: no crossing can be measured, RTTs stay as ping prints them"
         )
         return None
     host, link = far
     if inner.kind in SHARED_DEVICE_KINDS:
         target.notes.append(
             f"{target.path[0]} is a {inner.kind} on {link.name}: packets pass to that device "
-            "directly, there is little or no crossing to see"
+            "directly, there is little or no crossing to see; RTTs stay as ping prints them"
         )
     target.path.append(Hop(netns=host.name, dev=link.name))
     bridge = explorer.link(host, link.master) if link.master else None
     if bridge:
         target.path.append(Hop(netns=host.name, dev=bridge.name))
     return host if _append_outer(explorer, target, host, bridge or link, outer) else None
+
+
+def _is_shared(explorer: _Explorer, inside: Netns, target: Target) -> bool:
+    """Tell whether the container's device is one on top of the outer device, such as a macvlan."""
+    inner = explorer.link(inside, target.path[0].dev)
+    return inner is not None and inner.kind in SHARED_DEVICE_KINDS
 
 
 def _why_nothing_is_crossed(site: Site, inner: Link, target: Target) -> str | None:
@@ -365,7 +372,9 @@ def _why_nothing_is_crossed(site: Site, inner: Link, target: Target) -> str | No
         shared = f"{name} uses the host's network: nothing is crossed, its RTTs are native ones"
         return shared if site.container else ""
     if inner.name == "lo":
-        return f"{target.address} is {name} itself: no packet leaves it, nothing is to be corrected"
+        return (
+            f"{target.address} is {name} itself: no packet leaves it, RTTs stay as ping prints them"
+        )
     if inner.kind == "tun":
         return (
             f"{target.path[0]} is served by a program (slirp4netns or pasta of a rootless engine, "
@@ -401,7 +410,8 @@ def _append_outer(
         return False
     if dev == "lo" or (dev == incoming.name and incoming.kind == "bridge"):
         target.notes.append(
-            f"{target.address} is reached by {incoming.name}: no outer device is passed"
+            f"{target.address} is reached by {incoming.name}: no outer device is passed, there is "
+            "no crossing to take out; RTTs stay as ping prints them"
         )
         return False
     if dev != incoming.name:
