@@ -37,6 +37,7 @@ START_TIMEOUT_S = 10
 NOT_EXECUTABLE = (126, 127)
 OWN_NAME_PREFIX = "maceproc-"  # of containers that are made for a recording, then its pid
 
+_OWN_NAME = re.compile(rf"{OWN_NAME_PREFIX}(\d+)-[0-9a-f]{{8}}")
 _FIRST_LINE_IS_NOISE = re.compile(r"^(time=|WARN)")
 
 
@@ -183,7 +184,7 @@ class EngineRun:
 
     def remove(self) -> None:
         """Remove the container, should there be one."""
-        _run([self.engine, "rm", "--force", self.name])
+        remove_container(self.engine, self.name)
 
 
 @dataclass(frozen=True)
@@ -254,6 +255,26 @@ def engine_answers(engine: str) -> str:
         about = said.get("Server") or said.get("Client") or {}
         return str(about.get("Version", ""))
     return ""
+
+
+def is_rootless(engine: str) -> bool:
+    """Tell whether an engine says that it runs without root: its networks end in a program."""
+    option = "{{.Host.Security.Rootless}}" if engine == "podman" else "{{.SecurityOptions}}"
+    said = _run([engine, "info", "--format", option]).stdout
+    return said.strip() == "true" or "rootless" in said
+
+
+def stale_containers(engine: str) -> list[str]:
+    """Return the containers that an engine made for recordings which were killed."""
+    own = ["--filter", f"name={OWN_NAME_PREFIX}", "--format", "{{.Names}}"]
+    names = _run([engine, "ps", "--all", *own]).stdout.split()
+    owners = {name: _OWN_NAME.fullmatch(name) for name in names}
+    return [name for name, own in owners.items() if own and not Path(f"/proc/{own[1]}").exists()]
+
+
+def remove_container(engine: str, name: str) -> None:
+    """Remove a container by force, should there be one of that name."""
+    _run([engine, "rm", "--force", name])
 
 
 def processes(container: Container) -> list[int]:

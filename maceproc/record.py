@@ -62,6 +62,7 @@ from maceproc.tracing import (
     available_events,
     default_buffer_kb,
     mounted_tracefs,
+    remove_stale_instances,
     tracecmd_version,
 )
 
@@ -195,6 +196,7 @@ def record(
             )
         minimal = minimal_events(outer_link(surveyed))
         chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
+        remove_stale_instances(tracefs)
         recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
         arms = list(_arms(place, surveyed, parsed, baseline, notes))
         sidecar = Sidecar(

@@ -12,6 +12,7 @@ import click
 
 from maceproc import __version__
 from maceproc.cli.analyze import analyze, explain
+from maceproc.cli.doctor import doctor
 from maceproc.cli.events import events, salvage
 from maceproc.cli.lab import lab
 from maceproc.cli.record import record
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for verb in (lab, record, analyze, explain, events, salvage):
+for verb in (lab, doctor, record, analyze, explain, events, salvage):
     cli.add_command(verb)
 
 
