@@ -160,7 +160,7 @@ def _tracing() -> Iterator[Check]:
 
 def _events(tracefs: Path) -> Iterator[Check]:
     available = available_events(tracefs)
-    missing = [event for event in minimal_events(None) if event not in available]
+    missing = [event for event in minimal_events(None, None) if event not in available]
     if missing:
         yield Check(
             "events",
@@ -169,14 +169,14 @@ def _events(tracefs: Path) -> Iterator[Check]:
             "use a kernel with CONFIG_FTRACE_SYSCALLS and CONFIG_EVENT_TRACING",
         )
         return
-    for event in minimal_events(None):
+    for event in minimal_events(None, None):
         system, _, name = event.partition(":")
         absent = _absent_fields((tracefs / "events" / system / name / "format").read_text(), name)
         if absent:
             yield Check("events", "problem", f"{event} has no field {', '.join(absent)}")
             return
     yield Check(
-        "events", "ok", f"all {len(minimal_events(None))} that are needed, and their fields"
+        "events", "ok", f"all {len(minimal_events(None, None))} that are needed, and their fields"
     )
 
 

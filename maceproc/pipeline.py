@@ -140,18 +140,18 @@ def follow_pings(
     sidecar = capture.sidecar
     recorded = _recorded_events(capture, trace)
     way = _path(sidecar, inner, outer, peer)
-    ends = crossings.dead_ends(sidecar)
+    links = crossings.links_of(sidecar)
     if way.crosses and not way.peer:
         unbounded = journeys.follow_packets(trace.events, recorded)
         found = crossings.find_crossings(unbounded, way, recorded)
         if sidecar and sidecar.target.transient:
-            own = _peers(found)
+            own = _peers_of_runs(found, sidecar)
+            links = _with_pairs(links, way.inner, own)
         else:
             way = replace(way, peer=crossings.learn_peer(found, way.inner))
-            own = [way.peer]
-        ends = [(peer, way.inner) for peer in own]
+            links = journeys.Links(dead_ends=frozenset({(way.peer, way.inner)}))
 
-    hops = journeys.follow_packets(trace.events, recorded, ends)
+    hops = journeys.follow_packets(trace.events, recorded, links)
     crossed = crossings.find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
     if way.crosses and not way.peer:
         crossed = crossed[crossed["peer"].isin(own)].reset_index(drop=True)
@@ -165,9 +165,11 @@ def follow_pings(
         runs = list(pings.parse_runs(sidecar.runs)) if sidecar else []
     passages = {"container": crossed}
     if any(run.traced and run.place == "native" for run, _ in runs):
-        passages["native"] = crossings.find_passages(hops, way.outer, recorded)
+        passages["native"] = crossings.find_passages(hops, way, recorded)
     printed = pings.pings_table(runs)
-    rtts = rtt.rtts_table(printed, runs, sends, deliveries, passages, _mtu(sidecar))
+    rtts = rtt.rtts_table(
+        printed, runs, sends, deliveries, passages, lost=trace.lost, mtu=_mtu(sidecar)
+    )
     if not way.crosses:
         rtts = _left_alone(rtts)
     return Followed(hops, crossed, printed, rtts)
@@ -179,10 +181,23 @@ def _left_alone(rtts: pd.DataFrame) -> pd.DataFrame:
     return rtts.assign(reason=rtts["reason"].where(~alone, checks.NO_CROSSING))
 
 
-def _peers(crossed: pd.DataFrame) -> list[str]:
-    """Return the devices that receive what tasks send out through the container's device."""
+def _peers_of_runs(crossed: pd.DataFrame, sidecar: Sidecar) -> list[str]:
+    """Return the veths of containers that were made for runs: those that no survey has seen."""
     whole = (crossed["direction"] == crossings.OUTBOUND) & (crossed["status"] == "complete")
-    return sorted(crossed["peer"][whole & ~crossed["softirq"]].astype(str).unique())
+    seen = {link.name for netns in sidecar.namespaces for link in netns.links}
+    seen -= {sidecar.target.path[1].dev}  # that of a first container, or one that is shared
+    return sorted(set(crossed["peer"][whole & ~crossed["softirq"]].astype(str)) - seen)
+
+
+def _with_pairs(links: journeys.Links, inner: str, peers: list[str]) -> journeys.Links:
+    """Return links with further pairs of the container's device."""
+    return replace(
+        links,
+        pairs=links.pairs | {(inner, peer) for peer in peers} | {(peer, inner) for peer in peers},
+        ports=links.ports | set(peers),
+        known=links.known | set(peers),
+        dead_ends=links.dead_ends | {(peer, inner) for peer in peers},
+    )
 
 
 def _read(path: Path) -> Trace:
@@ -208,18 +223,16 @@ def _recorded_events(capture: Capture, trace: Trace) -> list[str]:
 
 def _mtu(sidecar: Sidecar | None) -> int:
     """Return the MTU of the device the ping is sent on [bytes]; Ethernet's when not known."""
-    first = sidecar.target.path[0] if sidecar and sidecar.target.path else None
-    for namespace in sidecar.namespaces if sidecar else ():
-        for link in namespace.links:
-            if first and (namespace.name, link.name) == (first.netns, first.dev) and link.mtu:
-                return link.mtu
-    return ETHERNET_MTU
+    link = sidecar.link(sidecar.target.path[0]) if sidecar and sidecar.target.path else None
+    return (link and link.mtu) or ETHERNET_MTU
 
 
 def _path(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> CrossingPath:
     """Return the devices to measure between, as given or as the sidecar says."""
     if sidecar and sidecar.target.path:
         known = CrossingPath.from_hops(sidecar.target.path)
+        ends = [sidecar.link(hop) for hop in (sidecar.target.path[0], sidecar.target.path[-1])]
+        inner_rx, outer_rx = (link is not None and link.uses_netif_rx for link in ends)
         return replace(
             known,
             crosses=known.crosses and sidecar.target.crossing,
@@ -227,6 +240,8 @@ def _path(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> Crossin
             outer=outer or known.outer,
             # Where every run has a veth pair of its own, a run's task tells which one is its own.
             peer=peer or ("" if sidecar.target.transient else known.peer),
+            inner_uses_netif_rx=inner_rx,
+            outer_uses_netif_rx=outer_rx,
         )
     if not inner or not outer:
         raise AnalysisError(
