@@ -13,7 +13,7 @@ from maceproc import causes, checks, crossings, journeys, matching, perturbation
 from maceproc.capture import Capture, Sidecar, open_capture
 from maceproc.crossings import Path as CrossingPath
 from maceproc.errors import AnalysisError, CaptureError
-from maceproc.schema import CROSSINGS, Trace
+from maceproc.schema import CROSSINGS, RTTS, Trace
 from maceproc.tracedat import read_events
 from maceproc.tracetext import read_text
 
@@ -177,8 +177,10 @@ def follow_pings(
 
 def _left_alone(rtts: pd.DataFrame) -> pd.DataFrame:
     """Give the pings of a container the reason why they were not to be corrected."""
-    alone = (rtts["arm"] == "container traced") & (rtts["status"].isin(["incomplete", "ambiguous"]))
-    return rtts.assign(reason=rtts["reason"].where(~alone, checks.NO_CROSSING))
+    alone = (rtts["arm"] == "container traced") & rtts["status"].isin(["incomplete", "ambiguous"])
+    status = rtts["status"].astype("str").where(~alone, "incomplete")
+    reason = rtts["reason"].where(~alone, checks.NO_CROSSING)
+    return RTTS.frame(rtts.assign(status=status, reason=reason))
 
 
 def _peers_of_runs(crossed: pd.DataFrame, sidecar: Sidecar) -> list[str]:

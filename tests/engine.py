@@ -152,6 +152,7 @@ class Engine:
             f"--cgroup-parent={self._cgroup}",
             # Docker's own default is refused where the machine allows less.
             "--default-ulimit=nofile=1024:1024",
+            "--exec-opt=native.cgroupdriver=cgroupfs",  # also where systemd runs
             "--storage-driver=vfs",
             "--bip=172.28.0.1/24",
             "--default-address-pool=base=172.29.0.0/16,size=24",
