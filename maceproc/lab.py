@@ -201,13 +201,18 @@ def labs() -> dict[str, list[str]]:
     return found
 
 
-def remove_stale_labs() -> list[str]:
-    """Remove the labs without a name of their own whose process was killed; return their names."""
-    stale = [
+def stale_labs() -> list[str]:
+    """Return the labs without a name of their own whose process was killed."""
+    return [
         name
         for name in labs()
         if (owner := _OWNED.fullmatch(name)) and not Path(f"/proc/{owner[1]}").exists()
     ]
+
+
+def remove_stale_labs() -> list[str]:
+    """Remove the labs without a name of their own whose process was killed; return their names."""
+    stale = stale_labs()
     for name in stale:
         Lab(name).down()
     return stale

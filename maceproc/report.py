@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from maceproc import __version__
 from maceproc.capture import Sidecar
+from maceproc.checks import NO_CROSSING
 from maceproc.perturbation import corrected_bounds
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import NS_PER_S, format_us
@@ -248,6 +249,8 @@ def _series_table(analysis: Analysis) -> RenderableType:
 
 
 def _coverage_line(rtts: pd.DataFrame) -> str:
+    if (rtts["reason"] == NO_CROSSING).any():
+        return f"nothing was corrected: {NO_CROSSING}"
     counts = coverage(rtts)
     line = f"corrected: {counts['corrected']} of {counts['answered']} answered pings"
     others = {

@@ -14,6 +14,7 @@ from maceproc import __version__
 from maceproc.cli.analyze import analyze, explain
 from maceproc.cli.compare import compare
 from maceproc.cli.completion import NAME, completion
+from maceproc.cli.doctor import doctor
 from maceproc.cli.events import events, salvage
 from maceproc.cli.export import export
 from maceproc.cli.lab import lab
@@ -54,7 +55,7 @@ def cli() -> None:
     """
 
 
-VERBS = (lab, record, analyze, explain, compare, export, events, salvage, completion)
+VERBS = (lab, doctor, record, analyze, explain, compare, export, events, salvage, completion)
 for verb in VERBS:
     cli.add_command(verb)
 complete(cli)

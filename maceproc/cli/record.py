@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from maceproc.cli.terminal import LOG, may_move, tell, tell_notes, working
-from maceproc.errors import Interrupted
+from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
 
 if TYPE_CHECKING:
     from maceproc import record as recording
@@ -104,7 +104,7 @@ def record(
         raise click.UsageError("--host-ping goes with --container")
     told: list[str] = []
     where = _site(lab_name, netns, container, host_ping, pid, host)
-    with _recording_progress() as (follow, show), where as site:
+    with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
         capture = recording.record(
             list(command),
             site,
@@ -122,6 +122,17 @@ def record(
         )
     tell_notes(note for note in _notes(capture.sidecar) if note not in told)
     tell(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}")
+
+
+@contextmanager
+def _doctor_at_hand() -> Iterator[None]:
+    """Point to `maceproc doctor` where a recording fails for reasons of this machine."""
+    try:
+        yield
+    except (PrivilegeError, TracingError, TargetError) as error:
+        advice = "`maceproc doctor` checks what a recording needs"
+        error.hint = f"{error.hint}; {advice}" if error.hint else advice
+        raise
 
 
 def _announce(sidecar: Sidecar) -> list[str]:
