@@ -107,7 +107,8 @@ def analyze(
     )
     rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
     series = perturbation.summarize(rtts)
-    comparisons = perturbation.compare(rtts)
+    runs = capture.sidecar.runs if capture.sidecar else ()
+    comparisons = perturbation.compare(rtts, runs)
     findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons)
     steps = crossings.steps_of(hops, crossed, rtts)
     return Analysis(

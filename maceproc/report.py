@@ -262,7 +262,9 @@ def _comparisons_table(comparisons: pd.DataFrame) -> RenderableType:
             format_us(row.estimate_ns, signed=True),
             f"{low} to {high}",
             str(row.rounds),
-            COMPARISON_MEANING[row.comparison],
+            "[red]no evidence: the machine changed[/red]"
+            if row.refused
+            else COMPARISON_MEANING[row.comparison],
         )
     return table
 

@@ -266,6 +266,8 @@ COMPARISONS = Table(
         Column("high_ns", "float64", "ns", "upper end of the 95 % interval"),
         Column("rounds", "int64", "", "rounds that have both"),
         Column("resampled", "str", "", "what the interval comes from: rounds or pings"),
+        Column("margin_ns", "float64", "ns", "smallest margin they are equivalent within, 95 %"),
+        Column("refused", "str", "", "why it is no evidence: the machine changed; empty when not"),
     ),
 )
 
