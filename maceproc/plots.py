@@ -58,7 +58,7 @@ class Plots:
         """Plot every RTT over time; pings that could not be corrected are marked."""
         rows = self.analysis.view.rtt()
         rows = rows[~rows["series"].str.startswith("wire")]
-        ax = ax or _new_axes(10, 4.2)
+        ax = ax or new_axes(10, 4.2)
         unit_ns, unit = unit_of(rows["rtt_ns"])
         x, label = _time_axis(rows)
         for name, part in _by_series(rows):
@@ -69,12 +69,12 @@ class Plots:
             y = missed["rtt_ns"] / unit_ns
             ax.scatter(x[missed.index], y, marker="x", s=28, color="#aa0000", label="not corrected")
         _spread(ax, "y", rows["rtt_ns"])
-        return _finish(ax, label, f"RTT [{unit}]", "RTT of every ping", legend="points")
+        return finish(ax, label, f"RTT [{unit}]", "RTT of every ping", legend="points")
 
     def ecdf(self, ax: Axes | None = None) -> Axes:
         """Plot the distribution of every series, the wire's too."""
         rows = self.analysis.view.ecdf()
-        ax = ax or _new_axes(9, 4.2)
+        ax = ax or new_axes(9, 4.2)
         unit_ns, unit = unit_of(rows["rtt_ns"])
         for name, part in _by_series(rows):
             x, y = part["rtt_ns"] / unit_ns, part["fraction"]
@@ -82,12 +82,12 @@ class Plots:
             ax.step(x, y, where="post", color=COLORS[name], linestyle=dashed, label=name)
         _spread(ax, "x", rows["rtt_ns"])
         ax.set_ylim(0, 1.02)
-        return _finish(ax, f"RTT [{unit}]", "fraction of pings", "Distribution of RTTs")
+        return finish(ax, f"RTT [{unit}]", "fraction of pings", "Distribution of RTTs")
 
     def crossings(self, ax: Axes | None = None) -> Axes:
         """Plot how long every ping took to cross, outbound and inbound."""
         rows = self.analysis.view.crossings()
-        ax = ax or _new_axes(10, 4.2)
+        ax = ax or new_axes(10, 4.2)
         unit_ns, unit = unit_of(rows["latency_ns"])
         x, label = _time_axis(rows)
         for direction, part in rows.groupby("direction", sort=False):
@@ -96,12 +96,12 @@ class Plots:
             ax.scatter(x[part.index], y, s=9, alpha=0.65, linewidths=0, color=color, label=name)
             ax.axhline(y.median(), color=color, linewidth=1)
         _spread(ax, "y", rows["latency_ns"])
-        return _finish(ax, label, f"crossing [{unit}]", "Crossings of every ping", legend="points")
+        return finish(ax, label, f"crossing [{unit}]", "Crossings of every ping", legend="points")
 
     def path(self, ax: Axes | None = None) -> Axes:
         """Plot the usual ping's way: how long each step takes, one after the other."""
         rows = self.analysis.view.path()
-        ax = ax or _new_axes(9, 0.9 + 0.38 * max(len(rows), 3))
+        ax = ax or new_axes(9, 0.9 + 0.38 * max(len(rows), 3))
         unit_ns, unit = unit_of(rows["median_ns"])
         width = rows["median_ns"] / unit_ns
         left = width.cumsum() - width
@@ -118,8 +118,8 @@ class Plots:
         ax.invert_yaxis()
         ax.margins(x=0.1)
         ax.set_xlim(left=0)
-        _finish(ax, f"time since the send call [{unit}]", "", "The usual ping's way", legend="")
-        _note(ax, "bars: medians, whiskers: to the 95th percentile")
+        finish(ax, f"time since the send call [{unit}]", "", "The usual ping's way", legend="")
+        note(ax, "bars: medians, whiskers: to the 95th percentile")
         return ax
 
     def waterfall(
@@ -139,7 +139,7 @@ class Plots:
         if rows.empty:
             raise AnalysisError(f"no event of the ping {seq} was found")
         places = order_of_places(self.analysis, rows)
-        ax = ax or _new_axes(10.5, 1.4 + 0.6 * len(places))
+        ax = ax or new_axes(10.5, 1.4 + 0.6 * len(places))
         unit_ns, unit = unit_of(rows["after_ns"])
         x = (rows["after_ns"] / unit_ns).to_numpy()
         y = np.array([places.index(place) for place in rows["place"]])
@@ -158,12 +158,12 @@ class Plots:
         ax.set_ylim(len(places) - 0.4, -0.9)
         ax.margins(x=0.08)
         title = f"icmp_seq {seq}" + (f", round {round}" if round else "")
-        return _finish(ax, f"time since the send call [{unit}]", "", title)
+        return finish(ax, f"time since the send call [{unit}]", "", title)
 
     def perturbation(self, ax: Axes | None = None) -> Axes:
         """Plot what tracing and the container cost, and what the correction leaves, by round."""
         rows, comparisons = self.analysis.view.perturbation(), self.analysis.comparisons
-        ax = ax or _new_axes(8, 1.2 + 0.6 * max(len(comparisons), 1))
+        ax = ax or new_axes(8, 1.2 + 0.6 * max(len(comparisons), 1))
         unit_ns, unit = unit_of(rows["difference_ns"].abs())
         for y, row in enumerate(comparisons.itertuples()):
             ours = rows.loc[rows["comparison"] == row.comparison, "difference_ns"] / unit_ns
@@ -176,8 +176,8 @@ class Plots:
         ax.axvline(0, color="#555555", linewidth=0.8)
         ax.set_yticks(range(len(comparisons)), list(comparisons["comparison"]))
         ax.set_ylim(len(comparisons) - 0.4, -0.6)
-        _finish(ax, f"difference of medians [{unit}]", "", "What it costs", legend="")
-        _note(ax, "line: 95 % interval; grey: one round each")
+        finish(ax, f"difference of medians [{unit}]", "", "What it costs", legend="")
+        note(ax, "line: 95 % interval; grey: one round each")
         return ax
 
 
@@ -197,7 +197,7 @@ def order_of_places(analysis: Analysis, rows: pd.DataFrame) -> list[str]:
     return [p for p in on_path if p in seen] + [p for p in seen if p not in on_path]
 
 
-def _new_axes(width: float, height: float) -> Axes:
+def new_axes(width: float, height: float) -> Axes:
     """Make a figure of that size [inch]; AnalysisError when matplotlib is not installed."""
     try:
         import matplotlib.pyplot as plt
@@ -238,7 +238,8 @@ def _spread(ax: Axes, axis: str, times_ns: pd.Series) -> None:
         getattr(ax, f"set_{axis}lim")(0, None)
 
 
-def _finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> Axes:
+def finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> Axes:
+    """Label the axes and the plot, with its legend beside it."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.set_title(title, loc="left")
@@ -251,7 +252,8 @@ def _finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> A
     return ax
 
 
-def _note(ax: Axes, text: str) -> None:
+def note(ax: Axes, text: str) -> None:
+    """Write a remark above the plot, at its right end."""
     style: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": "small", "color": "#666666"}
     ax.text(1, 1.01, text, transform=ax.transAxes, **style)
 

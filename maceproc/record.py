@@ -181,10 +181,10 @@ def record(
     trace = Path(output)
     check_output(trace, force=force)
     parsed = with_destination(parse_command(command), site)
-    _find_program(parsed, site)
+    require_command(parsed, site)
     require_programs()
-    with mounted_tracefs() as tracefs, _Interruption() as interruption:
-        surveyed = survey(site, _address(parsed, site), outer)
+    with mounted_tracefs() as tracefs, Interruption() as interruption:
+        surveyed = survey(site, destination_address(parsed, site), outer)
         minimal = minimal_events(outer_link(surveyed))
         chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
         recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
@@ -196,7 +196,7 @@ def record(
             target=surveyed.target,
             runs=[],
             namespaces=surveyed.namespaces,
-            tracing=_tracing(recorder, event_set),
+            tracing=describe_tracing(recorder, event_set),
             machine=describe_machine(awake),
             notes=notes,
         )
@@ -365,7 +365,7 @@ def _read(path: str) -> str:
         return ""
 
 
-def _find_program(command: Command, site: Site) -> None:
+def require_command(command: Command, site: Site) -> None:
     """Make sure that the command can be executed where it is to run; CommandError when not."""
     entrance = site.entrance
     if not isinstance(entrance, EngineExec):
@@ -374,7 +374,7 @@ def _find_program(command: Command, site: Site) -> None:
         find_ping_in_container(command, entrance)
 
 
-def _address(command: Command, site: Site) -> str:
+def destination_address(command: Command, site: Site) -> str:
     """Return the address that the command sends to; empty when unknown."""
     if not command.destination:
         return REMOTE_IPV4 if site.kind == "lab" else ""
@@ -405,14 +405,14 @@ def _arms(
     yield Arm(place, False, site.entrance)
     if site.is_native:
         return
-    reason = _no_native_control(site, surveyed, command)
+    reason = no_native_control(site, surveyed, command)
     if reason:
         notes.append(f"no native control: {reason}")
     elif surveyed.host:
         yield Arm("native", False, site.native_entrance(surveyed.host))
 
 
-def _no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
+def no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
     """Return why the command cannot be run from the host; empty when it can."""
     if surveyed.host is None:
         return "no outer device is known"
@@ -430,7 +430,8 @@ def _reachable(command: Command, address: str, entrance: Entrance) -> bool:
     return subprocess.run(probe, capture_output=True, check=False).returncode == 0
 
 
-def _tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
+def describe_tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
+    """Describe how a recorder records, for the sidecar."""
     return Tracing(
         events=recorder.events,
         event_set=event_set,
@@ -446,7 +447,7 @@ class _Session:
     """Runs the plan, and fills in the sidecar."""
 
     def __init__(
-        self, recorder: Recorder, interruption: _Interruption, command: Command, sidecar: Sidecar
+        self, recorder: Recorder, interruption: Interruption, command: Command, sidecar: Sidecar
     ) -> None:
         self._recorder = recorder
         self._interruption = interruption
@@ -505,7 +506,7 @@ class _Session:
         self._sidecar.runs.append(run)
         with self._traced() if arm.traced else self._untraced():
             time.sleep(SETTLE_S)
-            _execute(run, arm.entrance, self._interruption, show)
+            execute(run, arm.entrance, self._interruption, show)
 
     @contextlib.contextmanager
     def _traced(self) -> Iterator[None]:
@@ -522,10 +523,10 @@ class _Session:
         self._others.update(self._recorder.others())
 
 
-def _execute(
+def execute(
     run: Run,
     entrance: Entrance,
-    interruption: _Interruption,
+    interruption: Interruption,
     show: Callable[[bytes], None] | None,
 ) -> None:
     """Run the command and wait, asleep: what it prints goes to memory, and is read afterwards."""
@@ -584,7 +585,7 @@ class _Memory:
             self._show(more)
 
 
-class _Interruption:
+class Interruption:
     """Ctrl-C, SIGTERM and SIGHUP: the command is asked to end, and the recording ends after it.
 
     A second signal, or a command that does not end, is answered with SIGKILL.
@@ -602,7 +603,7 @@ class _Interruption:
         """The signal's name; empty when there was none."""
         return signal.Signals(self.signal_number).name if self.signal_number else ""
 
-    def __enter__(self) -> _Interruption:
+    def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in self._SIGNALS}
         return self
@@ -669,7 +670,7 @@ def failed(command: Command, run: Run) -> bool:
 
 
 def _judge(
-    sidecar: Sidecar, interruption: _Interruption, command: Command, site: Site, trace: Path
+    sidecar: Sidecar, interruption: Interruption, command: Command, site: Site, trace: Path
 ) -> None:
     """Raise what the recording ended with; the capture is on disk already."""
     runs = sidecar.runs

@@ -100,7 +100,13 @@ def difference(pairs: Sequence[Pair], statistic: Statistic = median) -> Estimate
     if not pairs:
         return NOTHING
     by_round = np.array([float(statistic(a) - statistic(b)) for a, b in pairs])
-    return _estimate(by_round, lambda: _resample_blocks(pairs, statistic))
+    return _estimate(
+        by_round,
+        lambda: (
+            _resample_blocks([a for a, _ in pairs], statistic)
+            - _resample_blocks([b for _, b in pairs], statistic, SEED + 1)
+        ),
+    )
 
 
 def location(samples: Sequence[Values], statistic: Statistic = median) -> Estimate:
@@ -108,8 +114,7 @@ def location(samples: Sequence[Values], statistic: Statistic = median) -> Estima
     if not samples:
         return NOTHING
     by_round = np.array([float(statistic(values)) for values in samples])
-    against_zero = [(values, np.zeros(1)) for values in samples]
-    return _estimate(by_round, lambda: _resample_blocks(against_zero, statistic))
+    return _estimate(by_round, lambda: _resample_blocks(samples, statistic))
 
 
 def estimate_rounds(by_round: Values) -> Estimate:
@@ -163,14 +168,13 @@ def _resample_rounds(by_round: Values) -> Values:
     return np.asarray(result.bootstrap_distribution)
 
 
-def _resample_blocks(pairs: Sequence[Pair], statistic: Statistic) -> Values:
-    """Draw the mean difference of rounds whose pings are resampled, in blocks, within each run.
+def _resample_blocks(samples: Sequence[Values], statistic: Statistic, seed: int = SEED) -> Values:
+    """Draw the mean over rounds of a statistic, the pings within each run resampled in blocks.
 
     Shape (..., BLOCK_RESAMPLES), the dots as in the statistic's result.
     """
-    rng = np.random.default_rng(SEED)
-    draws = [statistic(_blocks(a, rng)) - statistic(_blocks(b, rng)) for a, b in pairs]
-    return np.asarray(np.mean(draws, axis=0))
+    rng = np.random.default_rng(seed)
+    return np.asarray(np.mean([statistic(_blocks(values, rng)) for values in samples], axis=0))
 
 
 def _blocks(values: Values, rng: np.random.Generator) -> Values:
@@ -257,7 +261,8 @@ def shift_function(pairs: Sequence[Pair]) -> Shift:
     if len(pairs) >= ROUNDS_TO_RESAMPLE:
         reach = _simultaneous(by_round)
     else:
-        draws = _resample_blocks(pairs, deciles)
+        draws = _resample_blocks([a for a, _ in pairs], deciles)
+        draws = draws - _resample_blocks([b for _, b in pairs], deciles, SEED + 1)
         error = draws.std(axis=1)
         largest = np.max(np.abs(draws - estimate[:, None]) / _not_zero(error)[:, None], axis=0)
         reach = np.quantile(largest, CONFIDENCE) * error

@@ -115,12 +115,19 @@ class Recorder:
     """
 
     def __init__(
-        self, output: Path, events: list[str], buffer_kb: int, tracefs: Path = TRACEFS
+        self,
+        output: Path,
+        events: list[str],
+        buffer_kb: int,
+        tracefs: Path = TRACEFS,
+        *,
+        name: str = "",
     ) -> None:
+        """Prepare to record into `output`; `name` tells several recorders of one process apart."""
         self.output = output
         self.events = events
         self.buffer_kb = buffer_kb
-        self.instance = f"{INSTANCE_PREFIX}{os.getpid()}"
+        self.instance = "-".join(filter(None, (f"{INSTANCE_PREFIX}{os.getpid()}", name)))
         self.covers_function_tracer = function_tracer_denied(tracefs)
         self.events_lost: dict[str, int] = {}
         self._tracefs = tracefs
@@ -297,7 +304,7 @@ def remove_stale_instances(tracefs: Path = TRACEFS) -> list[str]:
     """
     removed = []
     for path in (tracefs / "instances").glob(f"{INSTANCE_PREFIX}[0-9]*"):
-        pid = path.name.removeprefix(INSTANCE_PREFIX)
+        pid = path.name.removeprefix(INSTANCE_PREFIX).partition("-")[0]
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
             with contextlib.suppress(OSError):
                 path.rmdir()

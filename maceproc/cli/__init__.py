@@ -13,8 +13,10 @@ import click
 from maceproc import __version__
 from maceproc.cli.analyze import analyze, explain
 from maceproc.cli.events import events, salvage
+from maceproc.cli.experiment import experiment
 from maceproc.cli.lab import lab
 from maceproc.cli.record import record
+from maceproc.cli.selftest import selftest
 from maceproc.errors import MaceprocError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -30,7 +32,7 @@ def cli() -> None:
     """
 
 
-for verb in (lab, record, analyze, explain, events, salvage):
+for verb in (lab, record, analyze, explain, events, salvage, experiment, selftest):
     cli.add_command(verb)
 
 

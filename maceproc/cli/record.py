@@ -99,11 +99,11 @@ def record(
     """
     from maceproc import record as recording
 
-    _interrupt_cleanly()
+    interrupt_cleanly()
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
     told: list[str] = []
-    where = _site(lab_name, netns, container, host_ping, pid, host)
+    where = chosen_site(lab_name, netns, container, host_ping, pid, host)
     with where as site, _recording_progress() as (tell, show):
         capture = recording.record(
             list(command),
@@ -140,7 +140,7 @@ def _echo_notes(notes: Iterable[str]) -> None:
         click.echo(f"note: {note}", err=True)
 
 
-def _interrupt_cleanly() -> None:
+def interrupt_cleanly() -> None:
     """Turn a signal that would end us on the spot into an error, so that everything is put back."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
@@ -151,15 +151,20 @@ def _interrupt_cleanly() -> None:
 
 
 @contextmanager
-def _site(
+def chosen_site(
     lab_name: str | None,
     netns: str | None,
     container: str | None,
-    host_ping: bool,
-    pid: int | None,
-    host: bool,
+    host_ping: bool = False,
+    pid: int | None = None,
+    host: bool = False,
+    *,
+    containers: int = 1,
 ) -> Iterator[targets.Site]:
-    """Give the site that the options name; where no lab is up yet, one is up just inside."""
+    """Give the site that the options name; where no lab is up yet, one is up just inside.
+
+    That one has so many `containers`.
+    """
     from maceproc import targets
     from maceproc.lab import DEFAULT_NAME, Lab, is_complete
 
@@ -167,7 +172,7 @@ def _site(
     if sum((*chosen, host)) > 1:
         raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab() as lab:
+        with Lab(containers=containers) as lab:
             yield targets.lab_site(lab)
     elif lab_name is not None:
         yield targets.lab_site(Lab(lab_name or DEFAULT_NAME))

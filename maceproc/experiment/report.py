@@ -1,0 +1,340 @@
+"""What a person reads of an experiment, Markdown with plots; JSON and Parquet for scripts."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from maceproc import __version__
+from maceproc.errors import AnalysisError, CaptureError
+from maceproc.experiment.results import CONTRASTS, SOURCES, Results
+from maceproc.schema import SCHEMA_VERSION
+from maceproc.statistics import Estimate
+from maceproc.units import NS_PER_S, format_us
+
+REPORT_FILE, JSON_FILE, PARQUET_FILE = "report.md", "results.json", "pings.parquet"
+
+MEANING = {
+    "native control": "from the host, untraced",
+    "native monitored": "from the host, traced",
+    "native corrected": "the same: a native ping crosses nothing",
+    "native untraced": "without what its events cost",
+    "native wire": "outer device: sent to first received",
+    "container control": "untraced, as ping reports it",
+    "container monitored": "traced, as ping reports it",
+    "container corrected": "RTT - outbound - inbound crossing",
+    "container untraced": "that, without what the events left in it cost",
+    "container wire": "outer device: sent to first received",
+}
+_TABLES = ("series", "comparisons", "shifts", "event_costs", "events", "rates", "findings")
+_PICTURES = {
+    "Series": ("medians", "means", "deviations", "distributions"),
+    "Differences": ("differences", "shifts"),
+    "What tracing costs": ("perturbation", "event-costs"),
+}
+
+
+def save_report(results: Results, directory: Path) -> list[Path]:
+    """Write report, plots, JSON and, where pyarrow is installed, Parquet; return what was written.
+
+    Raises CaptureError when the directory cannot be written to.
+    """
+    from maceproc.experiment.plots import save_plots
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        written = save_plots(results, directory)
+        for name, text in (
+            (REPORT_FILE, as_markdown(results, pictures=True)),
+            (JSON_FILE, as_json(results)),
+        ):
+            written.append(directory / name)
+            written[-1].write_text(text)
+        if save_parquet(results, directory / PARQUET_FILE):
+            written.append(directory / PARQUET_FILE)
+    except OSError as error:
+        raise CaptureError(f"{directory}: cannot be written to: {error.strerror}") from error
+    return written
+
+
+def save_parquet(results: Results, path: Path) -> bool:
+    """Write every ping as Parquet; tell whether it could be: that needs pyarrow."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        return False
+    results.pings.to_parquet(path, index=False)
+    return True
+
+
+def as_dict(results: Results) -> dict[str, Any]:
+    """Return the results as one object; its rows are those of the tables of the same name."""
+    experiment = results.experiment
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "maceproc": __version__,
+        "plan": {
+            name: getattr(experiment.plan, name) for name in experiment.plan.__struct_fields__
+        },
+        "machine": {
+            name: getattr(experiment.machine, name) for name in experiment.machine.__struct_fields__
+        },
+        "blocks": len(results.blocks),
+        **{name: _rows(getattr(results, name)) for name in _TABLES},
+        "claims": list(claims(results)),
+    }
+
+
+def _rows(table: pd.DataFrame) -> Any:
+    # Through pandas' own JSON, which writes every kind of missing value as null.
+    return json.loads(table.to_json(orient="records", double_precision=3))
+
+
+def as_json(results: Results) -> str:
+    """Return `as_dict` as JSON text."""
+    return json.dumps(as_dict(results), indent=1, allow_nan=False) + "\n"
+
+
+def claims(results: Results) -> Iterator[dict[str, Any]]:
+    """Yield what the experiment was made to tell: a sentence for each, with its numbers [ns]."""
+    for flows in results.values.levels:
+        overhead = results.comparison(flows, "container overhead")
+        for name in ("corrected - native control", "corrected - native corrected"):
+            left = results.comparison(flows, name, results.tracer)
+            if left.rounds and overhead.rounds:
+                yield _claim_of_correction(flows, name, left, overhead)
+    for flows in results.values.levels:
+        yield from _claims_of_cost(results, flows)
+
+
+def _claim_of_correction(
+    flows: int, name: str, left: Estimate, overhead: Estimate
+) -> dict[str, Any]:
+    share = abs(left.estimate_ns) / overhead.estimate_ns
+    against = name.removeprefix("corrected - ")
+    return {
+        "claim": name,
+        "flows": flows,
+        "estimate_ns": left.estimate_ns,
+        "margin_ns": left.margin_ns,
+        "overhead_ns": overhead.estimate_ns,
+        "share": share,
+        "text": (
+            f"{flows} flows: corrected is {_us(left)} us from {against}, within "
+            f"{format_us(left.margin_ns)} us of it (95 %); the container's overhead is "
+            f"{_us(overhead)} us: {share:.0%} of it is left"
+        ),
+    }
+
+
+def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
+    first, *others = results.experiment.plan.tracers
+    mine = results.comparison(flows, "perturbation, container", first)
+    for tracer in others:
+        other = results.comparison(flows, "perturbation, container", tracer)
+        if not mine.rounds or not other.rounds:
+            continue
+        told = mine.low_ns > 0 and other.low_ns > 0
+        ratio = mine.estimate_ns / other.estimate_ns if told else math.nan
+        yield {
+            "claim": f"{first} against {tracer}",
+            "flows": flows,
+            "estimate_ns": mine.estimate_ns,
+            "other_ns": other.estimate_ns,
+            "ratio": ratio if told else None,
+            "text": f"{flows} flows: {first} adds {_us(mine)} us to the container's median RTT, "
+            f"{tracer} {_us(other)} us"
+            + (f": {ratio:.0%}" if told else ": not both are told from nothing"),
+        }
+
+
+def as_markdown(results: Results, *, pictures: bool = False) -> str:
+    """Return the report as Markdown; with `pictures`, it shows the plots beside it."""
+    return "\n".join(_lines(results, pictures)) + "\n"
+
+
+def _lines(results: Results, pictures: bool) -> Iterator[str]:
+    yield from _heading(results)
+    yield "\n## What it says\n"
+    yield from (f"* {claim['text']}" for claim in claims(results))
+    sections = (
+        ("Series", _series_section),
+        ("Differences", _differences_section),
+        ("What tracing costs", _cost_section),
+    )
+    for title, section in sections:
+        yield f"\n## {title}\n"
+        yield from section(results)
+        if pictures:
+            yield ""
+            yield from (f"![{name}]({name}.png)" for name in _PICTURES[title])
+    if len(results.findings):
+        yield "\n## Findings\n"
+        for row in results.findings.itertuples():
+            yield f"* **{row.level}, {row.finding}**: {row.message}. {row.advice}".rstrip()
+
+
+def _heading(results: Results) -> Iterator[str]:
+    experiment, machine = results.experiment, results.experiment.machine
+    plan = experiment.plan
+    rounds = len({block.round for block in results.blocks})
+    begun = datetime.datetime.fromtimestamp(experiment.sessions[0] / NS_PER_S, datetime.UTC)
+    arms = len(experiment.places) * (1 + len(plan.tracers))
+    yield "# What tracing and the container cost, and what the correction leaves\n"
+    yield f"* **ran**: `{' '.join(plan.command)}`, {rounds} rounds of {arms} arms at each level"
+    yield f"* **where**: {experiment.target.route} ({experiment.target.kind})"
+    yield f"* **traffic**: {_traffic(results)}"
+    yield f"* **tracers**: {', '.join(plan.tracers)}; the corrected series are of {results.tracer}"
+    virtual = f" of a virtual machine ({machine.virtualization})" if machine.virtualization else ""
+    awake = "kept awake" if machine.awake else "may sleep"
+    cpus = f"{machine.cpus} CPUs{virtual} that {'are ' * machine.awake}{awake}"
+    yield f"* **machine**: {machine.cpu}, {cpus}, Linux {machine.kernel}"
+    yield f"* **when**: {begun:%Y-%m-%d}, maceproc {experiment.maceproc}"
+    yield (
+        "\nEvery number is the mean over rounds of a statistic of one round, in us, with the 95 % "
+        "interval from resampling rounds."
+    )
+
+
+def _traffic(results: Results) -> str:
+    plan = results.experiment.plan
+    pinned = ", ".join(map(str, results.experiment.pinned))
+    told = f"flows of `{plan.traffic}`, pinned to the CPUs {pinned} in turn"
+    rates = results.rates.dropna()
+    rates = rates[rates["flows"] > 0]
+    if len(rates):
+        each = (f"{row.packets_per_s:,.0f}/s with {row.flows}" for row in rates.itertuples())
+        told += f"; requests: {', '.join(each)}"
+    return told
+
+
+def _series_section(results: Results) -> Iterator[str]:
+    table = results.series
+    for flows in results.values.levels:
+        here = table[(table["flows"] == flows) & table["tracer"].isin(["", results.tracer])]
+        rows = []
+        for name in SOURCES:
+            mine = here[here["series"] == name].set_index("statistic")
+            if mine.empty:
+                continue
+            first = mine.iloc[0]
+            cells = [_estimate_of(mine.loc[statistic]) for statistic in ("median", "mean", "sd")]
+            counts = [f"{first['used']}", f"{first['used'] / first['of']:.1%}"]
+            rows.append([name, *counts, f"{first['effective']:.0f}", *cells, MEANING[name]])
+        header = ["series", "n", "of answered", "effective n", "median", "mean", "sd", ""]
+        yield f"\n### {flows} flows\n"
+        yield from _table(header, rows, ">1234")
+
+
+def _differences_section(results: Results) -> Iterator[str]:
+    table = results.comparisons
+    rows = []
+    for flows in results.values.levels:
+        for name in CONTRASTS:
+            if name.startswith("perturbation"):
+                continue
+            here = table[
+                (table["flows"] == flows)
+                & (table["comparison"] == name)
+                & table["tracer"].isin(["", results.tracer])
+            ].set_index("statistic")
+            if len(here):
+                median, mean = here.loc["median"], here.loc["mean"]
+                evidence = "no evidence: the machine changed" if median["refused"] else ""
+                margin = format_us(median["margin_ns"])
+                cells = [_estimate_of(median), margin, _estimate_of(mean), evidence]
+                rows.append([str(flows), name, *cells])
+    header = ["flows", "difference", "of medians", "equivalent within", "of means", ""]
+    yield from _table(header, rows, "0")
+
+
+def _cost_section(results: Results) -> Iterator[str]:
+    rows = []
+    for flows in results.values.levels:
+        for tracer in results.experiment.plan.tracers:
+            native, container, inside = (
+                results.comparison(flows, f"perturbation{where}", tracer)
+                for where in (", native", ", container", " inside the crossings")
+            )
+            seen = results.events
+            seen = seen[(seen["flows"] == flows) & (seen["tracer"] == tracer)].set_index("place")
+            events = f"{seen.loc['container', 'events']:.1f}" if "container" in seen.index else "-"
+            cells = [_us(estimate) for estimate in (native, container, inside)]
+            rows.append([str(flows), tracer, events, *cells])
+    yield (
+        "What a tracer adds to the median RTT. Inside the crossings is what it adds to the "
+        "container's more than to the native one: that goes with the correction, the rest stays.\n"
+    )
+    header = ["flows", "tracer", "events on a ping's path"]
+    yield from _table([*header, "native", "container", "inside the crossings"], rows, "02")
+    if len(results.event_costs):
+        yield (
+            "\nThe RTT's slope on the events on the path, over the tracers; and the RTT it finds "
+            "for no events, which must be the untraced one for the slope to mean anything.\n"
+        )
+        yield from _table(*_event_cost_rows(results.event_costs), "0")
+
+
+def _event_cost_rows(costs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for row in costs.itertuples():
+        cost = f"{row.cost_ns:.0f}"
+        if not math.isnan(row.low_ns):
+            cost += f" ({row.low_ns:.0f} to {row.high_ns:.0f})"
+        off = _interval(row.off_ns, row.off_low_ns, row.off_high_ns, signed=True)
+        said = "yes: `untraced_rtt_ns`" if row.supported else "no"
+        untraced = format_us(row.untraced_ns)
+        cells = [format_us(row.zero_ns), untraced, off, said]
+        rows.append([str(row.flows), row.place, cost, *cells])
+    header = [
+        "flows",
+        "place",
+        "ns an event",
+        "RTT at no events",
+        "untraced",
+        "off by",
+        "supported",
+    ]
+    return header, rows
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> Iterator[str]:
+    """Write a table; `right` names the columns that are set to the right, by number."""
+    yield f"| {' | '.join(header)} |"
+    rules = ("--:" if str(n) in right else "---" for n in range(len(header)))
+    yield f"|{'|'.join(rules)}|"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def _estimate_of(row: pd.Series) -> str:
+    signed = "comparison" in row.index
+    return _interval(row["estimate_ns"], row["low_ns"], row["high_ns"], signed=signed)
+
+
+def _us(estimate: Estimate) -> str:
+    return _interval(*estimate[:3], signed=True)
+
+
+def _interval(estimate_ns: float, low_ns: float, high_ns: float, *, signed: bool) -> str:
+    if math.isnan(estimate_ns):
+        return "-"
+    middle = format_us(estimate_ns, signed=signed)
+    if math.isnan(low_ns):
+        return middle
+    return f"{middle} ({format_us(low_ns, signed=signed)} to {format_us(high_ns, signed=signed)})"
+
+
+def require_plots() -> None:
+    """Raise AnalysisError when matplotlib is not installed: before an hour of measuring."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise AnalysisError(
+            "the report's plots need matplotlib", hint="pip install 'maceproc[plot]'"
+        )
