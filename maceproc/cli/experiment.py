@@ -99,14 +99,14 @@ def run(
     output: str,
     command: tuple[str, ...],
 ) -> None:
-    r"""Run a ping in a container and natively, traced and untraced, under growing traffic.
+    """Run a ping in a container and natively, traced and untraced, under growing traffic.
 
     Interrupted, the same command goes on where it ended; with more --rounds it adds some.
 
     \b
     maceproc experiment --lab --awake -o DIR -- ping -i 0.01 -c 100
     maceproc experiment --container web --flows 0 -o DIR -- ping -c 100 192.0.2.1
-    """
+    """  # noqa: D301  \b is click's
     from maceproc.experiment.plan import Plan
     from maceproc.experiment.report import require_plots
     from maceproc.experiment.run import run_experiment

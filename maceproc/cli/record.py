@@ -87,7 +87,7 @@ def record(
     force: bool,
     command: tuple[str, ...],
 ) -> None:
-    r"""Record a command, usually ping, and the kernel's net events beside it.
+    """Record a command, usually ping, and the kernel's net events beside it.
 
     Each round runs the command traced and untraced in the target, and untraced from the host.
     Without a target the command runs here, as a native ping.
@@ -96,7 +96,7 @@ def record(
     maceproc record --container web -- ping -c 100 192.0.2.1
     maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
     maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
-    """
+    """  # noqa: D301  \b is click's
     from maceproc import record as recording
 
     interrupt_cleanly()

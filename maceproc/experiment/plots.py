@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, as in `maceproc.plots`.
-COLORS = {
+COLORS = {  # native corrected is native monitored
     "native control": "#009e73",
     "native monitored": "#005c43",
-    "native corrected": "#56b4e9",
     "native wire": "#a0a0a0",
     "container control": "#e69f00",
     "container monitored": "#d55e00",
@@ -37,10 +36,10 @@ DASHED = ("native control", "container control")
 DIFFERENCES = {
     "container overhead": COLORS["container control"],
     "corrected - native control": COLORS["container corrected"],
-    "corrected - native corrected": COLORS["native corrected"],
+    "corrected - native corrected": "#56b4e9",
 }
 WIDTH = 6.4
-SIDE_BY_SIDE = 0.08  # of the distance between levels, so that intervals do not hide each other
+SIDE_BY_SIDE = 0.05  # of the distance between levels, so that intervals do not hide each other
 
 
 def medians(results: Results, ax: Axes | None = None) -> Axes:
