@@ -206,6 +206,19 @@ def test_series_of_the_paper(results: Results) -> None:
 
 
 @pytest.mark.kernel
+def test_segments_add_up_to_what_the_correction_leaves(results: Results) -> None:
+    segments = results.segments.groupby("flows")["estimate_ns"].sum()
+    for flows in (0, 2):
+        rows = results.pings[results.pings["flows"] == flows]
+        rows = rows[(rows["tracer"] == "minimal") & rows["status"].isin(["corrected", "native"])]
+        means = (
+            rows.groupby(["round", "place"], observed=True)["bare_metal_rtt_ns"].mean().unstack()
+        )
+        left = (means["container"] - means["native"]).mean()
+        assert segments[flows] == pytest.approx(left, abs=1)
+
+
+@pytest.mark.kernel
 def test_a_tracer_that_cannot_correct_is_still_compared(results: Results) -> None:
     assert results.comparison(0, "perturbation, container", "mace").rounds == 2
     assert results.comparison(0, "corrected - native control", "mace") == statistics.NOTHING
@@ -282,6 +295,6 @@ def test_a_flow_that_ends_is_told(lab: Lab) -> None:
     inside = Netns("container2", str(NETNS_DIR / lab.netns("container2")))
     with (
         pytest.raises(CommandError, match="background flow"),
-        running_flows(Traffic("flood"), 1, "no.such.host.invalid", [inside]),
+        running_flows(Traffic("iperf3", "1M"), 1, "192.0.2.2", [inside]),  # nobody serves it
     ):
         pass

@@ -31,8 +31,12 @@ MEANING = {
     "container corrected": "RTT - outbound - inbound crossing",
     "container untraced": "that, without what the events left in it cost",
     "container wire": "outer device: sent to first received",
+    "native off the wire": "corrected RTT - wire RTT",
+    "container off the wire": "corrected RTT - wire RTT",
 }
-_TABLES = ("series", "comparisons", "shifts", "event_costs", "events", "rates", "findings")
+_TABLES = (
+    "series", "comparisons", "shifts", "segments", "event_costs", "events", "rates", "findings",
+)  # fmt: skip
 _PICTURES = {
     "Series": ("medians", "means", "deviations", "distributions"),
     "Differences": ("differences", "shifts"),
@@ -101,11 +105,18 @@ def as_json(results: Results) -> str:
     return json.dumps(as_dict(results), indent=1, allow_nan=False) + "\n"
 
 
+_CORRECTION = {
+    "corrected - native control": "corrected is {} us from the native control",
+    "corrected - native corrected": "from the native ping traced likewise it is {} us",
+    "the same, off the wire": "without the time on the wire that is {} us",
+}
+
+
 def claims(results: Results) -> Iterator[dict[str, Any]]:
     """Yield what the experiment was made to tell: a sentence for each, with its numbers [ns]."""
     for flows in results.values.levels:
         overhead = results.comparison(flows, "container overhead")
-        for name in ("corrected - native control", "corrected - native corrected"):
+        for name in _CORRECTION:
             left = results.comparison(flows, name, results.tracer)
             if left.rounds and overhead.rounds:
                 yield _claim_of_correction(flows, name, left, overhead)
@@ -117,7 +128,7 @@ def _claim_of_correction(
     flows: int, name: str, left: Estimate, overhead: Estimate
 ) -> dict[str, Any]:
     share = abs(left.estimate_ns) / overhead.estimate_ns
-    against = name.removeprefix("corrected - ")
+    said = _CORRECTION[name].format(_us(left))
     return {
         "claim": name,
         "flows": flows,
@@ -126,9 +137,8 @@ def _claim_of_correction(
         "overhead_ns": overhead.estimate_ns,
         "share": share,
         "text": (
-            f"{flows} flows: corrected is {_us(left)} us from {against}, within "
-            f"{format_us(left.margin_ns)} us of it (95 %); the container's overhead is "
-            f"{_us(overhead)} us: {share:.0%} of it is left"
+            f"{flows} flows: {said}, equivalent within {format_us(left.margin_ns)} us (95 %): "
+            f"{share:.0%} of the container's overhead, {_us(overhead)} us"
         ),
     }
 
@@ -150,7 +160,7 @@ def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
             "ratio": ratio if told else None,
             "text": f"{flows} flows: {first} adds {_us(mine)} us to the container's median RTT, "
             f"{tracer} {_us(other)} us"
-            + (f": {ratio:.0%}" if told else ": not both are told from nothing"),
+            + (f": {ratio:.0%} of it" if told else ": not both are told from nothing"),
         }
 
 
@@ -252,6 +262,23 @@ def _differences_section(results: Results) -> Iterator[str]:
                 rows.append([str(flows), name, *cells])
     header = ["flows", "difference", "of medians", "equivalent within", "of means", ""]
     yield from _table(header, rows, "0")
+    yield from _segments_part(results.segments)
+
+
+def _segments_part(segments: pd.DataFrame) -> Iterator[str]:
+    """Say in which segments corrected and native RTTs differ; of means, which add up."""
+    if segments.empty:
+        return
+    yield (
+        "\nWhere corrected and native RTTs differ, both traced: means of the segments that both "
+        "have; they add up to the difference of the mean RTTs.\n"
+    )
+    rows = []
+    for row in segments.itertuples():
+        means = (format_us(row.container_ns), format_us(row.native_ns))
+        found = _interval(row.estimate_ns, row.low_ns, row.high_ns, signed=True)
+        rows.append([str(row.flows), row.segment, *means, found])
+    yield from _table(["flows", "segment", "container", "native", "difference"], rows, "023")
 
 
 def _cost_section(results: Results) -> Iterator[str]:
@@ -264,15 +291,21 @@ def _cost_section(results: Results) -> Iterator[str]:
             )
             seen = results.events
             seen = seen[(seen["flows"] == flows) & (seen["tracer"] == tracer)].set_index("place")
-            events = f"{seen.loc['container', 'events']:.1f}" if "container" in seen.index else "-"
+            counts = [
+                "-" if place not in seen.index or math.isnan(count) else f"{count:.1f}"
+                for place in ("native", "container")
+                for count in [seen["events"].get(place, math.nan)]
+            ]
+            recorded = f"{seen['recorded'].get('container', math.nan):.1f}"
             cells = [_us(estimate) for estimate in (native, container, inside)]
-            rows.append([str(flows), tracer, events, *cells])
+            rows.append([str(flows), tracer, *cells, *counts, recorded])
     yield (
         "What a tracer adds to the median RTT. Inside the crossings is what it adds to the "
         "container's more than to the native one: that goes with the correction, the rest stays.\n"
     )
-    header = ["flows", "tracer", "events on a ping's path"]
-    yield from _table([*header, "native", "container", "inside the crossings"], rows, "02")
+    header = ["flows", "tracer", "native", "container", "inside the crossings"]
+    counted = ["events on a native ping's path", "on a container's", "recorded per ping"]
+    yield from _table([*header, *counted], rows, "0567")
     if len(results.event_costs):
         yield (
             "\nThe RTT's slope on the events on the path, over the tracers; and the RTT it finds "

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from maceproc import observer, statistics
-from maceproc.capture import open_capture
+from maceproc.capture import Sidecar, open_capture
 from maceproc.errors import CaptureError
 from maceproc.experiment.plan import Block, Experiment, file_name, finished, load_experiment
 from maceproc.experiment.run import TRAFFIC_FILE
@@ -52,9 +52,13 @@ PINGS = Table(
         Column("rtt_ns", "Int64", "ns", "RTT as printed; unknown when none was"),
         Column("rtt_resolution_ns", "Int64", "ns", "step of the printed RTT"),
         Column("bare_metal_rtt_ns", "Int64", "ns", "RTT without the crossings"),
-        Column("wire_rtt_ns", "Int64", "ns", "outer device: first receive event - driver's send"),
+        Column("tx_stack_ns", "Int64", "ns", "send call to the first device's queue"),
         Column("outbound_ns", "Int64", "ns", "outbound crossing"),
+        Column("outer_queue_ns", "Int64", "ns", "outer device: queue to driver"),
+        Column("wire_rtt_ns", "Int64", "ns", "outer device: first receive event - driver's send"),
         Column("inbound_ns", "Int64", "ns", "inbound crossing"),
+        Column("delivery_ns", "Int64", "ns", "receive event to the stamp; 0 if the kernel took it"),
+        Column("residual_ns", "Int64", "ns", "RTT - all segments: what the events do not show"),
         Column("events", "Int64", "", "events on its path"),
         Column("events_inside", "Int64", "", "of these, within the crossings"),
         Column("events_anywhere", "Int64", "", "events on every CPU meanwhile"),
@@ -104,6 +108,18 @@ SHIFTS = Table(
     ),
 )
 
+SEGMENTS = Table(
+    "segments",
+    "one segment of the ledger that container and native pings share",
+    (
+        _LEVEL,
+        Column("segment", "str", "", "tx stack, outer queue, wire, delivery or residual"),
+        Column("container_ns", "float64", "ns", "mean over the container's traced pings"),
+        Column("native_ns", "float64", "ns", "mean over the native traced pings"),
+        *_INTERVAL,
+    ),
+)
+
 EVENT_COSTS = Table(
     "event_costs",
     "what one event costs in one place at one level of traffic",
@@ -132,7 +148,8 @@ EVENTS = Table(
         Column("events", "float64", "", "mean per ping"),
         Column("events_inside", "float64", "", "of these, within the crossings"),
         Column("events_anywhere", "float64", "", "on every CPU meanwhile"),
-        Column("lost", "int64", "", "events the ring buffer lost, all runs together"),
+        Column("recorded", "float64", "", "events recorded during a run, for each of its pings"),
+        Column("lost", "int64", "", "events the ring buffer lost, in both places together"),
     ),
 )
 
@@ -173,11 +190,21 @@ SOURCES: Mapping[str, Source] = {
     "native corrected": Source("native", True, "bare_metal_rtt_ns"),
     "native untraced": Source("native", True, "untraced_rtt_ns"),
     "native wire": Source("native", True, "wire_rtt_ns"),
+    "native off the wire": Source("native", True, "off_wire_ns"),
     "container control": Source("container", False, "rtt_ns"),
     "container monitored": Source("container", True, "rtt_ns"),
     "container corrected": Source("container", True, "bare_metal_rtt_ns"),
     "container untraced": Source("container", True, "untraced_rtt_ns"),
     "container wire": Source("container", True, "wire_rtt_ns"),
+    "container off the wire": Source("container", True, "off_wire_ns"),
+}
+# In the order of the way; they add up to the corrected RTT.
+SHARED_SEGMENTS: Mapping[str, str] = {
+    "tx stack": "tx_stack_ns",
+    "outer queue": "outer_queue_ns",
+    "wire": "wire_rtt_ns",
+    "delivery": "delivery_ns",
+    "residual": "residual_ns",
 }
 
 # name -> series with their signs; of one tracer, where it is traced.
@@ -194,6 +221,7 @@ CONTRASTS: Mapping[str, tuple[tuple[str, int], ...]] = {
     "corrected - native control": (("container corrected", 1), ("native control", -1)),
     "corrected - native corrected": (("container corrected", 1), ("native corrected", -1)),
     "untraced - native control": (("container untraced", 1), ("native control", -1)),
+    "the same, off the wire": (("container off the wire", 1), ("native off the wire", -1)),
     "wire, container - native": (("container wire", 1), ("native wire", -1)),
 }
 
@@ -215,11 +243,14 @@ class Results:
 
     @cached_property
     def pings(self) -> pd.DataFrame:
-        """Every ping: `PINGS`, and `untraced_rtt_ns` where an event's cost is known well enough.
+        """Every ping: `PINGS`, and two columns more [ns].
 
-        That is the corrected RTT without what the events outside the crossings cost.
+        `off_wire_ns` is the corrected RTT without the wire: what this host took. `untraced_rtt_ns`
+        is the corrected RTT without what the events outside the crossings cost, where the cost of
+        an event is known well enough.
         """
-        return add_untraced(self.raw_pings, self.event_costs)
+        pings = add_untraced(self.raw_pings, self.event_costs)
+        return pings.assign(off_wire_ns=pings["bare_metal_rtt_ns"] - pings["wire_rtt_ns"])
 
     @cached_property
     def values(self) -> Values:
@@ -240,6 +271,11 @@ class Results:
     def shifts(self) -> pd.DataFrame:
         """Differences of the deciles: `SHIFTS`."""
         return SHIFTS.from_rows(list(_shift_rows(self)))
+
+    @cached_property
+    def segments(self) -> pd.DataFrame:
+        """Where corrected and native RTTs of the first tracer differ: `SEGMENTS`."""
+        return SEGMENTS.from_rows(list(_segment_rows(self)))
 
     @cached_property
     def rates(self) -> pd.DataFrame:
@@ -285,25 +321,25 @@ def read_results(directory: Path, tell: Callable[[int, int], None] = lambda *_: 
             f"{directory}: no block is finished", hint="run the experiment first, or further"
         )
     tables: list[pd.DataFrame] = []
-    counts: list[tuple[int, str, int]] = []
+    counts: list[pd.DataFrame] = []
     total = len(blocks) * len(experiment.plan.tracers)
     for block in blocks:
         for tracer in experiment.plan.tracers:
             tell(len(tables), total)
-            rows, lost = _read_capture(
-                directory / block.path / file_name(tracer), block.flows, tracer
-            )
+            path = directory / block.path / file_name(tracer)
+            rows, recorded = _read_capture(path, block.flows, tracer)
             if tracer != experiment.plan.tracers[0]:
                 rows = rows[rows["tracer"] != ""]  # the untraced runs are in each of them
             tables.append(rows)
-            counts.append((block.flows, tracer, lost))
+            counts.append(recorded.assign(flows=block.flows, tracer=tracer))
     tell(total, total)
     pings = PINGS.frame(pd.concat(tables, ignore_index=True))
-    return Results(directory, experiment, blocks, pings, _events_table(pings, counts))
+    events = _events_table(pings, pd.concat(counts, ignore_index=True))
+    return Results(directory, experiment, blocks, pings, events)
 
 
-def _read_capture(path: Path, flows: int, tracer: str) -> tuple[pd.DataFrame, int]:
-    """Return the PINGS of one capture, and how many events it lost."""
+def _read_capture(path: Path, flows: int, tracer: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the PINGS of one capture, and how many events it recorded and lost, by place."""
     capture = open_capture(path)
     if capture.sidecar is None:
         raise CaptureError(f"{path}: its sidecar is missing", hint="remove the block; run again")
@@ -328,19 +364,30 @@ def _read_capture(path: Path, flows: int, tracer: str) -> tuple[pd.DataFrame, in
         started_ns=arm.map(started),
         bare_metal_rtt_ns=bare_ns,
     )
-    lost = sum(capture.sidecar.tracing.events_lost.values())
-    return rows[PINGS.names], lost
+    return rows[PINGS.names], _recorded(capture.sidecar, times)
 
 
-def _events_table(pings: pd.DataFrame, counts: Sequence[tuple[int, str, int]]) -> pd.DataFrame:
-    lost = pd.DataFrame(counts, columns=["flows", "tracer", "lost"])
-    lost = lost.groupby(["flows", "tracer"])["lost"].sum()
+def _recorded(sidecar: Sidecar, times: Mapping[int, observer.Times]) -> pd.DataFrame:
+    lost = sum(sidecar.tracing.events_lost.values())
+    traced = [run for run in sidecar.runs if run.traced]
+    rows = []
+    for run in traced:
+        span = (run.start_ns, run.end_ns)
+        during = sum(int(np.diff(np.searchsorted(t, span))[0]) for t in times.values())
+        rows.append((run.place, during, lost / len(traced)))
+    return pd.DataFrame(rows, columns=["place", "recorded", "lost"])
+
+
+def _events_table(pings: pd.DataFrame, recorded: pd.DataFrame) -> pd.DataFrame:
     columns = ["events", "events_inside", "events_anywhere"]
-    seen = pings.dropna(subset=["events"]).astype(dict.fromkeys(columns, "float64"))
-    seen = seen.astype({"place": str, "tracer": str})
-    means = seen.groupby(["flows", "place", "tracer"])[columns].mean().reset_index()
-    which = zip(means["flows"], means["tracer"], strict=True)
-    return EVENTS.frame(means.assign(lost=[lost[level, tracer] for level, tracer in which]))
+    traced = pings[pings["tracer"] != ""].astype({"place": str, "tracer": str})
+    group = ["flows", "place", "tracer"]
+    grouped = traced.astype(dict.fromkeys(columns, "float64")).groupby(group)
+    table = grouped[columns].mean()
+    totals = recorded.groupby(group)[["recorded", "lost"]].sum()
+    table["recorded"] = totals["recorded"] / grouped.size()
+    table["lost"] = totals.groupby(["flows", "tracer"])["lost"].transform("sum").round().astype(int)
+    return EVENTS.frame(table.reset_index())
 
 
 class Values:
@@ -461,6 +508,28 @@ def _refusal(
         f"{sorted(medians)[drift.at - 1]}: that alone can make {format_us(bias_ns)} us"
     )
     return lambda estimate: told if statistics.refuses(estimate, bias_ns) else ""
+
+
+def _segment_rows(results: Results) -> Iterator[tuple[object, ...]]:
+    values = results.values
+    for flows in values.levels:
+        container, native = (
+            values.rows(flows, f"{place} corrected", results.tracer)
+            for place in ("container", "native")
+        )
+        container, native = (
+            rows[rows["status"].isin(["corrected", "native"])] for rows in (container, native)
+        )
+        for segment, column in SHARED_SEGMENTS.items():
+            ours, theirs = (
+                pd.DataFrame({"round": rows["round"], "value_ns": rows[column].astype("float64")})
+                for rows in (container, native)
+            )
+            pairs = statistics.pair_rounds(ours.dropna(), theirs.dropna())
+            if pairs:
+                both = (float(table["value_ns"].mean()) for table in (ours, theirs))
+                found = statistics.difference(list(pairs.values()), statistics.mean)
+                yield (flows, segment, *both, *found)
 
 
 _SHIFTS = ("container overhead", "perturbation, container", "corrected - native control")
