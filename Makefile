@@ -38,7 +38,7 @@ export HEADERS := import os, sys, sysconfig; \
 # Debian package = command it provides. Only what is missing is installed.
 packages:
 	@missing=""; \
-	for pair in trace-cmd=trace-cmd iputils-ping=ping iproute2=ip tcpdump=tcpdump iperf3=iperf3 fping=fping busybox-static=busybox iptables=iptables util-linux=nsenter gcc=cc; do \
+	for pair in trace-cmd=trace-cmd iputils-ping=ping iproute2=ip tcpdump=tcpdump iperf3=iperf3 fping=fping busybox-static=busybox iptables=iptables util-linux=nsenter ethtool=ethtool gcc=cc; do \
 	    command -v $${pair#*=} >/dev/null || missing="$$missing $${pair%%=*}"; \
 	done; \
 	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \

@@ -7,6 +7,7 @@ namespaces were connected. Its form is declared by the structs below, read from 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -33,7 +34,20 @@ class Link(msgspec.Struct, kw_only=True, omit_defaults=True):
     peer_ifindex: int | None = None  # the other end of a veth, the parent of a macvlan
     peer_netns: str | None = None  # name of that end's namespace, when it is one of ours
     master: str | None = None  # the bridge or bond this device is a port of
-    offloads: dict[str, bool] = {}
+    offloads: dict[str, bool] = {}  # as ethtool names them; empty when it was not there to tell
+
+    @property
+    def has_gro(self) -> bool | None:
+        """Generic receive offload is on; None when not known."""
+        return self.offloads.get("generic-receive-offload")
+
+    @property
+    def uses_netif_rx(self) -> bool:
+        """It surely receives by netif_rx(): others may, and a veth with GRO may not.
+
+        drivers/net/veth.c, veth_forward_skb(), v6.8.
+        """
+        return self.kind == "veth" and self.has_gro is False
 
 
 class Namespace(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -146,6 +160,19 @@ class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):
     machine: Machine
     interrupted: str = ""  # why the recording ended early; empty when it did not
     notes: list[str] = []  # what a reader of the results should know, one sentence each
+
+    def link(self, hop: Hop) -> Link | None:
+        """Return the device of a hop; None when it is not described."""
+        return find_link(self.namespaces, hop)
+
+
+def find_link(namespaces: Iterable[Namespace], hop: Hop) -> Link | None:
+    """Return the device of a hop; None when it is not described."""
+    for namespace in namespaces:
+        for link in namespace.links:
+            if (namespace.name, link.name) == (hop.netns, hop.dev):
+                return link
+    return None
 
 
 class Capture(msgspec.Struct, frozen=True):

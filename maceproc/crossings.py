@@ -21,7 +21,7 @@ import pandas as pd
 
 from maceproc.capture import Hop, Sidecar
 from maceproc.errors import AnalysisError
-from maceproc.journeys import HOP_EVENTS, Kind, hop_kinds
+from maceproc.journeys import HOP_EVENTS, Kind, Links, hop_kinds
 from maceproc.schema import CROSSINGS, STEPS
 
 Bools = npt.NDArray[np.bool_]
@@ -45,6 +45,8 @@ class Path:
         1 unless a namespace in between uses that name too.
     crosses
         Whether there is a crossing at all: a native ping has none.
+    inner_uses_netif_rx, outer_uses_netif_rx
+        Whether that device surely receives by `netif_rx`; otherwise its events tell.
     """
 
     inner: str
@@ -52,6 +54,8 @@ class Path:
     peer: str = ""
     outer_again: int = 1
     crosses: bool = True
+    inner_uses_netif_rx: bool = False
+    outer_uses_netif_rx: bool = False
 
     @classmethod
     def from_hops(cls, hops: Sequence[Hop]) -> Path:
@@ -81,24 +85,29 @@ def learn_peer(crossings: pd.DataFrame, inner: str) -> str:
     )
 
 
-def dead_ends(sidecar: Sidecar | None) -> list[tuple[str, str]]:
-    """Return the links into namespaces that forward nothing: sending and receiving device.
-
-    Those are the veth pairs that lead out of the namespaces between container and outer device,
-    unless their names read the same the other way round.
-    """
+def links_of(sidecar: Sidecar | None) -> Links:
+    """Return what a sidecar knows of the links between devices."""
     if sidecar is None:
-        return []
-    forwarding = {hop.netns for hop in sidecar.target.path[1:]}
+        return Links()
     names = {(n.name, link.ifindex): link.name for n in sidecar.namespaces for link in n.links}
-    out, into = set(), set()
+    forwarding = {hop.netns for hop in sidecar.target.path[1:]}
+    pairs, into_dead_end, others, unknown = set(), set(), set(), set()
     for namespace in sidecar.namespaces:
         for link in namespace.links:
             far = names.get((link.peer_netns or "", link.peer_ifindex or 0))
-            if namespace.name in forwarding and link.peer_netns not in forwarding and far:
-                out.add((link.name, far))
-                into.add((far, link.name))
-    return sorted(out - into)
+            if link.name == "lo" or link.kind not in ("", "veth"):
+                others.add(link.name)
+            elif link.kind and not far:
+                unknown.add(link.name)
+            elif far:
+                pairs.add((link.name, far))
+                if namespace.name in forwarding and link.peer_netns not in forwarding:
+                    into_dead_end.add((link.name, far))
+    ports = {link.name for n in sidecar.namespaces for link in n.links} - others
+    # Where the names read the same the other way round, the direction cannot be told.
+    dead_ends = into_dead_end - {(far, near) for near, far in into_dead_end}
+    known = ports - unknown
+    return Links(frozenset(pairs), frozenset(ports), frozenset(known), frozenset(dead_ends))
 
 
 def find_crossings(
@@ -114,20 +123,26 @@ def find_crossings(
 
 
 def find_passages(
-    hops: pd.DataFrame, outer: str, recorded: Collection[str] | None = None
+    hops: pd.DataFrame, way: Path, recorded: Collection[str] | None = None
 ) -> pd.DataFrame:
     """Return what passes the outer device of a native ping, as CROSSINGS without a latency.
 
     Outbound is what a task of the host queued there, inbound what was first received there.
     """
     walk = _Walk(hops, recorded)
-    queued = walk.find(walk.on(outer), Kind.QUEUE)
+    queued = walk.find(walk.on(way.outer), Kind.QUEUE)
     queued = queued[~walk.softirq[queued]]
-    received = walk.first_receptions(outer)
+    received = walk.first_receptions(way.outer)
     passages = pd.concat(
         [
             walk.rows(OUTBOUND, queued, queued, queued, walk.driver(queued)),
-            walk.rows(INBOUND, received, walk.if_stamped(received), received, received),
+            walk.rows(
+                INBOUND,
+                received,
+                walk.if_stamped(received, way.outer_uses_netif_rx),
+                received,
+                received,
+            ),
         ],
         ignore_index=True,
     )
@@ -229,14 +244,15 @@ def _outbound(walk: _Walk, path: Path) -> pd.DataFrame:
 
 def _inbound(walk: _Walk, path: Path) -> pd.DataFrame:
     """Packets sent by the peer of the container's device and received there."""
-    stamp = Kind.RX if Kind.RX in walk.recorded else Kind.RECEIVE
-    delivered = walk.find(walk.on(path.inner), stamp)
-    sent = walk.step(delivered, -1)
+    received = walk.first_receptions(path.inner)
+    sent = walk.step(received, -1)
     by_peer = (walk.kind == walk.sending[-1]) & (walk.on(path.peer) if path.peer else True)
-    delivered, sent = _where(by_peer[sent] & (sent != NOWHERE), delivered, sent)
+    received, sent = _where(by_peer[sent] & (sent != NOWHERE), received, sent)
+    delivered = walk.if_stamped(received, path.inner_uses_netif_rx)
+    delivered, sent = _where(delivered != NOWHERE, delivered, sent)
     came = walk.first_receptions(path.outer)
     entered = walk.nth(came, np.searchsorted(came, sent) - path.outer_again, sent)
-    entered = walk.if_stamped(entered)
+    entered = walk.if_stamped(entered, path.outer_uses_netif_rx)
     return walk.rows(INBOUND, delivered, entered, delivered, entered, peer=sent)
 
 
@@ -303,11 +319,12 @@ class _Walk:
         continued = here[before] & (before != NOWHERE) & (self.kind[positions] == Kind.RECEIVE)
         return positions[~continued]
 
-    def if_stamped(self, receptions: Indices) -> Indices:
-        """Keep receptions seen at the device's first receive event: `netif_rx` if it has that."""
+    def if_stamped(self, receptions: Indices, uses_netif_rx: bool) -> Indices:
+        """Keep receptions seen at the device's first receive event: `netif_rx` if it uses that."""
         kinds: npt.NDArray[np.int8] = self.kind[receptions]
         seen = receptions != NOWHERE
-        first = Kind.RX if np.any(kinds[seen] == Kind.RX) else Kind.RECEIVE
+        uses_netif_rx |= bool(np.any(kinds[seen] == Kind.RX))
+        first = Kind.RX if uses_netif_rx and Kind.RX in self.recorded else Kind.RECEIVE
         return np.where(seen & (kinds == first), receptions, NOWHERE)
 
     def rows(

@@ -10,6 +10,7 @@ particular topology.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 
 import numpy as np
@@ -70,22 +71,44 @@ GRAMMAR: tuple[tuple[Kind, Kind, str, Kind | None], ...] = (
 )
 
 
+@dataclass(frozen=True)
+class Links:
+    """What is known of where a packet goes that a device sends.
+
+    Attributes
+    ----------
+    pairs
+        Sending and receiving end of every virtual link, both ways, by device name.
+    ports
+        Names of devices that send and receive only by their link: veth and physical ones, no
+        bridges or tunnels.
+    known
+        Those of the ports that are linked to the ends in `pairs` only, or to another machine.
+    dead_ends
+        Those of the pairs that lead into a namespace that forwards nothing.
+    """
+
+    pairs: frozenset[tuple[str, str]] = frozenset()
+    ports: frozenset[str] = frozenset()
+    known: frozenset[str] = frozenset()
+    dead_ends: frozenset[tuple[str, str]] = frozenset()
+
+
 def follow_packets(
     events: Mapping[str, pd.DataFrame],
     recorded: Collection[str] | None = None,
-    dead_ends: Collection[tuple[str, str]] = (),
+    links: Links = Links(),
 ) -> pd.DataFrame:
     """Return the HOPS of every packet, journey by journey, from the tables of a trace.
 
-    `recorded` names the events that were enabled; by default those that occur. `dead_ends` gives
-    pairs of devices, the sending and the receiving end of a link into a namespace that forwards
-    nothing: what arrives there is not sent on. The order of the input's rows, CPUs and tables does
-    not matter. `netns` is left empty: see `crossings.name_namespaces`.
+    `recorded` names the events that were enabled; by default those that occur. `links` tells what
+    is known of the topology. The order of the input's rows, CPUs and tables does not matter.
+    `netns` is left empty: see `crossings.name_namespaces`.
     """
     kinds = {HOP_EVENTS[e] for e in (events if recorded is None else recorded) if e in HOP_EVENTS}
     hops = _collect(events)
     hops = hops.take(_in_order(hops))
-    starts = _life_starts(hops, kinds, dead_ends)
+    starts = _life_starts(hops, kinds, links)
     journey = np.cumsum(starts) - 1
     first = np.flatnonzero(starts)
     data = {
@@ -168,9 +191,7 @@ def _hop_columns(table: pd.DataFrame, event: str) -> pd.DataFrame:
     )
 
 
-def _life_starts(
-    hops: pd.DataFrame, recorded: Collection[Kind], dead_ends: Collection[tuple[str, str]]
-) -> Bools:
+def _life_starts(hops: pd.DataFrame, recorded: Collection[Kind], links: Links) -> Bools:
     """Tell of each hop, in order of address and time, whether a new life begins with it."""
     starts = np.ones(len(hops), dtype=np.bool_)
     if len(hops) < 2:
@@ -188,23 +209,56 @@ def _life_starts(
     if softirq.any():  # text without latency columns does not say
         follows &= ~received | (kind[1:] != Kind.QUEUE) | softirq[1:]
     follows &= address[1:] == address[:-1]
-    follows &= ~_arrived(hops, follows, dead_ends)[:-1] | (kind[1:] != Kind.QUEUE)
+    sent = (kind[:-1] == Kind.QUEUE) | (kind[:-1] == Kind.XMIT)
+    # A bridge, VLAN or bond has no queue: it gives its port the packet in the same call.
+    follows &= ~(sent & (kind[1:] == Kind.QUEUE)) | _same_context(hops)
+    receives = (kind[1:] == Kind.RX) | (kind[1:] == Kind.RECEIVE)
+    passed = sent & receives
+    names = hops["dev"].cat.categories
+    # Down from a bridge to its port, or up from a port to its bridge, but not from port to port.
+    port = np.append(np.isin(names, list(links.ports)), False)[dev]
+    follows &= ~(sent & (kind[1:] == Kind.QUEUE) & port[:-1])
+    follows &= ~(received & receives & ~same_device & port[1:])
+    follows &= ~passed | _possible(names, links)[dev[:-1], dev[1:]]
+    into_dead_end = passed & _between(names, links.dead_ends)[dev[:-1], dev[1:]]
+    follows &= ~_arrived(kind, follows, into_dead_end)
     starts[1:] = ~follows
     return starts
 
 
-def _arrived(hops: pd.DataFrame, follows: Bools, dead_ends: Collection[tuple[str, str]]) -> Bools:
-    """Tell which hops are receptions at the far end of one of these links."""
-    kind, devices = hops["kind"].to_numpy(), hops["dev"].cat
-    dev = devices.codes.to_numpy()
+def _same_context(hops: pd.DataFrame) -> Bools:
+    """Tell of each hop but the first whether CPU, task and softirq are those of the one before."""
+    same = np.ones(max(len(hops) - 1, 0), dtype=np.bool_)
+    for name in ("cpu", "pid", "softirq"):
+        values = hops[name].to_numpy()
+        same &= values[1:] == values[:-1]
+    return same
+
+
+def _arrived(kind: npt.NDArray[np.int8], follows: Bools, into_dead_end: Bools) -> Bools:
+    """Tell of each hop but the first whether it sends what arrived where nothing is forwarded."""
     received = (kind == Kind.RX) | (kind == Kind.RECEIVE)
-    sent = (kind == Kind.QUEUE) | (kind == Kind.XMIT)
-    arrived = np.zeros(len(hops), dtype=np.bool_)
-    for sender, receiver in dead_ends:
-        by, at = devices.categories.get_indexer(pd.Index([sender, receiver]))
-        arrived[1:] |= (sent & (dev == by))[:-1] & (received & (dev == at))[1:] & follows
+    arrived = np.append(False, into_dead_end & follows)
     arrived[1:] |= arrived[:-1] & received[1:] & follows  # netif_rx, then netif_receive_skb
-    return arrived
+    return arrived[:-1] & (kind[1:] == Kind.QUEUE)
+
+
+def _possible(names: pd.Index, links: Links) -> Bools:
+    """Tell for sending and receiving device whether a packet can pass from one to the other.
+
+    Shape [devices + 1, devices + 1]; the last one is for no device.
+    """
+    known = np.append(np.isin(names, list(links.known)), False)
+    return ~(known[:, np.newaxis] & known) | _between(names, links.pairs)
+
+
+def _between(names: pd.Index, pairs: Collection[tuple[str, str]]) -> Bools:
+    """Spread pairs of device names into a table [sender, receiver], as `_possible`."""
+    table = np.zeros((len(names) + 1, len(names) + 1), dtype=np.bool_)
+    for sender, receiver in pairs:
+        if sender in names and receiver in names:
+            table[names.get_loc(sender), names.get_loc(receiver)] = True
+    return table
 
 
 _LENGTH_KEPT = (Kind.QUEUE * 8 + Kind.XMIT, Kind.RX * 8 + Kind.RECEIVE)

@@ -45,6 +45,10 @@ OFFSET_RANGE_NS = (-2 * NS_PER_US, 100 * NS_PER_US)
 """How far the program's send stamp can be ahead of its send call, or, where that was not recorded,
 of the first event: 0 to 4 us as a rule, and tens more for the way through the stack."""
 
+OFFSET_OF_FEW_NS = (-2 * NS_PER_US, 10 * NS_PER_US)
+MANY = 5
+"""The same of fewer pings than these, too few to agree in it by more than chance."""
+
 RESIDUAL_TOLERANCE_NS = 5 * NS_PER_US
 """How far a residual may lie from the run's median, beside the step of the printed RTT.
 
@@ -163,6 +167,8 @@ class Packets:
     delivered_ns: Times
     outbound: pd.DataFrame
     inbound: pd.DataFrame
+    lost: pd.DataFrame  # LOST
+    whole: bool  # no event was lost while the run lasted
 
 
 @dataclass(frozen=True)
@@ -183,11 +189,13 @@ def packets_of_run(
     sends: pd.DataFrame,
     deliveries: pd.DataFrame,
     passages: pd.DataFrame,
+    *,
+    lost: pd.DataFrame,
     mtu: int = 1500,
 ) -> Packets:
     """Pick what can belong to one run of a ping: its time, its task, its length, its device.
 
-    `mtu` is the first device's: a longer echo is sent in fragments.
+    `lost` is LOST; `mtu` is the first device's: a longer echo is sent in fragments.
     """
     first_seen_ns = passages["entered_ns"].fillna(passages["left_ns"])
     in_run = first_seen_ns.between(run.start_ns, run.end_ns).fillna(False).astype(bool)
@@ -205,8 +213,23 @@ def packets_of_run(
     known &= passages["len"].isin(_reply_lengths(outbound))
     inbound = passages[~out & known].sort_values("left_ns", ignore_index=True)
     return Packets(
-        sends["time_ns"].to_numpy(), deliveries["time_ns"][received].to_numpy(), outbound, inbound
+        sends["time_ns"].to_numpy(),
+        deliveries["time_ns"][received].to_numpy(),
+        outbound,
+        inbound,
+        lost,
+        whole=not meets_gap(np.array([run.start_ns]), np.array([run.end_ns]), lost).any(),
     )
+
+
+def meets_gap(start_ns: Times, end_ns: Times, lost: pd.DataFrame) -> Bools:
+    """Tell which spans of time meet a gap of LOST, in which a ring buffer lost events."""
+    after_ns = np.sort(lost["after_ns"].to_numpy(np.int64, na_value=-FOREVER))
+    before_ns = np.sort(lost["before_ns"].to_numpy(np.int64, na_value=FOREVER))
+    # Gaps that began before the span ended, less those that ended before it began.
+    begun = np.searchsorted(after_ns, end_ns, side="left")
+    ended = np.searchsorted(before_ns, start_ns, side="right")
+    return np.asarray(begun > ended)
 
 
 def match_run(
@@ -226,6 +249,9 @@ def match_run(
     mixed = _outbound_mixtures(packets, request_of_call, lost_call_ns, send, request)
     mixed |= _inbound_mixtures(due, packets, reply)
     verdicts.against(mixed, "ambiguous", "a packet that was not followed may be part of its way")
+    # What is left of two packets with one address, one after the other, can look like one.
+    gap = meets_gap(due.sent_ns, due.latest_ns + LATE_STAMP_NS, packets.lost)
+    verdicts.against(gap & due.answered, "incomplete", "events were lost while it was on its way")
     early = _came_before_it_left(packets, request, reply)
     verdicts.against(early, "ambiguous", "its reply would have come before its request left")
     return Matches(send, request, reply, delivery, on_delivery, stamp_known)
@@ -332,7 +358,8 @@ class _Due:
     """When the reply of every ping of a run must have come in.
 
     `known`: by its send call and its printed RTT, at `at_ns` plus the send stamp's offset, give or
-    take `tolerance_ns`. Otherwise somewhere between `earliest_ns` and `latest_ns`.
+    take `tolerance_ns`. Otherwise somewhere between `earliest_ns` and `latest_ns`. `held_up`: the
+    printed RTT does not tell, because ping was interrupted between its stamps and its calls.
     """
 
     def __init__(self, pings: pd.DataFrame, run: Run, packets: Packets, send: Indices) -> None:
@@ -345,6 +372,7 @@ class _Due:
         self.step_ns = step_ns
         self.tolerance_ns = step_ns // 2 + PRINT_ERROR_NS + RESIDUAL_TOLERANCE_NS
         self.answered = answered
+        self.held_up = np.zeros(len(pings), dtype=np.bool_)
         self.seq: Indices = pings["seq"].to_numpy()
         printed_ns, slack_ns = _printed_at(pings, run)
         unknown = printed_ns >= FOREVER
@@ -363,18 +391,24 @@ LONG_PRINT_DELAY_NS = 5 * NS_PER_MS
 """How long after its reply a line may be printed, where a longer time only refuses matches."""
 
 
-def _offset_ns(due: _Due, seen_ns: Times) -> int:
-    """Estimate how far the send stamp is ahead of the send call [ns].
+def _offset_ns(due: _Due, asked: Bools, seen_ns: Times, lost: pd.DataFrame) -> int | None:
+    """Estimate how far the send stamp is ahead of the send call [ns]; None if it cannot be told.
 
-    The median, over the pings, of the printed RTT minus the RTT of the last packet seen before the
-    reply was due.
+    That is, the printed RTT minus the RTT of the last packet seen before the reply was due; half
+    of the pings asked must agree in it, of those that no event was lost of.
     """
-    at_ns = due.at_ns[due.known]
-    last = np.searchsorted(seen_ns, at_ns + due.step_ns[due.known] + PRINT_ERROR_NS, "right") - 1
-    found = last >= 0
-    if not found.any():
-        return 0
-    return int(np.clip(np.median(at_ns[found] - seen_ns[last[found]]), *OFFSET_RANGE_NS))
+    asked = asked & due.known & ~meets_gap(due.sent_ns, due.at_ns + due.tolerance_ns, lost)
+    at_ns, slack_ns = due.at_ns[asked], due.tolerance_ns[asked]
+    last = np.searchsorted(seen_ns, at_ns + due.step_ns[asked] + PRINT_ERROR_NS, "right") - 1
+    offsets_ns = at_ns - at(seen_ns, np.where(last < 0, NONE, last), -FOREVER)
+    low, high = OFFSET_RANGE_NS if len(at_ns) >= MANY else OFFSET_OF_FEW_NS
+    rounding_ns = due.step_ns[asked] // 2 + PRINT_ERROR_NS
+    near = (offsets_ns >= low - rounding_ns) & (offsets_ns <= high + rounding_ns)
+    if not near.any():
+        return None
+    offset = np.clip(np.median(offsets_ns[near]), low, high)
+    agree = near & (np.abs(offsets_ns - offset) <= slack_ns)
+    return int(offset) if 2 * agree.sum() >= len(at_ns) else None
 
 
 def _find_replies(
@@ -387,13 +421,13 @@ def _find_replies(
     it is known where they were taken.
     """
     received_ns = packets.inbound["left_ns"].to_numpy(dtype=np.int64)
-    due.settle(_offset_ns(due, received_ns if stamp == "kernel" else packets.delivered_ns))
-    stamped, count = _only_one(received_ns, due.earliest_ns, due.latest_ns, due.known)
-    late, delivery = _stamped_on_delivery(due, packets, received_ns)
     first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
-    on_delivery = (late != NONE) & ((first & (count == 0)) | (stamp == "program"))
+    _settle_due(due, first, stamp, packets, by_turn, verdicts)
+    stamped, count = _stamped_on_device(due, received_ns, by_turn)
+    late, delivery = _stamped_on_delivery(due, packets, received_ns)
     if stamp == "program":
         stamped, count = np.full(len(late), NONE), np.zeros(len(late), dtype=np.int64)
+    on_delivery = (late != NONE) & ((first & (count == 0)) | (stamp == "program"))
     reply = np.where(on_delivery, late, stamped)
     in_time = ~due.answered | (at(received_ns, by_turn, FOREVER) <= due.at_ns)
     in_turn = (reply == NONE) & (count == 0) & in_time
@@ -401,6 +435,8 @@ def _find_replies(
     elsewhere = first | (stamp == "program")  # may be stamped on a delivery that was not recorded
     stamp_known = ~(in_turn & due.known & elsewhere)
     verdicts.against(count > 1, "ambiguous", "several packets came when its RTT says it came")
+    unsure = first & (by_turn == NONE) & (_came_until(due, received_ns) > 1)
+    verdicts.against(unsure, "ambiguous", "a packet that came before may have been stamped late")
     missing = np.where(due.answered, "no reply was seen when its RTT says it came", NO_RTT)
     verdicts.against(reply == NONE, "incomplete", missing)
     verdicts.against(_contested(due, received_ns, reply), "ambiguous", "another ping's reply?")
@@ -409,20 +445,57 @@ def _find_replies(
     return reply, np.where(on_delivery, delivery, NONE), on_delivery, stamp_known
 
 
+NO_OFFSET = "the packets seen do not tell when ping takes its time stamps"
 NO_RTT = "ping printed no RTT for it, and which reply is its own cannot be told"
+
+
+def _settle_due(
+    due: _Due, first: Bools, stamp: Stamp, packets: Packets, by_turn: Indices, verdicts: Verdicts
+) -> None:
+    """Narrow down when replies are due; where they cannot be, only turns can tell.
+
+    The first ping is not asked: who took its stamp is not known yet.
+    """
+    if stamp == "kernel":
+        received_ns = packets.inbound["left_ns"].to_numpy(dtype=np.int64)
+        offset_ns = _offset_ns(due, ~first, received_ns, packets.lost)
+    else:
+        offset_ns = _offset_ns(due, due.known, packets.delivered_ns, packets.lost)
+    if offset_ns is None:
+        verdicts.against(due.known & (by_turn == NONE), "ambiguous", NO_OFFSET)
+        due.known &= by_turn != NONE
+        due.held_up = due.known
+    due.settle(offset_ns or 0)
+
+
+def _stamped_on_device(due: _Due, received_ns: Times, by_turn: Indices) -> tuple[Indices, Times]:
+    """Find the only packet received when each reply was due, or NONE, and how many were.
+
+    Of pings that follow one another faster, the one whose turn it was.
+    """
+    stamped, count = _only_one(received_ns, due.earliest_ns, due.latest_ns, due.known)
+    turn_ns = at(received_ns, by_turn, FOREVER)
+    fits = ((due.earliest_ns <= turn_ns) & (turn_ns <= due.latest_ns)) | due.held_up
+    return np.where(fits, by_turn, stamped), np.where(fits, 1, count)
+
+
+def _came_until(due: _Due, received_ns: Times) -> Indices:
+    """Count the packets received from each send call until the reply was due at the latest."""
+    until = np.searchsorted(received_ns, due.latest_ns + LATE_STAMP_NS, side="right")
+    return np.where(due.known, until - np.searchsorted(received_ns, due.sent_ns), 0)
 
 
 def _reply_by_turn(printed: PingOutput, packets: Packets) -> Indices:
     """Return every send call's reply, if everything adds up; else NONE for all.
 
-    There are as many calls as requests and as many packets as replies, and after every call comes
-    at most one packet before the next.
+    No event was lost, there are as many calls as requests and as many packets as replies, and
+    after every call comes at most one packet before the next.
     """
     calls, received_ns = packets.send_ns, packets.inbound["left_ns"].to_numpy(dtype=np.int64)
     reply = np.full(len(calls), NONE)
     turn = np.searchsorted(calls, received_ns, side="right") - 1
     adds_up = printed.sent == len(calls) and printed.received == len(turn)
-    if adds_up and (turn >= 0).all() and len(np.unique(turn)) == len(turn):
+    if packets.whole and adds_up and (turn >= 0).all() and len(np.unique(turn)) == len(turn):
         reply[turn] = np.arange(len(turn))
     return reply
 
@@ -430,7 +503,7 @@ def _reply_by_turn(printed: PingOutput, packets: Packets) -> Indices:
 def _stamped_on_delivery(
     due: _Due, packets: Packets, received_ns: Times
 ) -> tuple[Indices, Indices]:
-    """Find replies whose stamp was taken by the call that delivered them."""
+    """Find replies whose stamp was taken by the call that delivered them, and that call."""
     delivery, _ = _only_one(
         packets.delivered_ns, due.earliest_ns, due.latest_ns + LATE_STAMP_NS, due.known
     )

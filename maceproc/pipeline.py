@@ -167,14 +167,14 @@ def follow_pings(
     sidecar = capture.sidecar
     recorded = _recorded_events(capture, trace)
     way = _path(sidecar, inner, outer, peer)
-    ends = crossings.dead_ends(sidecar)
+    links = crossings.links_of(sidecar)
     if way.crosses and not way.peer:
         unbounded = journeys.follow_packets(trace.events, recorded)
         found = crossings.find_crossings(unbounded, way, recorded)
         way = replace(way, peer=crossings.learn_peer(found, way.inner))
-        ends = [(way.peer, way.inner)]
+        links = journeys.Links(dead_ends=frozenset({(way.peer, way.inner)}))
 
-    hops = journeys.follow_packets(trace.events, recorded, ends)
+    hops = journeys.follow_packets(trace.events, recorded, links)
     crossed = crossings.find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
     hops = crossings.name_namespaces(hops, crossed, sidecar)
 
@@ -186,9 +186,11 @@ def follow_pings(
         runs = list(pings.parse_runs(sidecar.runs)) if sidecar else []
     passages = {"container": crossed}
     if any(run.traced and run.place == "native" for run, _ in runs):
-        passages["native"] = crossings.find_passages(hops, way.outer, recorded)
+        passages["native"] = crossings.find_passages(hops, way, recorded)
     printed = pings.pings_table(runs)
-    rtts = rtt.rtts_table(printed, runs, sends, deliveries, passages, _mtu(sidecar))
+    rtts = rtt.rtts_table(
+        printed, runs, sends, deliveries, passages, lost=trace.lost, mtu=_mtu(sidecar)
+    )
     return Followed(hops, crossed, printed, rtts)
 
 
@@ -223,23 +225,23 @@ def _recorded_events(capture: Capture, trace: Trace) -> list[str]:
 
 def _mtu(sidecar: Sidecar | None) -> int:
     """Return the MTU of the device the ping is sent on [bytes]; Ethernet's when not known."""
-    first = sidecar.target.path[0] if sidecar and sidecar.target.path else None
-    for namespace in sidecar.namespaces if sidecar else ():
-        for link in namespace.links:
-            if first and (namespace.name, link.name) == (first.netns, first.dev) and link.mtu:
-                return link.mtu
-    return ETHERNET_MTU
+    link = sidecar.link(sidecar.target.path[0]) if sidecar and sidecar.target.path else None
+    return (link and link.mtu) or ETHERNET_MTU
 
 
 def _path(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> CrossingPath:
     """Return the devices to measure between, as given or as the sidecar says."""
     if sidecar and sidecar.target.path:
         known = CrossingPath.from_hops(sidecar.target.path)
+        ends = [sidecar.link(hop) for hop in (sidecar.target.path[0], sidecar.target.path[-1])]
+        inner_rx, outer_rx = (link is not None and link.uses_netif_rx for link in ends)
         return replace(
             known,
             inner=inner or known.inner,
             outer=outer or known.outer,
             peer=peer or known.peer,
+            inner_uses_netif_rx=inner_rx,
+            outer_uses_netif_rx=outer_rx,
         )
     if not inner or not outer:
         raise AnalysisError(

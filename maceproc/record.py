@@ -33,6 +33,7 @@ from maceproc.capture import (
     Run,
     Sidecar,
     Tracing,
+    find_link,
     save_sidecar,
     sidecar_path,
 )
@@ -81,7 +82,7 @@ MINIMAL_EVENTS = {
     "syscalls:sys_exit_recvfrom": "the same, of programs that use it",
 }
 QUEUE_EVENTS = {"net:net_dev_start_xmit": "the packet leaves the outer device's queue"}
-DRIVER_EVENTS = {"net:netif_receive_skb": "receive event of a device with a driver of its own"}
+DRIVER_EVENTS = {"net:netif_receive_skb": "receive event of any other device, or with GRO"}
 FULL_EVENTS = {
     "net:*": "every step through the network devices",
     "skb:*": "birth, copy and end of every skb",
@@ -185,7 +186,7 @@ def record(
     require_programs()
     with mounted_tracefs() as tracefs, Interruption() as interruption:
         surveyed = survey(site, destination_address(parsed, site), outer)
-        minimal = minimal_events(outer_link(surveyed))
+        minimal = minimal_events(*path_ends(surveyed))
         chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
         recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
         arms = list(_arms(site, surveyed, parsed, baseline, notes))
@@ -270,26 +271,27 @@ def with_destination(command: Command, site: Site) -> Command:
     return command
 
 
-def outer_link(surveyed: Survey) -> Link | None:
-    """Return the outer device of a survey; None when it was not found."""
-    for hop in surveyed.target.path[-1:]:
-        for namespace in surveyed.namespaces:
-            for link in namespace.links:
-                if (namespace.name, link.name) == (hop.netns, hop.dev):
-                    return link
-    return None
+def path_ends(surveyed: Survey) -> tuple[Link | None, Link | None]:
+    """Return the inner and the outer device of a survey; None for one that was not found."""
+    path = surveyed.target.path
+    if not path:
+        return None, None
+    inner, outer = (find_link(surveyed.namespaces, hop) for hop in (path[0], path[-1]))
+    return inner, outer
 
 
-def minimal_events(outer: Link | None) -> list[str]:
-    """Return the smallest set of events that gives the whole ledger with this outer device.
+def minimal_events(inner: Link | None, outer: Link | None) -> list[str]:
+    """Return the smallest set of events that gives the whole ledger between these devices.
 
     A device without a queue gets a packet in the call that queues it (net/core/dev.c,
-    __dev_queue_xmit(), v6.8); a veth receives by netif_rx(), as the container's device does.
+    __dev_queue_xmit(), v6.8); a veth receives by netif_rx(), if GRO is off.
     """
     events = list(MINIMAL_EVENTS)
     if outer is None or outer.qdisc != "noqueue":
         events += QUEUE_EVENTS
-    if outer is None or outer.kind != "veth":
+    if any(
+        end is None or end.kind != "veth" or end.uses_netif_rx is False for end in (inner, outer)
+    ):
         events += DRIVER_EVENTS
     return events
 

@@ -59,12 +59,15 @@ def rtts_table(
     sends: pd.DataFrame,
     deliveries: pd.DataFrame,
     passages: Mapping[str, pd.DataFrame],
+    *,
+    lost: pd.DataFrame,
     mtu: int = 1500,
 ) -> pd.DataFrame:
     """Return RTTS: a row for every row of PINGS, in the same order.
 
     `passages` gives CROSSINGS by place: between the container and the outer device for
-    ``container``, at the outer device for ``native``. `mtu` is the first device's [bytes].
+    ``container``, at the outer device for ``native``. `lost` is LOST: what the ring buffers could
+    not take. `mtu` is the first device's [bytes].
     """
     by_run = dict(list(pings.groupby(["round", "arm"], observed=True, sort=False)))
     tables = []
@@ -74,7 +77,9 @@ def rtts_table(
             continue
         verdicts = Verdicts(rows)
         if run.traced:
-            packets = packets_of_run(run, printed, sends, deliveries, passages[run.place], mtu)
+            packets = packets_of_run(
+                run, printed, sends, deliveries, passages[run.place], lost=lost, mtu=mtu
+            )
             matches = match_run(rows, run, printed, packets, verdicts)
             table = _ledger(rows, packets, matches)
             if run.place == "container":

@@ -20,7 +20,7 @@ import pandas as pd
 
 from maceproc.capture import Capture, open_capture
 from maceproc.pipeline import EVENTS_USED, follow_pings
-from maceproc.schema import Trace
+from maceproc.schema import LOST, Trace
 from maceproc.tracedat import read_events
 
 Events = Mapping[str, pd.DataFrame]
@@ -90,6 +90,26 @@ WAYS: tuple[Callable[[Random, Events], Events], ...] = (
     types,
     one_device,
 )
+
+
+def gaps(before: Events, after: Events) -> pd.DataFrame:
+    """Return LOST as the ring buffers would tell it: each CPU's gaps, and what was around them."""
+    columns = ["time_ns", "cpu"]
+    whole = pd.concat([rows[columns].assign(event=name) for name, rows in before.items()])
+    left = pd.concat([rows[columns].assign(event=name) for name, rows in after.items()])
+    whole = whole.set_index("event", append=True).sort_values("time_ns", kind="stable")
+    kept = whole.index.isin(left.set_index("event", append=True).index)
+    found = []
+    for cpu in whole["cpu"].unique():
+        own = (whole["cpu"] == cpu).to_numpy()
+        times, here = whole["time_ns"].to_numpy()[own], kept[own]
+        place = np.cumsum(here)  # how many were kept up to here: the gap's number
+        ends = {0: None} | dict(zip(place[here], times[here], strict=True))
+        found += [
+            ("", cpu, ends[gap], ends.get(gap + 1), int(count))
+            for gap, count in zip(*np.unique(place[~here], return_counts=True), strict=True)
+        ]
+    return LOST.from_rows(found)
 
 
 @dataclass(frozen=True)

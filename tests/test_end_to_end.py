@@ -195,6 +195,20 @@ def test_other_ways_to_ping(lab: Lab, tmp_path: Path, argv: list[str], share: fl
     assert (rtts["status"] == "corrected").mean() >= share, rtts["reason"].value_counts()
 
 
+def test_a_veth_with_gro_may_receive_without_netif_rx(tmp_path: Path) -> None:
+    with Lab() as lab:
+        ends = (("container", "eth0", "gro", "on"), ("host", lab.port(1), "tso", "off"))
+        for role, *words in ends:
+            command = ["ip", "netns", "exec", lab.netns(role), "ethtool", "-K", *words]
+            subprocess.run(command, check=True)
+        argv = ["ping", "-i", "0.01", "-c", "50"]
+        record(argv, lab_site(lab), tmp_path / "trace.dat", baseline=False)
+    analysis = maceproc.analyze(tmp_path / "trace.dat")
+    assert len(corrected(analysis)) >= 49, analysis.rtts["reason"].value_counts()
+    inbound = analysis.crossings[analysis.crossings["direction"] == "inbound"]
+    assert set(analysis.hops.loc[inbound["last_hop"], "event"]) == {"netif_receive_skb"}
+
+
 def test_fragments_are_never_mistaken(lab: Lab, tmp_path: Path) -> None:
     argv = ["ping", "-s", "8000", "-i", "0.01", "-c", "30"]
     record(argv, lab_site(lab), tmp_path / "trace.dat", baseline=False)

@@ -268,14 +268,23 @@ def test_events_by_set_pattern_and_name() -> None:
             choose_events(nothing, available, [])
 
 
-def test_minimal_events_are_those_that_the_outer_device_needs() -> None:
+def test_minimal_events_are_those_that_the_devices_need() -> None:
     veth = Link(ifindex=2, name="eth0", kind="veth", qdisc="noqueue")
+    with_gro = Link(
+        ifindex=2,
+        name="eth0",
+        kind="veth",
+        qdisc="noqueue",
+        offloads={"generic-receive-offload": True},
+    )
     queueing = Link(ifindex=2, name="eth0", kind="veth", qdisc="htb")
     physical = Link(ifindex=2, name="eno1", qdisc="mq")
-    assert set(minimal_events(veth)) == set(MINIMAL_EVENTS)
-    assert set(minimal_events(queueing)) == {*MINIMAL_EVENTS, "net:net_dev_start_xmit"}
-    everything = {*MINIMAL_EVENTS, "net:net_dev_start_xmit", "net:netif_receive_skb"}
-    assert set(minimal_events(physical)) == set(minimal_events(None)) == everything
+    assert set(minimal_events(veth, veth)) == set(MINIMAL_EVENTS)
+    queue, driver = "net:net_dev_start_xmit", "net:netif_receive_skb"
+    assert set(minimal_events(veth, queueing)) == {*MINIMAL_EVENTS, queue}
+    assert set(minimal_events(with_gro, veth)) == {*MINIMAL_EVENTS, driver}
+    for outer in (physical, None):
+        assert set(minimal_events(veth, outer)) == {*MINIMAL_EVENTS, queue, driver}
 
 
 def test_awake_holds_the_idle_latency_and_gives_it_back() -> None:
