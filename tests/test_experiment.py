@@ -20,6 +20,7 @@ from maceproc import Lab, statistics
 from maceproc.cli import cli
 from maceproc.errors import CaptureError, CommandError
 from maceproc.experiment.plan import Arm, Plan, check_plan, finished, what_differs
+from maceproc.experiment.report import agreement, agreement_lines
 from maceproc.experiment.results import PINGS, Results, add_untraced, event_costs, read_results
 from maceproc.experiment.run import Progress, run_experiment
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
@@ -124,6 +125,22 @@ def test_no_third_correction_where_the_data_do_not_support_it(wrong: dict) -> No
     (cost,) = event_costs(pings).itertuples()
     assert not cost.supported
     assert add_untraced(pings, event_costs(pings))["untraced_rtt_ns"].isna().all()
+
+
+def test_agreement_of_two_experiments() -> None:
+    def found(*estimates: float) -> dict:
+        rows = [
+            {"flows": n, "comparison": "x", "tracer": "", "statistic": "median",
+             "estimate_ns": e, "low_ns": e - 300, "high_ns": e + 300}
+            for n, e in enumerate(estimates)
+        ]  # fmt: skip
+        return {"comparisons": rows}
+
+    table = agreement(found(1000, 2000, 3000), found(1400, 2500, 3000))
+    assert list(table["agree"]) == [True, False, True]
+    first, second = agreement_lines(table)
+    assert first.startswith("2 of 3")
+    assert "1 flows" in second
 
 
 class StoppedError(Exception):

@@ -20,13 +20,17 @@ class _Experiment(click.Group):
     """`maceproc experiment ... -- ping` runs one; `maceproc experiment report DIR` shows one."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take everything but ``report`` and a plain ``--help`` for the verb `run`."""
-        if args[:1] != ["report"] and args[:1] not in (["-h"], ["--help"]):
+        """Take everything but the other verbs and a plain ``--help`` for the verb `run`."""
+        if args[:1] not in (["report"], ["agree"], ["run"], ["-h"], ["--help"]):
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
 
-@click.group(cls=_Experiment, subcommand_metavar="[OPTIONS] -- PING... | report DIR")
+@click.group(
+    cls=_Experiment,
+    options_metavar="",
+    subcommand_metavar="[run] [OPTIONS] -- PING... | report DIR | agree DIR DIR",
+)
 def experiment() -> None:
     """Measure what tracing and the container cost, and what the correction leaves.
 
@@ -104,7 +108,7 @@ def run(
     Interrupted, the same command goes on where it ended; with more --rounds it adds some.
 
     \b
-    maceproc experiment --lab --awake -o DIR -- ping -i 0.01 -c 100
+    maceproc experiment --lab --awake -o DIR -- ping -i 0.02 -c 50
     maceproc experiment --container web --flows 0 -o DIR -- ping -c 100 192.0.2.1
     """  # noqa: D301  \b is click's
     from maceproc.experiment.plan import Plan
@@ -151,6 +155,18 @@ def report(directory: Path, output: Path | None) -> None:
 
     require_plots()
     _report(directory, output or directory)
+
+
+@experiment.command()
+@click.argument("first", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("second", type=click.Path(path_type=Path), metavar="DIR")
+def agree(first: Path, second: Path) -> None:
+    """Tell whether two experiments found the same, within their intervals; both with reports."""
+    from maceproc.experiment.report import agreement, agreement_lines, load_results
+
+    table = agreement(load_results(first), load_results(second))
+    for line in agreement_lines(table):
+        click.echo(line)
 
 
 def _report(directory: Path, output: Path) -> None:

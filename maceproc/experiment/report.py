@@ -164,6 +164,54 @@ def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
         }
 
 
+def agreement(first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
+    """Hold the comparisons of two experiments against each other: one row for each they share.
+
+    Takes what `as_dict` gives. Columns: ``flows``, ``comparison``, ``tracer``, ``statistic``, the
+    estimates ``first_ns`` and ``second_ns``, how far apart they may be (``allowed_ns``: the root of
+    the sum of their squared half widths, so 95 % of them agree if nothing changed), and ``agree``.
+    """
+    keys = ["flows", "comparison", "tracer", "statistic"]
+    tables = [pd.DataFrame(data["comparisons"]).set_index(keys) for data in (first, second)]
+    half = [(table["high_ns"] - table["low_ns"]) / 2 for table in tables]
+    found = pd.DataFrame(
+        {
+            "first_ns": tables[0]["estimate_ns"],
+            "second_ns": tables[1]["estimate_ns"],
+            "allowed_ns": (half[0] ** 2 + half[1] ** 2) ** 0.5,
+        }
+    ).dropna()
+    found["agree"] = (found["first_ns"] - found["second_ns"]).abs() <= found["allowed_ns"]
+    return found.reset_index()
+
+
+def agreement_lines(table: pd.DataFrame) -> Iterator[str]:
+    """Yield how many comparisons of two experiments agree, and each that does not."""
+    medians = table[table["statistic"] == "median"]
+    yield (
+        f"{medians['agree'].sum()} of {len(medians)} differences of medians agree, "
+        f"{table['agree'].sum()} of {len(table)} with those of means"
+    )
+    for row in medians[~medians["agree"]].itertuples():
+        estimates = (format_us(row.first_ns, signed=True), format_us(row.second_ns, signed=True))
+        yield (
+            f"* {row.flows} flows, {row.comparison} {row.tracer}: {' and '.join(estimates)} us, "
+            f"no more than {format_us(row.allowed_ns)} us apart were expected"
+        )
+
+
+def load_results(directory: Path) -> dict[str, Any]:
+    """Read the results that a report wrote; CaptureError when they are not there."""
+    path = directory / JSON_FILE
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CaptureError(
+            f"{path}: {error}", hint=f"write it with: maceproc experiment report {directory}"
+        ) from error
+    return data
+
+
 def as_markdown(results: Results, *, pictures: bool = False) -> str:
     """Return the report as Markdown; with `pictures`, it shows the plots beside it."""
     return "\n".join(_lines(results, pictures)) + "\n"
