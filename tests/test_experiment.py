@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -26,6 +30,7 @@ from maceproc.experiment.run import Progress, run_experiment
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
 from maceproc.lab import NETNS_DIR
 from maceproc.targets import Netns, lab_site
+from maceproc.tracing import TRACEFS
 
 PING_COUNT = 12
 PLAN = Plan(
@@ -272,6 +277,27 @@ def test_report_from_the_files_alone(results: Results, tmp_path: Path) -> None:
     assert not any(linked)  # in a terminal there are none to see
     text = (out / "report.md").read_text()
     assert all(f"![{name}]({name}.png)" in text for name in pictures)
+
+
+@pytest.mark.kernel
+def test_ctrl_c_keeps_what_is_finished(lab: Lab, tmp_path: Path) -> None:
+    directory = tmp_path / "experiment"
+    argv = [sys.executable, "-m", "maceproc", "experiment", "--lab", lab.name, "--flows", "0"]
+    argv += ["--rounds", "50", "--tracers", "minimal", "-o", str(directory)]
+    ping = ["--", "ping", "-i", "0.005", "-c", "5"]
+    with subprocess.Popen([*argv, *ping], stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not finished(directory) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT
+    kept = len(finished(directory))
+    assert kept >= 1
+    assert f"{kept} of 50 blocks kept" in told
+    assert "Traceback" not in told
+    assert not list(directory.glob("round-*/*.partial"))
+    assert not list((TRACEFS / "instances").glob(f"maceproc-{process.pid}*"))
 
 
 @pytest.mark.kernel
