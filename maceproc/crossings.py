@@ -11,7 +11,7 @@ outer device, so that what is left of an RTT is exactly the native path:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -159,18 +159,25 @@ def name_namespaces(
     """
     if sidecar is None:
         return hops
-    devices = hops["dev"].cat.categories
-    owners = _unique_owners(sidecar)
-    owner = np.array([*(owners.get(name) for name in devices), None], dtype=object)
-    netns = owner[hops["dev"].cat.codes.to_numpy()]
+    names = [namespace.name for namespace in sidecar.namespaces]
+    dev = hops["dev"].cat.codes.to_numpy()
+    netns = _codes_of(hops, _unique_owners(sidecar), names)[dev]
     path = sidecar.target.path
     if len(path) > 1:
-        beyond = {hop.dev: hop.netns for hop in path[1:]}
-        owner = np.array([*(beyond.get(name) for name in devices), None], dtype=object)
+        on_path = _codes_of(hops, {hop.dev: hop.netns for hop in path[1:]}, names)
         rows, at_inner = _rows_of_crossings(hops, crossings)
-        on_path = owner[hops["dev"].cat.codes.to_numpy()[rows]]
-        netns[rows] = np.where(at_inner, path[0].netns, on_path)
-    return hops.assign(netns=pd.Categorical(netns, [n.name for n in sidecar.namespaces]))
+        netns[rows] = np.where(at_inner, names.index(path[0].netns), on_path[dev[rows]])
+    return hops.assign(netns=pd.Categorical.from_codes(netns, names))
+
+
+def _codes_of(hops: pd.DataFrame, netns: Mapping[str, str], names: list[str]) -> Indices:
+    """Return the namespace of every device, as its place in `names`; -1 for none, and at the end.
+
+    Shape (devices + 1,).
+    """
+    devices = hops["dev"].cat.categories
+    known = [names.index(netns[dev]) if dev in netns else -1 for dev in devices]
+    return np.array([*known, -1], dtype=np.int16)
 
 
 def _unique_owners(sidecar: Sidecar) -> dict[str, str]:

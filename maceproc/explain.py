@@ -10,6 +10,7 @@ import pandas as pd
 
 from maceproc.crossings import INBOUND
 from maceproc.errors import AnalysisError
+from maceproc.matching import MATCHED_BY
 from maceproc.rtt import STATUSES
 from maceproc.units import format_us
 
@@ -111,6 +112,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     ping = explanation.ping
     yield f"icmp_seq {ping['seq']}, round {ping['round']}, {ping['arm']}: {ping['status']}"
     yield f"  {ping['reason'] or STATUSES[ping['status']]}"
+    yield from _why(ping)
     if ping["causes"]:
         yield f"  shown by its events: {ping['causes']}"
     yield ""
@@ -133,6 +135,14 @@ def _lines(explanation: Explanation) -> Iterator[str]:
         yield f"{_us(row.after_ns):>10}  would leave a residual of {_us(row.residual_ns)}: {taken}"
     if explanation.candidates.empty:
         yield "         -  none"
+
+
+def _why(ping: pd.Series) -> Iterator[str]:
+    """Say why these packets are the ping's, where any are."""
+    if pd.notna(ping["outbound_journey"]):
+        yield "  request: it is the only packet that the send call of this icmp_seq queued"
+    if pd.notna(ping["matched_by"]):
+        yield f"  reply: {MATCHED_BY[ping['matched_by']]}"
 
 
 def _context(row: Any) -> str:

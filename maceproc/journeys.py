@@ -10,8 +10,9 @@ particular topology.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -106,16 +107,19 @@ def follow_packets(
     `netns` is left empty: see `crossings.name_namespaces`.
     """
     kinds = {HOP_EVENTS[e] for e in (events if recorded is None else recorded) if e in HOP_EVENTS}
-    hops = _collect(events)
+    hops = _stack(events)
     hops = hops.take(_in_order(hops))
     starts = _life_starts(hops, kinds, links)
     journey = np.cumsum(starts) - 1
-    first = np.flatnonzero(starts)
+    position = np.arange(len(starts), dtype=np.int32)
+    nowhere = np.full(len(starts), -1, dtype=np.int8)
     data = {
-        **{name: hops[name].array for name in hops.columns if name in HOPS.names},
+        **hops.columns,
         "journey": journey,
-        "hop": np.arange(len(hops)) - first[journey],
-        "netns": pd.Categorical.from_codes(np.full(len(hops), -1), categories=[]),
+        "hop": position - position[starts][journey],
+        "event": pd.Categorical.from_codes(hops["event"], hops.events),
+        "dev": pd.Categorical.from_codes(hops["dev"], hops.devices),
+        "netns": pd.Categorical.from_codes(nowhere, categories=[]),
     }
     return HOPS.frame(data)
 
@@ -141,29 +145,58 @@ def hop_kinds(hops: pd.DataFrame) -> npt.NDArray[np.int8]:
     return np.asarray(kinds[hops["event"].cat.codes.to_numpy()])
 
 
-def _collect(events: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Stack the tables of the events that are hops, with the columns of HOPS and their kind."""
+@dataclass(frozen=True)
+class _Hops:
+    """Columns of HOPS as arrays, with events and devices as codes, and the kind of each event.
+
+    `rank` is the place among all events of the trace.
+    """
+
+    columns: dict[str, npt.NDArray[Any]]
+    events: list[str]
+    devices: pd.Index
+
+    def __getitem__(self, name: str) -> npt.NDArray[Any]:
+        return self.columns[name]
+
+    def take(self, order: npt.NDArray[np.intp]) -> _Hops:
+        """Return the rows in another order."""
+        columns = {
+            name: np.take(values, order) for name, values in self.columns.items() if name != "rank"
+        }
+        return replace(self, columns=columns)
+
+
+def _stack(events: Mapping[str, pd.DataFrame]) -> _Hops:
+    """Stack the tables of the events that are hops, in the order of their kinds."""
     names = [name for name in HOP_EVENTS if name in events and "skbaddr" in events[name]]
-    tables = [_hop_columns(_with_address(events[name]), name) for name in names]
-    if not tables:
-        return HOPS.frame().assign(kind=np.empty(0, dtype=np.int8))
-    hops = pd.concat([table.drop(columns=["dev"]) for table in tables])
-    hops["dev"] = pd.api.types.union_categoricals(
-        [table["dev"] for table in tables], sort_categories=True
+    tables = [_with_address(events[name]) for name in names]
+    named = [_device_names(table) for table in tables]
+    devices = pd.Index(sorted({dev for column in named for dev in column.categories}), dtype="str")
+    parts = [
+        _hop_columns(table, HOP_EVENTS[name], _recoded(dev, devices))
+        for table, name, dev in zip(tables, names, named, strict=True)
+    ]
+    for code, part in enumerate(parts):
+        part["event"] = np.full(len(part["rank"]), code, dtype=np.int8)
+    parts.append({column: np.empty(0, dtype) for column, dtype in _DTYPES.items()})
+    return _Hops(
+        {name: np.concatenate([p[name] for p in parts]) for name in _DTYPES}, names, devices
     )
-    sizes = [len(table) for table in tables]
-    hops["event"] = pd.Categorical.from_codes(np.repeat(np.arange(len(names)), sizes), names)
-    kinds = [HOP_EVENTS[name] for name in names]
-    hops["kind"] = np.repeat(np.array(kinds, dtype=np.int8), sizes)
-    return hops
 
 
-def _in_order(hops: pd.DataFrame) -> npt.NDArray[np.intp]:
-    """Return the order of address, then time; at equal times the reader's order, its index."""
-    in_time = np.lexsort((hops["kind"], hops.index, hops["time_ns"]))
-    code, addresses = pd.factorize(hops["skbaddr"].to_numpy(), sort=True)
-    small = np.uint16 if len(addresses) <= 1 << 16 else np.uint32  # 16 bits are sorted by radix
-    return in_time[np.argsort(code.astype(small)[in_time], kind="stable")]
+_DTYPES: Mapping[str, Any] = {
+    "rank": np.int64,
+    "skbaddr": np.uint64,
+    "time_ns": np.int64,
+    "cpu": np.int32,
+    "pid": np.int32,
+    "softirq": np.bool_,
+    "len": np.int64,
+    "dev": np.int16,
+    "kind": np.int8,
+    "event": np.int8,
+}
 
 
 def _with_address(table: pd.DataFrame) -> pd.DataFrame:
@@ -171,76 +204,112 @@ def _with_address(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["skbaddr"].notna()] if table["skbaddr"].hasnans else table
 
 
-def _hop_columns(table: pd.DataFrame, event: str) -> pd.DataFrame:
-    has_device = HOP_EVENTS[event] < Kind.COPY
-    device = "name" if "name" in table else "dev"  # the field, or as it is printed
-    no_device = pd.Categorical.from_codes(
-        np.full(len(table), -1), categories=pd.Index([], dtype="str")
-    )
-    return pd.DataFrame(
-        {
-            "skbaddr": table["skbaddr"].to_numpy(np.uint64),
-            "time_ns": table["time_ns"].to_numpy(np.int64),
-            "cpu": table["cpu"].to_numpy(np.int32),
-            "pid": table["pid"].to_numpy(np.int32),
-            "softirq": (table["flags"].to_numpy() & SOFTIRQ_FLAG) != 0,
-            "len": table["len"].to_numpy(np.int64) if has_device else 0,
-            "dev": table[device].array if has_device else no_device,
+def _device_names(table: pd.DataFrame) -> pd.Categorical:
+    """Return every row's device: the field `name`, printed as dev=; some events have none."""
+    for name in ("name", "dev"):
+        if name in table:
+            return table[name].array
+    return pd.Categorical.from_codes(np.full(len(table), -1), categories=pd.Index([], dtype="str"))
+
+
+def _recoded(dev: pd.Categorical, devices: pd.Index) -> npt.NDArray[np.int16]:
+    """Return the place of every row's device in `devices`; -1 where it has none."""
+    places = np.append(devices.get_indexer(dev.categories), -1).astype(np.int16)
+    return np.asarray(places[dev.codes])
+
+
+def _hop_columns(
+    table: pd.DataFrame, kind: Kind, dev: npt.NDArray[np.int16]
+) -> dict[str, npt.NDArray[Any]]:
+    length = table["len"].to_numpy(np.int64) if kind < Kind.COPY else np.zeros(len(table), np.int64)
+    return {
+        "rank": table.index.to_numpy(),
+        "softirq": (table["flags"].to_numpy() & SOFTIRQ_FLAG) != 0,
+        "len": length,
+        "dev": dev,
+        "kind": np.full(len(table), kind, dtype=np.int8),
+        **{
+            name: table[name].to_numpy(_DTYPES[name])
+            for name in ("skbaddr", "time_ns", "cpu", "pid")
         },
-        index=table.index,
-    )
+    }
 
 
-def _life_starts(hops: pd.DataFrame, recorded: Collection[Kind], links: Links) -> Bools:
+def _in_order(hops: _Hops) -> npt.NDArray[np.intp]:
+    """Return the order of address, then time; at equal times that of the reader, then of kinds."""
+    # What is sorted already, as a trace's tables are, is sorted again at little cost.
+    in_time = np.argsort(hops["rank"], kind="stable")
+    in_time = in_time[np.argsort(hops["time_ns"][in_time], kind="stable")]
+    code, addresses = pd.factorize(hops["skbaddr"], sort=True)
+    small = np.uint16 if len(addresses) <= 1 << 16 else np.uint32  # 16 bits are sorted by radix
+    return in_time[np.argsort(code.astype(small)[in_time], kind="stable")]
+
+
+def _life_starts(hops: _Hops, recorded: Collection[Kind], links: Links) -> Bools:
     """Tell of each hop, in order of address and time, whether a new life begins with it."""
-    starts = np.ones(len(hops), dtype=np.bool_)
-    if len(hops) < 2:
-        return starts
-    address, kind = hops["skbaddr"].to_numpy(), hops["kind"].to_numpy()
-    dev, length = hops["dev"].cat.codes.to_numpy(), hops["len"].to_numpy()
+    kind, dev, address = hops["kind"], hops["dev"], hops["skbaddr"]
+    if len(kind) == 0:
+        return np.empty(0, dtype=np.bool_)
     same_device = dev[1:] == dev[:-1]
-    follows = _allowed(recorded)[kind[:-1], kind[1:], same_device.astype(np.int8)]
-    # Between queue, driver and backlog of one device nothing changes the length.
-    keeps_length = np.isin(kind[:-1] * 8 + kind[1:], _LENGTH_KEPT)
-    follows &= ~keeps_length | (length[1:] == length[:-1])
-    # Forwarding is done in softirq: what a task queues in its own system call has just been born.
-    received = (kind[:-1] == Kind.RX) | (kind[:-1] == Kind.RECEIVE)
-    softirq = hops["softirq"].to_numpy()
-    if softirq.any():  # text without latency columns does not say
-        follows &= ~received | (kind[1:] != Kind.QUEUE) | softirq[1:]
-    follows &= address[1:] == address[:-1]
-    sent = (kind[:-1] == Kind.QUEUE) | (kind[:-1] == Kind.XMIT)
+    follows = address[1:] == address[:-1]
+    follows &= _allowed(recorded)[kind[:-1], kind[1:], same_device.astype(np.int8)]
+    follows &= _keeps_length(hops)
+    follows &= _in_context(hops)
+    follows &= _along_links(hops, links, same_device)
+    follows &= ~_after_the_end(hops, follows, links)
+    return np.append(True, ~follows)
+
+
+def _keeps_length(hops: _Hops) -> Bools:
+    """Tell where the length is kept that nothing changes between queue, driver and backlog."""
+    kind, length = hops["kind"], hops["len"]
+    kept = np.isin(kind[:-1] * len(Kind) + kind[1:], [a * len(Kind) + b for a, b in _LENGTH_KEPT])
+    return np.asarray(~kept | (length[1:] == length[:-1]))
+
+
+_LENGTH_KEPT = ((Kind.QUEUE, Kind.XMIT), (Kind.RX, Kind.RECEIVE))
+
+
+def _in_context(hops: _Hops) -> Bools:
+    """Tell where a packet that is queued next can have been queued by what it went through."""
+    queued = hops["kind"][1:] == Kind.QUEUE
+    softirq, before = hops["softirq"], hops["kind"][:-1]
     # A bridge, VLAN or bond has no queue: it gives its port the packet in the same call.
-    follows &= ~(sent & (kind[1:] == Kind.QUEUE)) | _same_context(hops)
-    receives = (kind[1:] == Kind.RX) | (kind[1:] == Kind.RECEIVE)
-    passed = sent & receives
-    names = hops["dev"].cat.categories
+    same = [hops[name][1:] == hops[name][:-1] for name in ("cpu", "pid", "softirq")]
+    possible = ~_sends(before) | np.logical_and.reduce(same)
+    # Forwarding is done in softirq: what a task queues in its own system call has just been born.
+    if softirq.any():  # text without latency columns does not say
+        possible &= ~_receives(before) | softirq[1:]
+    return np.asarray(~queued | possible)
+
+
+def _along_links(hops: _Hops, links: Links, same_device: Bools) -> Bools:
+    """Tell where the next device is one that the packet can have come to."""
+    before, after, dev = hops["kind"][:-1], hops["kind"][1:], hops["dev"]
+    port = np.append(np.isin(hops.devices, list(links.ports)), False)[dev]
+    possible = _possible(hops.devices, links)[dev[:-1], dev[1:]]
     # Down from a bridge to its port, or up from a port to its bridge, but not from port to port.
-    port = np.append(np.isin(names, list(links.ports)), False)[dev]
-    follows &= ~(sent & (kind[1:] == Kind.QUEUE) & port[:-1])
-    follows &= ~(received & receives & ~same_device & port[1:])
-    follows &= ~passed | _possible(names, links)[dev[:-1], dev[1:]]
-    into_dead_end = passed & _between(names, links.dead_ends)[dev[:-1], dev[1:]]
-    follows &= ~_arrived(kind, follows, into_dead_end)
-    starts[1:] = ~follows
-    return starts
+    down = _sends(before) & (after == Kind.QUEUE) & port[:-1]
+    up = _receives(before) & _receives(after) & ~same_device & port[1:]
+    return np.asarray(~(_sends(before) & _receives(after)) | possible) & ~down & ~up
 
 
-def _same_context(hops: pd.DataFrame) -> Bools:
-    """Tell of each hop but the first whether CPU, task and softirq are those of the one before."""
-    same = np.ones(max(len(hops) - 1, 0), dtype=np.bool_)
-    for name in ("cpu", "pid", "softirq"):
-        values = hops[name].to_numpy()
-        same &= values[1:] == values[:-1]
-    return same
+def _after_the_end(hops: _Hops, follows: Bools, links: Links) -> Bools:
+    """Tell where something would be sent on that arrived where nothing is forwarded."""
+    kind, dev = hops["kind"], hops["dev"]
+    into = _between(hops.devices, links.dead_ends)[dev[:-1], dev[1:]]
+    received = _receives(kind[1:])
+    arrived = np.append(False, _sends(kind[:-1]) & received & into & follows)
+    arrived[1:] |= arrived[:-1] & received & follows  # netif_rx, then netif_receive_skb
+    return np.asarray(arrived[:-1] & (kind[1:] == Kind.QUEUE))
 
 
-def _arrived(kind: npt.NDArray[np.int8], follows: Bools, into_dead_end: Bools) -> Bools:
-    """Tell of each hop but the first whether it sends what arrived where nothing is forwarded."""
-    received = (kind == Kind.RX) | (kind == Kind.RECEIVE)
-    arrived = np.append(False, into_dead_end & follows)
-    arrived[1:] |= arrived[:-1] & received[1:] & follows  # netif_rx, then netif_receive_skb
-    return arrived[:-1] & (kind[1:] == Kind.QUEUE)
+def _sends(kind: npt.NDArray[np.int8]) -> Bools:
+    return (kind == Kind.QUEUE) | (kind == Kind.XMIT)
+
+
+def _receives(kind: npt.NDArray[np.int8]) -> Bools:
+    return (kind == Kind.RX) | (kind == Kind.RECEIVE)
 
 
 def _possible(names: pd.Index, links: Links) -> Bools:
@@ -259,9 +328,6 @@ def _between(names: pd.Index, pairs: Collection[tuple[str, str]]) -> Bools:
         if sender in names and receiver in names:
             table[names.get_loc(sender), names.get_loc(receiver)] = True
     return table
-
-
-_LENGTH_KEPT = (Kind.QUEUE * 8 + Kind.XMIT, Kind.RX * 8 + Kind.RECEIVE)
 
 
 def _allowed(recorded: Collection[Kind]) -> Bools:

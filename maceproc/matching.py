@@ -16,7 +16,7 @@ believed if a packet that was not followed itself could be part of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -181,6 +181,23 @@ class Matches:
     delivery: Indices
     on_delivery: Bools  # the receive stamp was taken in the receive call
     stamp_known: Bools  # or else in the receive softirq, if this is true
+    by_turn: Bools  # its turn tells the reply, not its time
+
+    @property
+    def matched_by(self) -> npt.NDArray[np.object_]:
+        """What tells the reply: a key of `MATCHED_BY`; None where there is none."""
+        kinds = [self.reply == NONE, self.by_turn, self.on_delivery]
+        return np.select(kinds, [None, "turn", "delivery"], "time")  # type: ignore[list-item]
+
+
+MATCHED_BY: Mapping[str, str] = {
+    "time": "it is the only packet received when the printed RTT says that the reply was",
+    "turn": "no event was lost, as many packets came as replies were printed, and this one came "
+    "between this ping's send call and the next",
+    "delivery": "it is the only packet received before the call that returned when the printed RTT "
+    "says that the reply was stamped",
+}
+"""What tells a ping's reply from other packets."""
 
 
 def packets_of_run(
@@ -241,9 +258,8 @@ def match_run(
     lost_call_ns = _lost_call_ns(due, printed, packets, send)
     by_turn = at(_reply_by_turn(printed, packets), send, NONE)
     stamp = stamp_of(run, printed)
-    reply, delivery, on_delivery, stamp_known = _find_replies(
-        due, stamp, packets, by_turn, verdicts
-    )
+    found = _find_replies(due, stamp, packets, by_turn, verdicts)
+    reply = found.reply
     request_of_call = _request_of_call(packets, lost_call_ns)
     request = _find_requests(packets, request_of_call, send, verdicts)
     mixed = _outbound_mixtures(packets, request_of_call, lost_call_ns, send, request)
@@ -254,7 +270,7 @@ def match_run(
     verdicts.against(gap & due.answered, "incomplete", "events were lost while it was on its way")
     early = _came_before_it_left(packets, request, reply)
     verdicts.against(early, "ambiguous", "its reply would have come before its request left")
-    return Matches(send, request, reply, delivery, on_delivery, stamp_known)
+    return replace(found, send=send, request=request)
 
 
 def _task_of_run(run: Run, outbound: pd.DataFrame) -> int:
@@ -413,20 +429,24 @@ def _offset_ns(due: _Due, asked: Bools, seen_ns: Times, lost: pd.DataFrame) -> i
 
 def _find_replies(
     due: _Due, stamp: Stamp, packets: Packets, by_turn: Indices, verdicts: Verdicts
-) -> tuple[Indices, Indices, Bools, Bools]:
+) -> Matches:
     """Find the packet whose receive stamp gives the printed RTT, and the call that took it.
 
     Where none does, because the ping was held up or printed no RTT, the one whose turn it was.
-    Returns positions of replies and deliveries, which stamps were taken on delivery, and of which
-    it is known where they were taken.
+    Requests are left open.
     """
     received_ns = packets.inbound["left_ns"].to_numpy(dtype=np.int64)
     first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
     _settle_due(due, first, stamp, packets, by_turn, verdicts)
-    stamped, count = _stamped_on_device(due, received_ns, by_turn)
+    timed, count = _only_one(
+        received_ns, due.earliest_ns, due.latest_ns, due.known & (stamp == "kernel")
+    )
+    turn_ns = at(received_ns, by_turn, FOREVER)
+    # Pings that follow one another faster than their RTTs can tell.
+    fits = ((due.earliest_ns <= turn_ns) & (turn_ns <= due.latest_ns)) | due.held_up
+    fits &= stamp == "kernel"
+    stamped, count = np.where(fits, by_turn, timed), np.where(fits, 1, count)
     late, delivery = _stamped_on_delivery(due, packets, received_ns)
-    if stamp == "program":
-        stamped, count = np.full(len(late), NONE), np.zeros(len(late), dtype=np.int64)
     on_delivery = (late != NONE) & ((first & (count == 0)) | (stamp == "program"))
     reply = np.where(on_delivery, late, stamped)
     in_time = ~due.answered | (at(received_ns, by_turn, FOREVER) <= due.at_ns)
@@ -442,7 +462,10 @@ def _find_replies(
     verdicts.against(_contested(due, received_ns, reply), "ambiguous", "another ping's reply?")
     arrived = _complete(packets.inbound)[reply]
     verdicts.against(~arrived, "incomplete", _why_not(packets.inbound, "its reply")[reply])
-    return reply, np.where(on_delivery, delivery, NONE), on_delivery, stamp_known
+    nothing = np.full(len(reply), NONE)
+    delivery = np.where(on_delivery, delivery, NONE)
+    told_by_turn = (reply != timed) & ~on_delivery
+    return Matches(nothing, nothing, reply, delivery, on_delivery, stamp_known, told_by_turn)
 
 
 NO_OFFSET = "the packets seen do not tell when ping takes its time stamps"
@@ -466,17 +489,6 @@ def _settle_due(
         due.known &= by_turn != NONE
         due.held_up = due.known
     due.settle(offset_ns or 0)
-
-
-def _stamped_on_device(due: _Due, received_ns: Times, by_turn: Indices) -> tuple[Indices, Times]:
-    """Find the only packet received when each reply was due, or NONE, and how many were.
-
-    Of pings that follow one another faster, the one whose turn it was.
-    """
-    stamped, count = _only_one(received_ns, due.earliest_ns, due.latest_ns, due.known)
-    turn_ns = at(received_ns, by_turn, FOREVER)
-    fits = ((due.earliest_ns <= turn_ns) & (turn_ns <= due.latest_ns)) | due.held_up
-    return np.where(fits, by_turn, stamped), np.where(fits, 1, count)
 
 
 def _came_until(due: _Due, received_ns: Times) -> Indices:

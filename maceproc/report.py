@@ -202,7 +202,19 @@ def _heading(analysis: Analysis) -> Iterator[str]:
         f"  events  {events:,} in {traced_s:.1f} s traced ({sidecar.tracing.event_set}), "
         f"{len(analysis.trace.lost)} gaps"
     )
+    yield from (f"  stamps  {line}" for line in _stamps(sidecar))
     yield f"  machine {sidecar.machine.cpu}, {sidecar.machine.cpus} CPUs, {sidecar.machine.kernel}"
+
+
+def _stamps(sidecar: Sidecar) -> Iterator[str]:
+    """Say who was assumed to take the time stamps of the first traced run, if it is a ping's."""
+    from maceproc.matching import stamp_of
+    from maceproc.pings import parse_runs
+
+    for run, printed in parse_runs([run for run in sidecar.runs if run.traced][:1]):
+        if printed.flavour != "unknown":
+            who = "the kernel" if stamp_of(run, printed) == "kernel" else "ping itself"
+            yield f"as {printed.flavour} ping takes them; replies are stamped by {who}"
 
 
 def _where(sidecar: Sidecar) -> str:

@@ -123,6 +123,7 @@ def _ledger(pings: pd.DataFrame, packets: Packets, matches: Matches) -> pd.DataF
     stamp_ns = np.where(matches.on_delivery, delivered_ns, in_ns.to_numpy(np.int64, na_value=0))
     received_ns = pd.arrays.IntegerArray(stamp_ns, np.asarray(in_ns.isna()) | ~matches.stamp_known)
     rows["sent_ns"], rows["received_ns"] = sent_ns, received_ns
+    rows["matched_by"] = matches.matched_by
     rows["kernel_rtt_ns"] = received_ns - sent_ns
     rows["tx_stack_ns"] = queued_ns - sent_ns
     rows["outbound_ns"] = out_ns - queued_ns

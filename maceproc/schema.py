@@ -51,7 +51,8 @@ class Table:
     def frame(self, data: Mapping[str, Any] | None = None) -> pd.DataFrame:
         """Build a DataFrame with exactly these columns and dtypes; without data, an empty one.
 
-        Raises KeyError when a column is missing and ValueError when a value does not fit.
+        Arrays that have the dtype are not copied. Raises KeyError when a column is missing and
+        ValueError when a value does not fit.
         """
         import pandas as pd
 
@@ -59,9 +60,10 @@ class Table:
             data = {name: [] for name in self.names}
         # By position: the rows of a series are not looked up by its index.
         values = {name: getattr(data[name], "array", data[name]) for name in self.names}
-        return pd.DataFrame(
-            {c.name: pd.Series(values[c.name], dtype=c.dtype) for c in self.columns}
-        )
+        columns = {
+            c.name: pd.Series(values[c.name], dtype=c.dtype, copy=False) for c in self.columns
+        }
+        return pd.DataFrame(columns, copy=False)
 
     def from_rows(self, rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
         """Build a DataFrame from rows with a value for every column, in order."""
@@ -231,6 +233,9 @@ RTTS = Table(
         Column("received_ns", "Int64", "ns", "receive time stamp, trace clock"),
         Column("outbound_journey", "Int64", "", "journey of the request"),
         Column("inbound_journey", "Int64", "", "journey of the reply"),
+        Column(
+            "matched_by", "category", "", "what tells the reply: `maceproc.matching.MATCHED_BY`"
+        ),
         Column("causes", "str", "", "what delayed it, as far as events show"),
         Column("status", "category", "", "what became of it: `maceproc.rtt.STATUSES`"),
         Column("reason", "str", "", "why it has that status, in words"),

@@ -1,0 +1,121 @@
+"""Packets followed in small tables made by hand."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from maceproc.journeys import Links, follow_packets, journeys_table
+
+SOFTIRQ = 0x10
+A, B = 0xFFFF_8881_0000_0100, 0xFFFF_8881_0000_0200
+
+# A container behind a bridge, as `maceproc.crossings.links_of` reads it from a sidecar.
+DOCKER = Links(
+    pairs=frozenset({("eth0", "veth1"), ("veth1", "eth0")}),
+    ports=frozenset({"eth0", "veth1", "eno1"}),
+    known=frozenset({"eth0", "veth1", "eno1"}),
+    dead_ends=frozenset({("veth1", "eth0")}),
+)
+
+
+def events(text: str) -> dict[str, pd.DataFrame]:
+    """Read lines: time [us], event, device, address, and `task` where it is not softirq."""
+    rows = [line.split() for line in text.strip().splitlines()]
+    tables: dict[str, list[tuple[object, ...]]] = {}
+    for rank, (time, event, dev, address, *context) in enumerate(rows):
+        name, _, length = event.partition("/")
+        flags = 0 if context else SOFTIRQ
+        pid = int(context[0].removeprefix("task")) if context else 0
+        tables.setdefault(name, []).append(
+            (rank, int(float(time) * 1000), pid, flags, globals()[address], int(length or 98), dev)
+        )
+    return {name: _table(lines) for name, lines in tables.items()}
+
+
+def _table(rows: list[tuple[object, ...]]) -> pd.DataFrame:
+    names = ["rank", "time_ns", "pid", "flags", "skbaddr", "len", "name"]
+    table = pd.DataFrame(rows, columns=names).set_index("rank")
+    dtypes = {"skbaddr": "uint64", "flags": "uint8", "pid": "int32", "name": "category"}
+    return table.assign(cpu=0).astype(dtypes)
+
+
+def lives(text: str, links: Links = DOCKER) -> list[list[float]]:
+    """Return the times [us] of every journey's hops."""
+    hops = follow_packets(events(text), links=links)
+    return [list(own["time_ns"] / 1000) for _, own in hops.groupby("journey")]
+
+
+REQUEST = """
+1 net_dev_queue      eth0  A task7
+2 net_dev_start_xmit eth0  A task7
+3 netif_rx/84        veth1 A task7
+4 netif_receive_skb/84 veth1 A
+5 net_dev_queue      eno1  A
+6 net_dev_start_xmit eno1  A
+"""
+
+
+def test_a_request_is_one_life_from_the_container_to_the_wire() -> None:
+    assert lives(REQUEST) == [[1, 2, 3, 4, 5, 6]]
+
+
+def test_a_reply_is_one_life_over_the_bridge() -> None:
+    reply = """
+    1 netif_receive_skb/84 eno1 A
+    2 net_dev_queue br0   A
+    3 net_dev_start_xmit br0 A
+    4 net_dev_queue veth1 A
+    5 net_dev_start_xmit veth1 A
+    6 netif_rx/84   eth0  A
+    7 netif_receive_skb/84 eth0 A
+    """
+    assert lives(reply) == [[1, 2, 3, 4, 5, 6, 7]]
+
+
+def test_addresses_do_not_mix() -> None:
+    both = REQUEST + "\n".join(f"1{line}" for line in REQUEST.replace(" A", " B").split("\n")[1:-1])
+    assert [len(life) for life in lives(both)] == [6, 6]
+
+
+@pytest.mark.parametrize(
+    ("end", "beginning"),
+    [
+        ("net_dev_start_xmit eno1 A", "net_dev_queue eth0 A task7"),  # sent, freed, born in a task
+        ("net_dev_start_xmit eno1 A", "net_dev_queue br0 A"),  # ... in softirq
+        ("net_dev_start_xmit eno1 A", "netif_rx/84 veth1 A"),  # no link leads there
+        ("net_dev_queue eno1 A", "netif_receive_skb eno1 A"),  # a reply with its request's address
+        ("netif_rx/84 eth0 A", "netif_rx/84 eno1 A"),  # received twice, by two ports
+        ("netif_receive_skb/84 veth1 A", "net_dev_queue eth0 A task7"),  # forwarding is no task's
+        ("consume_skb - A", "net_dev_queue eth0 A"),
+        ("net_dev_queue eth0 A task7", "net_dev_start_xmit/1500 eth0 A task7"),  # another length
+        ("net_dev_queue br0 A task7", "net_dev_queue veth1 A task8"),  # another call
+    ],
+)
+def test_an_address_used_again_begins_a_new_life(end: str, beginning: str) -> None:
+    assert lives(f"1 {end}\n2 {beginning}") == [[1], [2]]
+
+
+def test_what_arrived_in_a_container_is_not_forwarded() -> None:
+    text = "1 net_dev_queue veth1 A\n2 netif_rx/84 eth0 A\n3 net_dev_queue eno1 A"
+    assert lives(text) == [[1, 2], [3]]
+    assert lives(text, Links()) == [[1, 2, 3]]  # nothing is known: it may be
+
+
+def test_an_event_that_was_recorded_elsewhere_is_not_skipped() -> None:
+    skipping = "1 net_dev_queue eth0 A task7\n3 netif_rx/84 veth1 A task7"
+    assert lives(skipping) == [[1, 3]]
+    xmit = "\n9 net_dev_start_xmit eno1 B"  # so net_dev_start_xmit was on
+    assert lives(skipping + xmit) == [[1], [3], [9]]
+
+
+def test_journeys_are_summarized() -> None:
+    journeys = journeys_table(follow_packets(events(REQUEST), links=DOCKER))
+    assert journeys.to_dict("records") == [
+        {"journey": 0, "skbaddr": A, "hops": 6, "start_ns": 1000, "end_ns": 6000}
+    ]
+
+
+def test_nothing_gives_nothing() -> None:
+    assert follow_packets({}).empty
+    assert journeys_table(follow_packets({})).empty
