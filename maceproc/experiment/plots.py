@@ -166,7 +166,7 @@ def shifts(results: Results, ax: Axes | None = None) -> Axes:
         ax.plot(rows["quantile"], middle, "o-", color=color, markersize=3.5, label=f"{flows} flows")
     ax.axhline(0, color="#555555", linewidth=0.8)
     ax.set_xticks(np.arange(1, 10) / 10)
-    finish(ax, "decile", "corrected - native [µs]", "Shift of the whole distribution")
+    finish(ax, "decile", "corrected - native [µs]", "Shift by decile")
     note(ax, "bands hold all nine deciles at once, 95 %")
     return ax
 
