@@ -32,11 +32,12 @@ from maceproc.lab import NETNS_DIR
 from maceproc.targets import Netns, lab_site
 from maceproc.tracing import TRACEFS
 
-PING_COUNT = 12
+PING_COUNT = 8
 PLAN = Plan(
     command=["ping", "-i", "0.005", "-c", str(PING_COUNT)],
     flows=[0, 2],
-    rounds=2,
+    rounds=4,
+    block_rounds=2,
     tracers=["minimal", "mace"],
     traffic="flood:0.002",
 )
@@ -49,7 +50,10 @@ def test_arms_are_balanced(places: tuple, tracers: int) -> None:
     plan = Plan(command=[], flows=[0], rounds=100, tracers=list("abc"[:tracers]))
     arms = len(places) * (1 + tracers)
     cycle = arms if arms % 2 == 0 else 2 * arms
-    orders = [block.arms for block in plan.blocks(places)][:cycle]
+    turns = [turn for block in plan.blocks(places) for turn in block.turns]
+    rounds = [turns[n : n + arms] for n in range(0, len(turns), arms)][:cycle]
+    assert [{turn.round for turn in turns} for turns in rounds[:2]] == [{1}, {2}]
+    orders = [[turn.arm for turn in turns] for turns in rounds]
     for position in range(arms):
         assert set(Counter(order[position] for order in orders).values()) == {cycle // arms}
     followers = Counter(pair for order in orders for pair in pairwise(order))
@@ -60,18 +64,27 @@ def test_arms_are_balanced(places: tuple, tracers: int) -> None:
 
 def test_more_rounds_go_on_with_the_same_plan() -> None:
     short, long = (
-        Plan(command=[], flows=[0, 4, 2], rounds=n, tracers=["minimal"], seed=3) for n in (3, 9)
+        Plan(command=[], flows=[0, 4, 2], rounds=n, block_rounds=2, tracers=["minimal"], seed=3)
+        for n in (5, 18)
     )
     blocks = list(long.blocks(PLACES))
     assert list(short.blocks(PLACES)) == blocks[:9]
-    assert len({(block.round, block.flows) for block in blocks}) == 27
-    assert len({tuple(b.flows for b in blocks if b.round == n) for n in range(1, 10)}) > 1
+    assert len({(block.number, block.flows) for block in blocks}) == 27
+    assert len({tuple(b.flows for b in blocks if b.number == n) for n in range(1, 10)}) > 1
+    assert len({turn for block in blocks for turn in block.turns if block.flows == 0}) == 18 * 4
     assert what_differs(short, long) == ""
     assert "command" in what_differs(short, PLAN)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"tracers": []}, {"flows": [2, 2]}, {"flows": [-1]}, {"tracers": ["net:*", "net:?"]}]
+    "wrong",
+    [
+        {"rounds": 0},
+        {"tracers": []},
+        {"flows": [2, 2]},
+        {"flows": [-1]},
+        {"tracers": ["net:*", "net:?"]},
+    ],
 )
 def test_senseless_plans_are_told(wrong: dict) -> None:
     with pytest.raises(CommandError):
@@ -164,7 +177,7 @@ def stopped(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("experiment")
 
     def stop(progress: Progress) -> None:
-        if progress.done == 14:
+        if progress.done == 27:
             raise StoppedError
 
     with pytest.raises(StoppedError):
@@ -175,15 +188,15 @@ def stopped(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(stopped: Path, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """The same experiment, gone on with, and read from a copy of its files."""
-    before = {path: path.stat().st_mtime_ns for path in stopped.glob("round-*/*/*")}
+    before = {path: path.stat().st_mtime_ns for path in stopped.glob("block-*/*/*")}
     assert len(finished(stopped)) == 2
     assert len(before) == 2 * 5  # nothing of the third
     told: list[Progress] = []
     run_experiment(PLAN, lab_site(lab), stopped, tell=told.append)
     assert len(finished(stopped)) == 4
     assert {path: path.stat().st_mtime_ns for path in before} == before
-    assert told[0].done == 12
-    assert told[-1].done == told[-1].total == 24
+    assert told[0].done == 24
+    assert told[-1].done == told[-1].total == 48
     copy = tmp_path_factory.mktemp("copy") / "moved"
     shutil.copytree(stopped, copy)
     return read_results(copy)
@@ -192,7 +205,7 @@ def results(stopped: Path, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -
 @pytest.mark.kernel
 def test_every_arm_ran_in_every_block(results: Results) -> None:
     counts = results.pings.groupby(["flows", "round", "place", "tracer"], observed=True).size()
-    assert len(counts) == 2 * 2 * 2 * 3
+    assert len(counts) == 2 * 4 * 2 * 3
     assert (counts == PING_COUNT).all()
 
 
@@ -203,7 +216,9 @@ def test_captures_are_ordinary_ones(results: Results) -> None:
     arms = {"container traced", "container untraced", "native traced", "native untraced"}
     assert set(analysis.rtts["arm"]) == arms
     assert "container overhead" in set(analysis.comparisons["comparison"])
-    assert set(block.arms) == {Arm(p, t) for p in PLACES for t in ("", "minimal", "mace")}
+    assert set(analysis.rtts["round"]) == {1, 2}
+    arms = {Arm(p, t) for p in PLACES for t in ("", "minimal", "mace")}
+    assert {turn.arm for turn in block.turns} == arms
 
 
 @pytest.mark.kernel
@@ -214,7 +229,7 @@ def test_series_of_the_paper(results: Results) -> None:
     wanted = {"native control", "native monitored", "native corrected", "container control"}
     wanted |= {"container monitored", "container corrected", "native wire", "container wire"}
     assert wanted <= set(at_idle.index)
-    assert at_idle.loc["container corrected", "used"] >= 0.9 * 2 * PING_COUNT
+    assert at_idle.loc["container corrected", "used"] >= 0.9 * 4 * PING_COUNT
     assert (at_idle["effective"] <= at_idle["used"]).all()
     corrected, monitored, wire = (
         at_idle.loc[f"container {name}", "estimate_ns"]
@@ -222,7 +237,7 @@ def test_series_of_the_paper(results: Results) -> None:
     )
     assert wire < corrected < monitored
     overhead = results.comparison(0, "container overhead")
-    assert overhead.rounds == 2
+    assert overhead.rounds == 4
     assert overhead.resampled == "pings"
     assert "few rounds" in set(results.findings["finding"])
 
@@ -242,7 +257,7 @@ def test_segments_add_up_to_what_the_correction_leaves(results: Results) -> None
 
 @pytest.mark.kernel
 def test_a_tracer_that_cannot_correct_is_still_compared(results: Results) -> None:
-    assert results.comparison(0, "perturbation, container", "mace").rounds == 2
+    assert results.comparison(0, "perturbation, container", "mace").rounds == 4
     assert results.comparison(0, "corrected - native control", "mace") == statistics.NOTHING
 
 
@@ -283,7 +298,8 @@ def test_report_from_the_files_alone(results: Results, tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_is_finished(lab: Lab, tmp_path: Path) -> None:
     directory = tmp_path / "experiment"
     argv = [sys.executable, "-m", "maceproc", "experiment", "--lab", lab.name, "--flows", "0"]
-    argv += ["--rounds", "50", "--tracers", "minimal", "-o", str(directory)]
+    argv += ["--rounds", "50", "--block-rounds", "1", "--tracers", "minimal"]
+    argv += ["-o", str(directory)]
     ping = ["--", "ping", "-i", "0.005", "-c", "5"]
     with subprocess.Popen([*argv, *ping], stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
@@ -296,13 +312,13 @@ def test_ctrl_c_keeps_what_is_finished(lab: Lab, tmp_path: Path) -> None:
     assert kept >= 1
     assert f"{kept} of 50 blocks kept" in told
     assert "Traceback" not in told
-    assert not list(directory.glob("round-*/*.partial"))
+    assert not list(directory.glob("block-*/*.partial"))
     assert not list((TRACEFS / "instances").glob(f"maceproc-{process.pid}*"))
 
 
 @pytest.mark.kernel
 def test_another_plan_is_not_mixed_in(results: Results, lab: Lab) -> None:
-    other = Plan(command=PLAN.command, flows=[0], rounds=2, tracers=["minimal", "mace"])
+    other = Plan(command=PLAN.command, flows=[0], rounds=4, tracers=["minimal", "mace"])
     with pytest.raises(CaptureError, match="another experiment"):
         run_experiment(other, lab_site(lab), results.directory)
 

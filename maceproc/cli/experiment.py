@@ -71,7 +71,20 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
     metavar="flood[:SECONDS]|iperf3:RATE",
     help="What a flow is: ping -f, or UDP of iperf3 at a rate (100M).",
 )
-@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Runs per arm and level; made up to whole blocks.",
+)
+@click.option(
+    "--block-rounds",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Rounds at one level before the next; what is interrupted in one is done again.",
+)
 @click.option(
     "--tracers",
     default="minimal,net,mace",
@@ -95,6 +108,7 @@ def run(
     flows: list[int] | None,
     traffic: str,
     rounds: int,
+    block_rounds: int,
     tracers: str,
     awake: bool,
     seed: int,
@@ -108,7 +122,7 @@ def run(
     Interrupted, the same command goes on where it ended; with more --rounds it adds some.
 
     \b
-    maceproc experiment --lab --awake -o DIR -- ping -i 0.02 -c 50
+    maceproc experiment --lab --awake -o DIR -- ping -i 0.02 -c 20
     maceproc experiment --container web --flows 0 -o DIR -- ping -c 100 192.0.2.1
     """  # noqa: D301  \b is click's
     from maceproc.experiment.plan import Plan
@@ -124,6 +138,7 @@ def run(
         command=list(command),
         flows=levels,
         rounds=rounds,
+        block_rounds=block_rounds,
         tracers=[name for name in tracers.split(",") if name],
         traffic=traffic,
         awake=awake,

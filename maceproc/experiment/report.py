@@ -241,11 +241,11 @@ def _lines(results: Results, pictures: bool) -> Iterator[str]:
 def _heading(results: Results) -> Iterator[str]:
     experiment, machine = results.experiment, results.experiment.machine
     plan = experiment.plan
-    rounds = len({block.round for block in results.blocks})
     begun = datetime.datetime.fromtimestamp(experiment.sessions[0] / NS_PER_S, datetime.UTC)
     arms = len(experiment.places) * (1 + len(plan.tracers))
     yield "# What tracing and the container cost, and what the correction leaves\n"
-    yield f"* **ran**: `{' '.join(plan.command)}`, {rounds} rounds of {arms} arms at each level"
+    command = f"`{' '.join(plan.command)}`"
+    yield f"* **ran**: {command}, {results.rounds} rounds of {arms} arms at each level"
     yield f"* **where**: {experiment.target.route} ({experiment.target.kind})"
     yield f"* **traffic**: {_traffic(results)}"
     yield f"* **tracers**: {', '.join(plan.tracers)}; the corrected series are of {results.tracer}"

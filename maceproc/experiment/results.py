@@ -288,6 +288,11 @@ class Results:
         return FINDINGS.from_rows(list(_doubts(self)))
 
     @property
+    def rounds(self) -> int:
+        """How many rounds are finished, at one level at least."""
+        return len({turn.round for block in self.blocks for turn in block.turns})
+
+    @property
     def tracer(self) -> str:
         """The tracer that the corrected series are of: the first one."""
         return self.experiment.plan.tracers[0]
@@ -315,7 +320,7 @@ def read_results(directory: Path, tell: Callable[[int, int], None] = lambda *_: 
     """
     experiment = load_experiment(directory)
     kept = finished(directory)
-    blocks = [block for block in experiment.blocks() if (block.round, block.flows) in kept]
+    blocks = [block for block in experiment.blocks() if (block.number, block.flows) in kept]
     if not blocks:
         raise CaptureError(
             f"{directory}: no block is finished", hint="run the experiment first, or further"
@@ -354,14 +359,14 @@ def _read_capture(path: Path, flows: int, tracer: str) -> tuple[pd.DataFrame, pd
     )
     rows[counts] = rows[counts].astype("Int64")
     arm = rows["arm"].astype(str)
-    started = {run.arm: run.start_ns for run in capture.sidecar.runs}
+    started = {(run.round, run.arm): run.start_ns for run in capture.sidecar.runs}
     native = (rows["status"] == "native").to_numpy()
     bare_ns = rows["bare_metal_rtt_ns"].mask(native, rows["rtt_ns"])
     rows = rows.assign(
         flows=flows,
         place=arm.str.partition(" ")[0],
         tracer=np.where(arm.str.endswith(" traced"), tracer, ""),
-        started_ns=arm.map(started),
+        started_ns=[started[key] for key in zip(rows["round"], arm, strict=True)],
         bare_metal_rtt_ns=bare_ns,
     )
     return rows[PINGS.names], _recorded(capture.sidecar, times)
@@ -614,7 +619,7 @@ def _doubts(results: Results) -> Iterator[tuple[str, str, str, str]]:
             f"{len(results.blocks)} of {planned} blocks are finished",
             "run the same command again: it goes on where it ended",
         )
-    rounds = len({block.round for block in results.blocks})
+    rounds = results.rounds
     if rounds < ROUNDS_TO_RESAMPLE:
         yield (
             "few rounds",
