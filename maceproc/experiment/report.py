@@ -127,7 +127,11 @@ def claims(results: Results) -> Iterator[dict[str, Any]]:
 def _claim_of_correction(
     flows: int, name: str, left: Estimate, overhead: Estimate
 ) -> dict[str, Any]:
-    share = abs(left.estimate_ns) / overhead.estimate_ns
+    told = overhead.low_ns > 0
+    share = abs(left.estimate_ns) / overhead.estimate_ns if told else math.nan
+    of = f"{share:.0%} of the container's overhead, {_us(overhead)} us"
+    if not told:
+        of = f"the container's overhead, {_us(overhead)} us, is not told from nothing"
     said = _CORRECTION[name].format(_us(left))
     return {
         "claim": name,
@@ -135,10 +139,9 @@ def _claim_of_correction(
         "estimate_ns": left.estimate_ns,
         "margin_ns": left.margin_ns,
         "overhead_ns": overhead.estimate_ns,
-        "share": share,
+        "share": share if told else None,
         "text": (
-            f"{flows} flows: {said}, equivalent within {format_us(left.margin_ns)} us (95 %): "
-            f"{share:.0%} of the container's overhead, {_us(overhead)} us"
+            f"{flows} flows: {said}, equivalent within {format_us(left.margin_ns)} us (95 %): {of}"
         ),
     }
 
