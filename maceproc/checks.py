@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from maceproc.capture import Sidecar
-from maceproc.perturbation import ROUNDS_TO_RESAMPLE
 from maceproc.schema import FINDINGS, Trace
+from maceproc.statistics import ROUNDS_TO_RESAMPLE
 from maceproc.units import NS_PER_US, format_us
 
 
@@ -164,6 +164,13 @@ def _from_comparisons(comparisons: pd.DataFrame, rtts: pd.DataFrame) -> Iterator
             f"{comparisons['rounds'].max()} rounds prove little: the intervals come from the "
             "pings within a round and do not know about drift between rounds",
             f"record with --rounds {ROUNDS_TO_RESAMPLE} or more",
+        )
+    for row in comparisons[comparisons["refused"] != ""].itertuples():
+        yield Finding(
+            "drift",
+            "problem",
+            f"{row.comparison} is no evidence: {row.refused}",
+            "record on a quieter machine, or more and shorter rounds",
         )
     off = comparisons[comparisons["comparison"] == "corrected - native"]
     for row in off.itertuples():

@@ -25,23 +25,25 @@ import pandas as pd
 
 from maceproc.errors import AnalysisError
 from maceproc.perturbation import (
-    CONFIDENCE,
     CORRECTED,
     NATIVE,
     NATIVE_RAW,
     NATIVE_WIRE,
     RAW,
-    RESAMPLES,
-    ROUNDS_TO_RESAMPLE,
-    SEED,
     UNTRACED,
     WIRE,
     Series,
-    difference,
 )
 from maceproc.pipeline import Analysis, analyze
 from maceproc.report import capture_facts
 from maceproc.schema import SCHEMA_VERSION, Column, Table, rows_of
+from maceproc.statistics import (
+    BLOCK_RESAMPLES,
+    CONFIDENCE,
+    ROUNDS_TO_RESAMPLE,
+    SEED,
+    difference,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -221,7 +223,7 @@ def cliffs_delta(mine: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float,
     delta = float(won.sum() / np.outer(sizes, others).sum())
     if min(won.shape) >= ROUNDS_TO_RESAMPLE:
         random = np.random.default_rng(SEED)
-        i, j = (random.integers(n, size=(RESAMPLES, n)) for n in won.shape)
+        i, j = (random.integers(n, size=(BLOCK_RESAMPLES, n)) for n in won.shape)
         drawn = won[i[:, :, None], j[:, None, :]].sum(axis=(1, 2))
         draws = drawn / (sizes[i].sum(axis=1) * others[j].sum(axis=1))
         low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
@@ -326,8 +328,7 @@ def _by_ping(mine: pd.Series, other: pd.Series) -> tuple[float, float, float, fl
     """Return difference of the medians, its interval and p, with pings as the unit."""
     from scipy.stats import brunnermunzel
 
-    pooled = [pd.DataFrame({"round": 1, "value_ns": values}) for values in (mine, other)]
-    estimate, low, high, _, _ = difference(*pooled)
+    estimate, low, high, *_ = difference([(mine.to_numpy(), other.to_numpy())])
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = brunnermunzel(mine, other).pvalue
     if np.isnan(p_value):  # they do not overlap at all, or are all equal

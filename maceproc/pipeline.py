@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from maceproc import causes, checks, crossings, journeys, matching, perturbation, pings, rtt
+from maceproc import (
+    causes,
+    checks,
+    crossings,
+    journeys,
+    matching,
+    observer,
+    perturbation,
+    pings,
+    rtt,
+)
 from maceproc.capture import Capture, Sidecar, open_capture
 from maceproc.crossings import Path as CrossingPath
 from maceproc.errors import AnalysisError, CaptureError
@@ -48,6 +59,8 @@ class Analysis:
     series: pd.DataFrame
     comparisons: pd.DataFrame
     findings: pd.DataFrame
+    observed: pd.DataFrame
+    observer: pd.DataFrame
 
     @property
     def journeys(self) -> pd.DataFrame:
@@ -127,11 +140,25 @@ def analyze(
     LOG.info("summarizing %d pings and %d hops of packets", len(rtts), len(hops))
     rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
     series = perturbation.summarize(rtts)
-    comparisons = perturbation.compare(rtts)
+    runs = capture.sidecar.runs if capture.sidecar else ()
+    comparisons = perturbation.compare(rtts, runs)
     findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons)
     steps = crossings.steps_of(hops, crossed, rtts)
+    times = observer.times_by_cpu(_all_events(capture.trace, trace))
+    observed = observer.count_events(rtts, hops, times)
     return Analysis(
-        capture, trace, hops, crossed, printed, rtts, steps, series, comparisons, findings
+        capture,
+        trace,
+        hops,
+        crossed,
+        printed,
+        rtts,
+        steps,
+        series,
+        comparisons,
+        findings,
+        observed,
+        observer.summarize(observed, series, comparisons),
     )
 
 
@@ -224,9 +251,17 @@ def _with_pairs(links: journeys.Links, inner: str, peers: list[str]) -> journeys
 
 def _read(path: Path) -> Trace:
     """Read the events of a trace.dat, or of ftrace text."""
+    return (read_events if _is_binary(path) else read_text)(path, events=EVENTS_USED)
+
+
+def _all_events(path: Path, used: Trace) -> Mapping[str, pd.DataFrame]:
+    """Return every event with its time and CPU; of text only those used, it is slow to read."""
+    return read_events(path, fields=()).events if _is_binary(path) else used.events
+
+
+def _is_binary(path: Path) -> bool:
     with path.open("rb") as file:
-        binary = file.read(len(TRACE_DAT_MAGIC)) == TRACE_DAT_MAGIC
-    return (read_events if binary else read_text)(path, events=EVENTS_USED)
+        return file.read(len(TRACE_DAT_MAGIC)) == TRACE_DAT_MAGIC
 
 
 def _text_of(path: Path) -> str:

@@ -61,7 +61,7 @@ class Plots:
             )
         _spread(ax, "y", rows["rtt_ns"])
         _when_empty(ax, rows, "no RTT")
-        return _finish(ax, label, f"RTT [{unit}]", "RTT of every ping", legend="points")
+        return finish(ax, label, f"RTT [{unit}]", "RTT of every ping", legend="points")
 
     def ecdf(self, ax: Axes | None = None) -> Axes:
         """Plot the distribution of every series, the wire's too."""
@@ -75,7 +75,7 @@ class Plots:
         _spread(ax, "x", rows["rtt_ns"])
         ax.set_ylim(0, 1.02)
         _when_empty(ax, rows, "no RTT")
-        return _finish(ax, f"RTT [{unit}]", "fraction of pings", "Distribution of RTTs")
+        return finish(ax, f"RTT [{unit}]", "fraction of pings", "Distribution of RTTs")
 
     def crossings(self, ax: Axes | None = None) -> Axes:
         """Plot how long every ping took to cross, outbound and inbound."""
@@ -90,7 +90,7 @@ class Plots:
             ax.axhline(y.median(), color=color, linewidth=1)
         _spread(ax, "y", rows["latency_ns"])
         _when_empty(ax, rows, "no ping crossed a namespace, or none was corrected")
-        return _finish(ax, label, f"crossing [{unit}]", "Crossings of every ping", legend="points")
+        return finish(ax, label, f"crossing [{unit}]", "Crossings of every ping", legend="points")
 
     def path(self, ax: Axes | None = None) -> Axes:
         """Plot the usual ping's way: how long each step takes, one after the other."""
@@ -113,9 +113,9 @@ class Plots:
         ax.margins(x=0.1)
         ax.set_xlim(left=0)
         _when_empty(ax, rows, "no ping was corrected")
-        note = "bars: medians; whiskers: to the 95th percentile"
-        x_label = f"time since the send call [{unit}]\n{note}"
-        return _finish(ax, x_label, "", "The usual ping's way", legend="")
+        finish(ax, f"time since the send call [{unit}]", "", "The usual ping's way", legend="")
+        note(ax, "bars: medians; whiskers: to the 95th percentile")
+        return ax
 
     def waterfall(
         self,
@@ -154,7 +154,7 @@ class Plots:
         ax.set_ylim(len(places) - 0.4, -0.9)
         ax.margins(x=0.12)
         title = f"icmp_seq {seq}" + (f", round {round}" if round else "")
-        _finish(ax, f"time since the send call [{unit}]", "", title, legend="")
+        finish(ax, f"time since the send call [{unit}]", "", title, legend="")
         ax.legend(
             frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16 - 0.3 / len(places)), ncols=4
         )
@@ -177,8 +177,9 @@ class Plots:
         ax.set_yticks(range(len(comparisons)), list(comparisons["comparison"]))
         ax.set_ylim(len(comparisons) - 0.4, -0.6)
         _when_empty(ax, comparisons, "nothing to compare with: only traced runs")
-        x_label = f"difference of medians [{unit}]\nline: 95 % interval; grey: one round each"
-        return _finish(ax, x_label, "", "What it costs", legend="")
+        finish(ax, f"difference of medians [{unit}]", "", "What it costs", legend="")
+        note(ax, "line: 95 % interval; grey: one round each")
+        return ax
 
 
 def unit_of(times_ns: pd.Series) -> tuple[int, str]:
@@ -268,7 +269,8 @@ def _dots(rows: pd.DataFrame) -> dict[str, Any]:
     return {"s": 9 if len(rows) > FEW else 24, "alpha": 0.65, "linewidths": 0}
 
 
-def _finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> Axes:
+def finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> Axes:
+    """Label the axes and the plot, with its legend beside it."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.set_title(title, loc="left")
@@ -288,6 +290,12 @@ def _when_empty(ax: Axes, rows: pd.DataFrame, why: str) -> None:
         ax.text(0.5, 0.5, why, color=QUIET, **middle)
         ax.set_xticks([])
         ax.set_yticks([])
+
+
+def note(ax: Axes, text: str) -> None:
+    """Write a remark above the plot, at its right end."""
+    style: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": "small", "color": "#666666"}
+    ax.text(1, 1.01, text, transform=ax.transAxes, **style)
 
 
 def _step_label(row: Any) -> str:

@@ -186,18 +186,16 @@ def record(
     with (
         _understood(command, site) as (place, parsed),
         mounted_tracefs() as tracefs,
-        _Interruption() as interruption,
+        Interruption() as interruption,
     ):
-        surveyed = survey(place, _address(parsed, place), outer)
+        surveyed = survey(place, destination_address(parsed, place), outer)
         if place.launch:
             surveyed.target.transient = True
             surveyed.target.notes.append(
                 f"every run has a container of its own, made of {place.launch.inside.image}; "
                 "the path is that of a first one"
             )
-        path = surveyed.target.path
-        ends = [find_link(surveyed.namespaces, hop) for hop in (*path[:1], *path[-1:])]
-        minimal = minimal_events(*(ends or (None, None)))
+        minimal = minimal_events(*path_ends(surveyed))
         chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
         remove_stale_instances(tracefs)
         recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
@@ -209,7 +207,7 @@ def record(
             target=surveyed.target,
             runs=[],
             namespaces=surveyed.namespaces,
-            tracing=_tracing(recorder, event_set),
+            tracing=describe_tracing(recorder, event_set),
             machine=describe_machine(awake),
             notes=notes,
         )
@@ -229,7 +227,7 @@ def _understood(command: list[str], site: Site) -> Iterator[tuple[Site, Command]
     """Give where a command runs, and the command, which can be that of a container engine."""
     if not is_engine(command):
         parsed = with_destination(parse_command(command), site)
-        _find_program(parsed, site)
+        require_command(parsed, site)
         require_programs()
         yield site, parsed
         return
@@ -239,7 +237,7 @@ def _understood(command: list[str], site: Site) -> Iterator[tuple[Site, Command]
         )
     require_programs()
     with engine_site(parse_engine_command(command)) as (inside, parsed):
-        _find_program(parsed, inside)
+        require_command(parsed, inside)
         yield inside, parsed
 
 
@@ -301,6 +299,15 @@ def with_destination(command: Command, site: Site) -> Command:
     if command.is_ping and not command.destination and site.kind == "lab":
         return command.to(REMOTE_IPV6 if command.family == socket.AF_INET6 else REMOTE_IPV4)
     return command
+
+
+def path_ends(surveyed: Survey) -> tuple[Link | None, Link | None]:
+    """Return the inner and the outer device of a survey; None for one that was not found."""
+    path = surveyed.target.path
+    if not path:
+        return None, None
+    inner, outer = (find_link(surveyed.namespaces, hop) for hop in (path[0], path[-1]))
+    return inner, outer
 
 
 def minimal_events(inner: Link | None, outer: Link | None) -> list[str]:
@@ -388,7 +395,7 @@ def _read(path: str) -> str:
         return ""
 
 
-def _find_program(command: Command, site: Site) -> None:
+def require_command(command: Command, site: Site) -> None:
     """Make sure that the command can be executed where it is to run; CommandError when not."""
     entrance = site.first_entrance
     if not isinstance(entrance, EngineExec):
@@ -397,7 +404,7 @@ def _find_program(command: Command, site: Site) -> None:
         find_ping_in_container(command, entrance)
 
 
-def _address(command: Command, site: Site) -> str:
+def destination_address(command: Command, site: Site) -> str:
     """Return the address that the command sends to; empty when unknown."""
     if not command.destination:
         return REMOTE_IPV4 if site.kind == "lab" else ""
@@ -428,14 +435,14 @@ def _arms(
     yield Arm(place, False, site.entrance)
     if site.is_native:
         return
-    reason = _no_native_control(site, surveyed, command)
+    reason = no_native_control(site, surveyed, command)
     if reason:
         notes.append(f"no native control: {reason}")
     elif surveyed.host:
         yield Arm("native", False, site.native_entrance(surveyed.host))
 
 
-def _no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
+def no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
     """Return why the command cannot be run from the host; empty when it can."""
     if surveyed.host is None:
         return "no outer device is known"
@@ -457,7 +464,8 @@ def _why_no_reply(probe: list[str], host: str) -> str:
     return f"{host} gets no reply from the target" + (f" ({said[0]})" if said else "")
 
 
-def _tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
+def describe_tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
+    """Describe how a recorder records, for the sidecar."""
     return Tracing(
         events=recorder.events,
         event_set=event_set,
@@ -473,7 +481,7 @@ class _Session:
     """Runs the plan, and fills in the sidecar."""
 
     def __init__(
-        self, recorder: Recorder, interruption: _Interruption, command: Command, sidecar: Sidecar
+        self, recorder: Recorder, interruption: Interruption, command: Command, sidecar: Sidecar
     ) -> None:
         self._recorder = recorder
         self._interruption = interruption
@@ -532,7 +540,7 @@ class _Session:
         self._sidecar.runs.append(run)
         with self._traced() if arm.traced else self._untraced():
             time.sleep(SETTLE_S)
-            _execute(run, arm.entrance, self._interruption, show)
+            execute(run, arm.entrance, self._interruption, show)
 
     @contextlib.contextmanager
     def _traced(self) -> Iterator[None]:
@@ -549,10 +557,10 @@ class _Session:
         self._others.update(self._recorder.others())
 
 
-def _execute(
+def execute(
     run: Run,
     entrance: Entrance,
-    interruption: _Interruption,
+    interruption: Interruption,
     show: Callable[[bytes], None] | None,
 ) -> None:
     """Run the command and wait, asleep: what it prints goes to memory, and is read afterwards."""
@@ -611,7 +619,7 @@ class _Memory:
             self._show(more)
 
 
-class _Interruption:
+class Interruption:
     """Ctrl-C, SIGTERM and SIGHUP: the command is asked to end, and the recording ends after it.
 
     A second signal, or a command that does not end, is answered with SIGKILL.
@@ -629,7 +637,7 @@ class _Interruption:
         """The signal's name; empty when there was none."""
         return signal.Signals(self.signal_number).name if self.signal_number else ""
 
-    def __enter__(self) -> _Interruption:
+    def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in self._SIGNALS}
         return self
@@ -696,7 +704,7 @@ def failed(command: Command, run: Run) -> bool:
 
 
 def _judge(
-    sidecar: Sidecar, interruption: _Interruption, command: Command, site: Site, trace: Path
+    sidecar: Sidecar, interruption: Interruption, command: Command, site: Site, trace: Path
 ) -> None:
     """Raise what the recording ended with; the capture is on disk already."""
     runs = sidecar.runs

@@ -13,6 +13,7 @@ from rich.markup import escape
 from maceproc import __version__
 from maceproc.capture import Sidecar
 from maceproc.checks import NO_CROSSING
+from maceproc.observer import UNTOLD
 from maceproc.perturbation import corrected_bounds
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import NS_PER_S, format_us
@@ -85,7 +86,8 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
 
     Keys: ``schema_version``; ``capture`` (file, how it was recorded); ``summary`` (series,
     comparisons by name, coverage, steps); ``rtts`` (rows of RTTS); ``perturbation`` (the row of
-    COMPARISONS, or null); ``findings`` (rows of FINDINGS). Unknown values are null, times in ns.
+    COMPARISONS, or null); ``observer`` (rows of OBSERVER); ``findings`` (rows of
+    FINDINGS). Unknown values are null, times in ns.
     """
     comparisons = rows_of(analysis.comparisons)
     by_name = {row["comparison"]: row for row in comparisons}
@@ -100,6 +102,7 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         },
         "rtts": rows_of(analysis.rtts),
         "perturbation": by_name.get("perturbation") or by_name.get("perturbation, native"),
+        "observer": rows_of(analysis.observer),
         "findings": rows_of(analysis.findings),
     }
 
@@ -166,6 +169,9 @@ def _parts(analysis: Analysis) -> Iterator[RenderableType]:
     if len(analysis.comparisons):
         yield ""
         yield _comparisons_table(analysis.comparisons)
+    if len(analysis.observer):
+        yield ""
+        yield from _observer_lines(analysis.observer)
     if len(analysis.steps):
         yield ""
         yield _steps_table(analysis.steps)
@@ -277,9 +283,30 @@ def _comparisons_table(comparisons: pd.DataFrame) -> RenderableType:
             format_us(row.estimate_ns, signed=True),
             f"{low} to {high}",
             str(row.rounds),
-            COMPARISON_MEANING[row.comparison],
+            "[red]no evidence: the machine changed[/red]"
+            if row.refused
+            else COMPARISON_MEANING[row.comparison],
         )
     return table
+
+
+def _observer_lines(observer: pd.DataFrame) -> Iterator[str]:
+    yield "[bold]What the events cost[/bold]"
+    for row in observer.itertuples():
+        low, high, left = (
+            format_us(value, signed=True) for value in (row.low_ns, row.high_ns, row.left_ns)
+        )
+        seen = f"  {row.arm}: {row.events:.1f} events on a ping's path"
+        if row.events_inside:
+            seen += f", {row.events_inside:.1f} of them in the crossings"
+        if row.basis == "measured":
+            cost = f"{format_us(row.cost_ns, signed=True)} us ({low} to {high})"
+        else:
+            cost = f"{low} to {high} us by experience, not measured here"
+        told = f"{row.verdict}, {row.share:.0%} of the RTT, {row.cost_per_event_ns:.0f} ns an event"
+        if row.events_inside:
+            told += f"; about {left} us of it stay in the corrected RTT"
+        yield f"{seen}; they cost {cost}: {told if row.verdict != UNTOLD else UNTOLD}"
 
 
 def _steps_table(steps: pd.DataFrame) -> RenderableType:

@@ -115,12 +115,19 @@ class Recorder:
     """
 
     def __init__(
-        self, output: Path, events: list[str], buffer_kb: int, tracefs: Path = TRACEFS
+        self,
+        output: Path,
+        events: list[str],
+        buffer_kb: int,
+        tracefs: Path = TRACEFS,
+        *,
+        name: str = "",
     ) -> None:
+        """Prepare to record into `output`; `name` tells several recorders of one process apart."""
         self.output = output
         self.events = events
         self.buffer_kb = buffer_kb
-        self.instance = f"{INSTANCE_PREFIX}{os.getpid()}"
+        self.instance = "-".join(filter(None, (f"{INSTANCE_PREFIX}{os.getpid()}", name)))
         self.covers_function_tracer = function_tracer_denied(tracefs)
         self.events_lost: dict[str, int] = {}
         self._tracefs = tracefs
@@ -292,7 +299,7 @@ class Recorder:
 def stale_instances(tracefs: Path = TRACEFS) -> list[str]:
     """Return the names of the instances whose recordings were killed."""
     names = (path.name for path in (tracefs / "instances").glob(f"{INSTANCE_PREFIX}[0-9]*"))
-    pids = {name: name.removeprefix(INSTANCE_PREFIX) for name in names}
+    pids = {name: name.removeprefix(INSTANCE_PREFIX).partition("-")[0] for name in names}
     return sorted(
         name for name, pid in pids.items() if pid.isdigit() and not Path(f"/proc/{pid}").exists()
     )

@@ -16,9 +16,11 @@ from maceproc.cli.compare import compare
 from maceproc.cli.completion import NAME, completion
 from maceproc.cli.doctor import doctor
 from maceproc.cli.events import events, salvage
+from maceproc.cli.experiment import experiment
 from maceproc.cli.export import export
 from maceproc.cli.lab import lab
 from maceproc.cli.record import record
+from maceproc.cli.selftest import selftest
 from maceproc.cli.terminal import complete
 from maceproc.errors import MaceprocError
 
@@ -55,7 +57,10 @@ def cli() -> None:
     """
 
 
-VERBS = (lab, doctor, record, analyze, explain, compare, export, events, salvage, completion)
+VERBS = (
+    *(lab, doctor, selftest, record, analyze, explain, compare, experiment, export),
+    *(events, salvage, completion),
+)
 for verb in VERBS:
     cli.add_command(verb)
 complete(cli)

@@ -87,7 +87,7 @@ def record(
     force: bool,
     command: tuple[str, ...],
 ) -> None:
-    r"""Record a command, usually ping, and the kernel's net events beside it.
+    """Record a command, usually ping, and the kernel's net events beside it.
 
     Each round runs the command traced and untraced in the target, and untraced from the host.
     Without a target the command runs here, as a native ping.
@@ -96,14 +96,14 @@ def record(
     maceproc record --container web -- ping -c 100 192.0.2.1
     maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
     maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
-    """
+    """  # noqa: D301  \b is click's
     from maceproc import record as recording
 
-    _interrupt_cleanly()
+    interrupt_cleanly()
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
     told: list[str] = []
-    where = _site(lab_name, netns, container, host_ping, pid, host)
+    where = chosen_site(lab_name, netns, container, host_ping, pid, host)
     with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
         capture = recording.record(
             list(command),
@@ -146,7 +146,7 @@ def _notes(sidecar: Sidecar | None) -> list[str]:
     return [*sidecar.target.notes, *sidecar.notes] if sidecar else []
 
 
-def _interrupt_cleanly() -> None:
+def interrupt_cleanly() -> None:
     """Turn a signal that would end us on the spot into an error, so that everything is put back."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
@@ -157,15 +157,20 @@ def _interrupt_cleanly() -> None:
 
 
 @contextmanager
-def _site(
+def chosen_site(
     lab_name: str | None,
     netns: str | None,
     container: str | None,
-    host_ping: bool,
-    pid: int | None,
-    host: bool,
+    host_ping: bool = False,
+    pid: int | None = None,
+    host: bool = False,
+    *,
+    containers: int = 1,
 ) -> Iterator[targets.Site]:
-    """Give the site that the options name; where no lab is up yet, one is up just inside."""
+    """Give the site that the options name; where no lab is up yet, one is up just inside.
+
+    That one has so many `containers`.
+    """
     from maceproc import targets
     from maceproc.lab import DEFAULT_NAME, Lab, is_complete
 
@@ -173,7 +178,7 @@ def _site(
     if sum((*chosen, host)) > 1:
         raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab() as lab:
+        with Lab(containers=containers) as lab:
             yield targets.lab_site(lab)
     elif lab_name is not None:
         yield targets.lab_site(Lab(lab_name or DEFAULT_NAME))
