@@ -31,6 +31,7 @@ _EVENTS = Table(
     (
         Column("after_ns", "int64", "ns", "since the send call, or the first event seen"),
         Column("step_ns", "Int64", "ns", "since the event before"),
+        Column("journey", "Int64", "", "its journey; unknown for a system call"),
         Column("event", "str", "", "the kernel's name of the event"),
         Column("dev", "category", "", "device name; unknown where the event names none"),
         Column("netns", "category", "", "namespace of the device; unknown when not known"),
@@ -116,6 +117,7 @@ def analyze_schema() -> Schema:
             "summary": _object(summary),
             "rtts": rows_schema(schema.RTTS),
             "perturbation": {"oneOf": [{"type": "null"}, comparison_row]},
+            "observer": rows_schema(schema.OBSERVER),
             "findings": rows_schema(schema.FINDINGS),
         },
     )

@@ -210,7 +210,7 @@ def test_completion_is_printed(shell: str) -> None:
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("maceproc ex", {"explain", "export"}),
+        ("maceproc ex", {"experiment", "explain", "export"}),
         ("maceproc lab ", {"up", "down", "status"}),
         ("maceproc export x.dat --table h", {"hops"}),
         ("maceproc export x.dat --format p", {"parquet", "perfetto", "pcapng"}),

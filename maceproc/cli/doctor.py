@@ -17,9 +17,13 @@ COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 @click.option("--fix", is_flag=True, help="Remove what recordings that were killed left behind.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
 def doctor(fix: bool, as_json: bool) -> None:
-    """Check everything that a recording needs on this machine; a problem is exit status 1.
+    r"""Check everything that a recording needs on this machine; a problem is exit status 1.
 
     A short trial recording is a part of it. Nothing is changed, unless --fix is given.
+
+    \b
+    maceproc doctor
+    maceproc doctor --fix
     """
     from maceproc.doctor import as_json as checks_as_json
     from maceproc.doctor import examine, remove_leftovers

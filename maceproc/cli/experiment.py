@@ -32,9 +32,14 @@ class _Experiment(click.Group):
     subcommand_metavar="[run] [OPTIONS] -- PING... | report DIR | agree DIR DIR",
 )
 def experiment() -> None:
-    """Measure what tracing and the container cost, and what the correction leaves.
+    r"""Measure what tracing and the container cost, and what the correction leaves.
 
     `maceproc experiment run --help` shows the options; `run` itself may be left out.
+
+    \b
+    maceproc experiment --lab --awake -o DIR -- ping -i 0.02 -c 20
+    maceproc experiment report DIR
+    maceproc experiment agree DIR OTHER
     """
 
 
@@ -117,14 +122,14 @@ def run(
     output: str,
     command: tuple[str, ...],
 ) -> None:
-    """Run a ping in a container and natively, traced and untraced, under growing traffic.
+    r"""Run a ping in a container and natively, traced and untraced, under growing traffic.
 
     Interrupted, the same command goes on where it ended; with more --rounds it adds some.
 
     \b
     maceproc experiment --lab --awake -o DIR -- ping -i 0.02 -c 20
     maceproc experiment --container web --flows 0 -o DIR -- ping -c 100 192.0.2.1
-    """  # noqa: D301  \b is click's
+    """
     from maceproc.experiment.plan import Plan
     from maceproc.experiment.report import require_plots
     from maceproc.experiment.run import run_experiment
@@ -165,7 +170,11 @@ def run(
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Elsewhere than in DIR."
 )
 def report(directory: Path, output: Path | None) -> None:
-    """Analyze the captures of an experiment, and write report, plots, JSON and Parquet."""
+    r"""Analyze the captures of an experiment, and write report, plots, JSON and Parquet.
+
+    \b
+    maceproc experiment report DIR
+    """
     from maceproc.experiment.report import require_plots
 
     require_plots()
@@ -176,7 +185,11 @@ def report(directory: Path, output: Path | None) -> None:
 @click.argument("first", type=click.Path(path_type=Path), metavar="DIR")
 @click.argument("second", type=click.Path(path_type=Path), metavar="DIR")
 def agree(first: Path, second: Path) -> None:
-    """Tell whether two experiments found the same, within their intervals; both with reports."""
+    r"""Tell whether two experiments found the same, within their intervals; both with reports.
+
+    \b
+    maceproc experiment agree DIR OTHER
+    """
     from maceproc.experiment.report import agreement, agreement_lines, load_results
 
     table = agreement(load_results(first), load_results(second))

@@ -17,10 +17,14 @@ import click
     help="Delay a packet; 0 measures only the noise floor.",
 )
 def selftest(delay_us: int) -> None:
-    """Put a known delay into a lab, and check that it is found where it is.
+    r"""Put a known delay into a lab, and check that it is found where it is.
 
     The crossing must grow by just that, at that device, and the corrected RTT must not. Exit status
     1 when a check fails.
+
+    \b
+    maceproc selftest
+    maceproc selftest --delay-us 2000
     """
     from maceproc.cli.record import interrupt_cleanly
     from maceproc.selftest import run_selftest
