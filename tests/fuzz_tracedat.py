@@ -7,10 +7,12 @@ time, and with less than 2 GiB. What breaks that is kept in --keep, to become a 
 test_tracedat_damaged.
 The recordings are rewritten first: real pages and formats, in every container, without kallsyms.
 
-Reads outside a buffer are seen when the compiled loops are built with the address sanitizer:
+Reads outside a buffer are seen when the compiled loops are built with the sanitizers:
 
-    CFLAGS='-fsanitize=address' python setup.py ...; LD_PRELOAD=$(cc -print-file-name=libasan.so) \
-    ASAN_OPTIONS=detect_leaks=0 python -m tests.fuzz_tracedat --memory 0 trace.dat...
+    cc -g -fsanitize=address,undefined -shared -fPIC $(python3-config --includes) \\
+        maceproc/tracedat/_native.c -o maceproc/tracedat/_native.abi3.so
+    LD_PRELOAD=$(cc -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \\
+        python -m tests.fuzz_tracedat --memory 0 trace.dat...
 """
 
 from __future__ import annotations

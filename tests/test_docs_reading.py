@@ -16,6 +16,9 @@ from maceproc.tracedat.container import open_trace
 from maceproc.tracedat.formats import read_layout
 from maceproc.tracedat.pages import load_pages
 from tests.recorded import path_of
+from tests.tracing import has_trace_cmd
+
+pytestmark = pytest.mark.skipif(not has_trace_cmd, reason="needs trace-cmd, for a text to read")
 
 PAGE = (Path(__file__).parent.parent / "docs/reading-trace-dat.md").read_text()
 COMMANDS = re.findall(r"^    maceproc (.*?)(?:\s+#.*)?$", PAGE, re.MULTILINE)

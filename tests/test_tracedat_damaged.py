@@ -215,3 +215,18 @@ def test_formats_of_trace_printk_are_found_by_their_address(tmp_path: Path) -> N
     row = trace.events["bprint"].iloc[0]
     assert row.buf == (7, 8)
     assert trace.info["printk_formats"][row.fmt] == 'a number: %d, "%d"\n'
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 8])
+def test_a_dynamic_field_is_a_word_whatever_its_format_says(tmp_path: Path, size: int) -> None:
+    # Found by fuzzing: the word reached behind the payload that the format had promised.
+    form = FORMAT.replace(
+        "\nprint fmt", field_line("__data_loc char[] name", 16, size, 0) + "\nprint fmt"
+    )
+    whole = MACHINE.pack("HBBiQI", 300, 0, 0, 1, 7, 3 << 16 | 20) + b"lo\0\0"
+    short = MACHINE.pack("HBBiQ", 300, 0, 0, 1, 8)
+    page = Page(1000, [Record(1000, whole), Record(2000, short)])
+    trace = read(tmp_path, File([Buffer("", {0: [page]})], {"test": [form]}).write())
+    frame = trace.events["tick"]
+    assert frame[["number", "name"]].to_numpy().tolist() == [[7, "lo"]]
+    assert trace.notes == ("1 records of tick too short, left out",)

@@ -12,7 +12,7 @@ from maceproc.tracedat import merge_events, read_events
 from maceproc.tracedat.container import KALLSYMS, open_trace
 from tests.recorded import NAMES, path_of
 from tests.tracedat_recordings import RECORDINGS, Recording, record_everything
-from tests.tracing import can_record, instance, record, report, trace_cmd
+from tests.tracing import can_record, has_trace_cmd, instance, record, report, trace_cmd
 
 needs_tracing = pytest.mark.skipif(not can_record, reason="needs root, trace-cmd and tracefs")
 
@@ -121,6 +121,7 @@ def test_every_field_is_what_trace_cmd_report_prints(tmp_path: Path, recording: 
     assert len(read_events(path).lost) or not recording.tiny
 
 
+@pytest.mark.skipif(not has_trace_cmd, reason="needs trace-cmd")
 @pytest.mark.parametrize("name", NAMES)
 def test_captures_are_what_trace_cmd_report_prints(name: str) -> None:
     assert check_against_report(path_of(name)) > 1000

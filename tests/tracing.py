@@ -26,7 +26,8 @@ empty=$(mktemp); for file in $FILES; do [ -e "$file" ] && mount --bind "$empty" 
 rm "$empty"; exec "$@"
 """
 
-can_record = os.geteuid() == 0 and bool(shutil.which("trace-cmd")) and (TRACEFS / "events").exists()
+has_trace_cmd = bool(shutil.which("trace-cmd"))
+can_record = os.geteuid() == 0 and has_trace_cmd and (TRACEFS / "events").exists()
 
 
 @contextmanager

@@ -150,6 +150,8 @@ def _parse_field(match: re.Match[str], long_size: int) -> Field:
     if parts:
         ctype, name = parts["type"].strip(), parts["name"]
         place, length = parts["place"] or "", parts["length"]
+    if place:
+        size = 4  # a word that says where the data is, whatever a damaged format says
     array = bool(place) or length is not None or size not in (1, 2, 4, 8)
     return Field(
         name=name,

@@ -1,7 +1,7 @@
 """The compiled loops, where the installation could build them.
 
-`loops` is None without them: everything then goes through NumPy, with the same results, at about
-a fifth of the speed. docs/reading-trace-dat.md has the figures behind this choice.
+`loops` is None without them: everything then goes through NumPy, with the same results, in about
+ten times the time. docs/reading-trace-dat.md has the figures behind this choice.
 """
 
 from __future__ import annotations

@@ -38,14 +38,12 @@ class Clock:
             scaled = raw
         else:
             # mul_u64_u32_shr (include/linux/math64.h): the halves separately.
-            mult, shift = np.uint64(self.mult), np.uint64(self.shift)
-            low, high = (raw & np.uint64(0xFFFF_FFFF)) * mult, (raw >> np.uint64(32)) * mult
-            scaled = low >> shift
-            scaled += (
-                high << np.uint64(32 - self.shift)
-                if self.shift <= 32
-                else high >> np.uint64(self.shift - 32)
-            )
+            mult, half = np.uint64(self.mult), np.uint64(32)
+            low, high = (raw & np.uint64(0xFFFF_FFFF)) * mult, (raw >> half) * mult
+            if self.shift < 32:
+                scaled = (low >> np.uint64(self.shift)) + (high << np.uint64(32 - self.shift))
+            else:
+                scaled = (high + (low >> half)) >> np.uint64(self.shift - 32)
         times: Int64s = scaled.view(np.int64)
         return times + np.int64(self.offset_ns) if self.offset_ns else times
 
