@@ -177,10 +177,10 @@ def report(directory: Path, output: Path | None) -> None:
 @click.argument("second", type=click.Path(path_type=Path), metavar="DIR")
 def agree(first: Path, second: Path) -> None:
     """Tell whether two experiments found the same, within their intervals; both with reports."""
-    from maceproc.experiment.report import agreement, agreement_lines, load_results
+    from maceproc.experiment.report import agreement, agreement_lines, load_results, state_lines
 
-    table = agreement(load_results(first), load_results(second))
-    for line in agreement_lines(table):
+    results = load_results(first), load_results(second)
+    for line in (*agreement_lines(agreement(*results)), *state_lines(*results)):
         click.echo(line)
 
 
