@@ -27,6 +27,9 @@ class Finding(NamedTuple):
     advice: str
 
 
+NO_CROSSING = "its path has no crossing that can be seen"
+"""The reason of pings that are left as they were printed."""
+
 RESIDUAL_BAND_NS = 3 * NS_PER_US
 GOOD_COVERAGE = 0.99
 ROUNDS_MAY_DIFFER = 0.2  # of the median of a baseline arm, before drift is worth a word
@@ -102,7 +105,15 @@ def _from_coverage(rtts: pd.DataFrame) -> Iterator[Finding]:
     traced = rtts["arm"].isin(["container traced", "native traced"])
     answered = rtts[traced & rtts["rtt_ns"].notna() & (rtts["status"] != "duplicate")]
     matched = answered["status"].isin(["corrected", "native"])
-    if len(answered) and matched.mean() < GOOD_COVERAGE:
+    if (answered["reason"] == NO_CROSSING).any():
+        yield Finding(
+            "no crossing",
+            "note",
+            "the path has no crossing that can be seen: nothing was corrected, RTTs are those that "
+            "ping printed",
+            "",
+        )
+    elif len(answered) and matched.mean() < GOOD_COVERAGE:
         reasons = answered.loc[~matched, "reason"].value_counts()
         yield Finding(
             "coverage",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from maceproc.crossings import INBOUND
 from maceproc.errors import AnalysisError
 from maceproc.matching import MATCHED_BY
 from maceproc.rtt import STATUSES
+from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import format_us
 
 if TYPE_CHECKING:
@@ -29,7 +31,10 @@ LEDGER = {
 }
 
 
-@dataclass(frozen=True)
+SENDING = ("net_dev_queue", "net_dev_start_xmit", "net_dev_xmit")
+
+
+@dataclass(frozen=True, repr=False)
 class Explanation:
     """What is known of one ping.
 
@@ -39,7 +44,8 @@ class Explanation:
         Its row of RTTS.
     events
         Its events in the order of time: ``after_ns`` since the send call, ``step_ns`` since the
-        event before, ``event``, ``dev``, ``netns``, ``cpu``, ``pid``, ``softirq``, ``len``.
+        event before, ``journey``, ``event``, ``dev``, ``netns``, ``cpu``, ``pid``, ``softirq``,
+        ``len``.
     ledger
         Segment and time [ns]; they add up to the RTT.
     candidates
@@ -52,8 +58,31 @@ class Explanation:
     ledger: pd.Series
     candidates: pd.DataFrame
 
+    def __repr__(self) -> str:
+        ping = self.ping
+        return f"<Explanation of icmp_seq {ping['seq']}, round {ping['round']}: {ping['status']}>"
+
     def __str__(self) -> str:
         return "\n".join(_lines(self))
+
+    def _repr_html_(self) -> str:
+        from maceproc.notebook import explanation_html
+
+        return explanation_html(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``maceproc explain --json`` prints: unknown values are null, times in ns."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "ping": rows_of(self.ping.to_frame().T)[0],
+            "events": rows_of(self.events),
+            "ledger": rows_of(self.ledger.to_frame().T)[0],
+            "candidates": rows_of(self.candidates),
+        }
+
+    def as_json(self) -> str:
+        """Return `as_dict` as JSON text."""
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False)
 
 
 def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanation:  # noqa: A002
@@ -81,17 +110,35 @@ def _events(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
     """Return the hops of both journeys within the ping's time, with the calls around them."""
     hops = analysis.hops
     ours = hops[hops["journey"].isin(ping[["outbound_journey", "inbound_journey"]].dropna())]
-    columns = ["time_ns", "event", "dev", "netns", "cpu", "pid", "softirq", "len"]
+    columns = ["time_ns", "journey", "event", "dev", "netns", "cpu", "pid", "softirq", "len"]
     rows = ours[columns].astype({"event": str, "dev": object, "netns": object})
+    calls = []
     if pd.notna(ping["sent_ns"]):
-        call = {"time_ns": ping["sent_ns"], "event": "send call"}
-        rows = pd.concat([pd.DataFrame([call]), rows], ignore_index=True)
+        calls.append({"time_ns": ping["sent_ns"], "event": "send call"})
         rows = rows[rows["time_ns"] >= ping["sent_ns"]]
-    rows = rows.sort_values("time_ns", kind="stable", ignore_index=True)
+    if pd.notna(ping["delivery_ns"]) and ping["delivery_ns"] > 0:
+        calls.append({"time_ns": ping["received_ns"], "event": "receive call"})
+    if calls:
+        rows = pd.concat([pd.DataFrame(calls), rows], ignore_index=True)
+    rows = _until_sent_again(rows.sort_values("time_ns", kind="stable", ignore_index=True), ping)
     start_ns = rows["time_ns"].min() if len(rows) else 0
     rows.insert(0, "after_ns", rows["time_ns"] - start_ns)
     rows.insert(1, "step_ns", rows["time_ns"].diff().astype("Int64"))
     return rows.drop(columns="time_ns")
+
+
+def _until_sent_again(rows: pd.DataFrame, ping: pd.Series) -> pd.DataFrame:
+    """Cut off what follows the delivery: a packet received is not sent any more.
+
+    Without events of its freeing, a journey goes on with whatever packet uses the address next.
+    """
+    end_ns = ping["received_ns"]
+    if pd.isna(end_ns):
+        end_ns = ping["sent_ns"] + ping["rtt_ns"]
+    if pd.isna(end_ns):
+        return rows
+    other = rows["event"].isin(SENDING) & (rows["time_ns"] > end_ns + ping["rtt_resolution_ns"])
+    return rows[~other.cummax()]
 
 
 def _candidates(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:

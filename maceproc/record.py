@@ -45,6 +45,7 @@ from maceproc.command import (
     resolve,
     resolve_in_container,
 )
+from maceproc.enginecommand import is_engine, parse_engine_command
 from maceproc.engines import EngineExec
 from maceproc.errors import (
     CaptureError,
@@ -55,13 +56,14 @@ from maceproc.errors import (
     TracingError,
 )
 from maceproc.lab import REMOTE_IPV4, REMOTE_IPV6
-from maceproc.targets import Entrance, Site, Survey, survey
+from maceproc.targets import Entrance, Site, Survey, engine_site, survey
 from maceproc.tracing import (
     CLOCK,
     Recorder,
     available_events,
     default_buffer_kb,
     mounted_tracefs,
+    remove_stale_instances,
     tracecmd_version,
 )
 
@@ -152,6 +154,9 @@ def record(
 ) -> Capture:
     """Record a command, with its arms and rounds, into a trace file and its sidecar.
 
+    Raises RecordError and its subclasses, CaptureError when the output exists or cannot be written,
+    and Interrupted after Ctrl-C or SIGTERM. What was recorded until then is kept.
+
     Parameters
     ----------
     command
@@ -174,22 +179,27 @@ def record(
         Told the progress before every run, and after the last.
     show
         Given what the command prints, at most once a second, when there is a single run.
-
-    Raises RecordError and its subclasses, CaptureError when the output exists or cannot be written,
-    and Interrupted after Ctrl-C or SIGTERM. What was recorded until then is kept.
     """
     require_root()
     trace = Path(output)
     check_output(trace, force=force)
-    parsed = with_destination(parse_command(command), site)
-    require_command(parsed, site)
-    require_programs()
-    with mounted_tracefs() as tracefs, Interruption() as interruption:
-        surveyed = survey(site, destination_address(parsed, site), outer)
+    with (
+        _understood(command, site) as (place, parsed),
+        mounted_tracefs() as tracefs,
+        Interruption() as interruption,
+    ):
+        surveyed = survey(place, destination_address(parsed, place), outer)
+        if place.launch:
+            surveyed.target.transient = True
+            surveyed.target.notes.append(
+                f"every run has a container of its own, made of {place.launch.inside.image}; "
+                "the path is that of a first one"
+            )
         minimal = minimal_events(*path_ends(surveyed))
         chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
+        remove_stale_instances(tracefs)
         recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
-        arms = list(_arms(site, surveyed, parsed, baseline, notes))
+        arms = list(_arms(place, surveyed, parsed, baseline, notes))
         sidecar = Sidecar(
             maceproc=__version__,
             command=list(command),
@@ -202,13 +212,33 @@ def record(
             notes=notes,
         )
         plan = list(schedule(arms, rounds))
-        stamped = parsed.with_timestamps(site.entrance.enter)
+        stamped = parsed.with_timestamps(place.first_entrance.enter)
+        place.end_first_look()
         session = _Session(recorder, interruption, stamped, sidecar)
         announce(sidecar)
         with cpus_awake() if awake else contextlib.nullcontext():
             session.execute(plan, tell, show if len(plan) == 1 else None)
-    _judge(sidecar, interruption, parsed, site, trace)
+    _judge(sidecar, interruption, parsed, place, trace)
     return Capture(trace, sidecar)
+
+
+@contextlib.contextmanager
+def _understood(command: list[str], site: Site) -> Iterator[tuple[Site, Command]]:
+    """Give where a command runs, and the command, which can be that of a container engine."""
+    if not is_engine(command):
+        parsed = with_destination(parse_command(command), site)
+        require_command(parsed, site)
+        require_programs()
+        yield site, parsed
+        return
+    if site.kind != "here":
+        raise CommandError(
+            f"{command[0]} says by itself where the command runs", hint="give no other target"
+        )
+    require_programs()
+    with engine_site(parse_engine_command(command)) as (inside, parsed):
+        require_command(parsed, inside)
+        yield inside, parsed
 
 
 def require_root() -> None:
@@ -289,9 +319,7 @@ def minimal_events(inner: Link | None, outer: Link | None) -> list[str]:
     events = list(MINIMAL_EVENTS)
     if outer is None or outer.qdisc != "noqueue":
         events += QUEUE_EVENTS
-    if any(
-        end is None or end.kind != "veth" or end.uses_netif_rx is False for end in (inner, outer)
-    ):
+    if any(end is None or end.kind != "veth" or end.has_gro for end in (inner, outer)):
         events += DRIVER_EVENTS
     return events
 
@@ -369,7 +397,7 @@ def _read(path: str) -> str:
 
 def require_command(command: Command, site: Site) -> None:
     """Make sure that the command can be executed where it is to run; CommandError when not."""
-    entrance = site.entrance
+    entrance = site.first_entrance
     if not isinstance(entrance, EngineExec):
         find_program(command)
     elif command.is_ping:  # of any other program, the engine itself says so when it runs
@@ -380,7 +408,7 @@ def destination_address(command: Command, site: Site) -> str:
     """Return the address that the command sends to; empty when unknown."""
     if not command.destination:
         return REMOTE_IPV4 if site.kind == "lab" else ""
-    address = _resolve(command, site.entrance)
+    address = _resolve(command, site.first_entrance)
     if not address:
         where = f" for container {site.name!r}" if site.own_programs else ""
         raise CommandError(
@@ -421,15 +449,19 @@ def no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
     address = surveyed.target.address
     if command.destination and resolve(command.destination, command.family) != address:
         return f"{surveyed.host.name} does not know {command.destination} as {address}"
-    if command.is_ping and not _reachable(command, address, site.native_entrance(surveyed.host)):
-        return f"{surveyed.host.name} gets no reply from the target"
+    if command.is_ping:
+        probe = site.native_entrance(surveyed.host).enter(command.probe(address))
+        return _why_no_reply(probe, surveyed.host.name)
     return ""
 
 
-def _reachable(command: Command, address: str, entrance: Entrance) -> bool:
-    """Tell whether a place gets a reply from the target, by one ping."""
-    probe = entrance.enter(command.probe(address))
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+def _why_no_reply(probe: list[str], host: str) -> str:
+    """Return why one ping from the host gets no reply; empty when it gets one."""
+    done = subprocess.run(probe, capture_output=True, text=True, check=False)
+    if not done.returncode:
+        return ""
+    said = done.stderr.strip().splitlines()
+    return f"{host} gets no reply from the target" + (f" ({said[0]})" if said else "")
 
 
 def describe_tracing(recorder: Recorder, event_set: EventSet) -> Tracing:

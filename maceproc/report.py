@@ -12,9 +12,10 @@ from rich.markup import escape
 
 from maceproc import __version__
 from maceproc.capture import Sidecar
+from maceproc.checks import NO_CROSSING
 from maceproc.observer import UNTOLD
 from maceproc.perturbation import corrected_bounds
-from maceproc.schema import SCHEMA_VERSION
+from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import NS_PER_S, format_us
 
 if TYPE_CHECKING:
@@ -88,21 +89,21 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
     COMPARISONS, or null); ``observer`` (rows of OBSERVER); ``findings`` (rows of
     FINDINGS). Unknown values are null, times in ns.
     """
-    comparisons = _rows(analysis.comparisons)
+    comparisons = rows_of(analysis.comparisons)
     by_name = {row["comparison"]: row for row in comparisons}
     return {
         "schema_version": SCHEMA_VERSION,
-        "capture": _capture_facts(analysis),
+        "capture": capture_facts(analysis),
         "summary": {
             "coverage": coverage(analysis.rtts),
-            "series": _rows(analysis.series),
+            "series": rows_of(analysis.series),
             "comparisons": comparisons,
-            "steps": _rows(analysis.steps),
+            "steps": rows_of(analysis.steps),
         },
-        "rtts": _rows(analysis.rtts),
+        "rtts": rows_of(analysis.rtts),
         "perturbation": by_name.get("perturbation") or by_name.get("perturbation, native"),
-        "observer": _rows(analysis.observer),
-        "findings": _rows(analysis.findings),
+        "observer": rows_of(analysis.observer),
+        "findings": rows_of(analysis.findings),
     }
 
 
@@ -136,13 +137,8 @@ def coverage(rtts: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    # Through pandas' own JSON, which writes every kind of missing value as null.
-    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=3))
-    return rows
-
-
-def _capture_facts(analysis: Analysis) -> dict[str, Any]:
+def capture_facts(analysis: Analysis) -> dict[str, Any]:
+    """Return where the numbers come from: the file, what recorded it, and what ran where."""
     facts: dict[str, Any] = {
         "file": str(analysis.capture.trace),
         "maceproc": __version__,
@@ -224,12 +220,17 @@ def _where(sidecar: Sidecar) -> str:
     return " -> ".join(hops) or "where maceproc was called"
 
 
-def _table(title: str, columns: str) -> Table:
+def report_table(title: str, columns: str) -> Table:
+    """Make a table with these columns, separated by ``|``; ``>`` marks numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
     for name in columns.split("|"):
         numeric = name.startswith(">")
@@ -238,7 +239,7 @@ def _table(title: str, columns: str) -> Table:
 
 
 def _series_table(analysis: Analysis) -> RenderableType:
-    table = _table("RTT [us]", "|>n|>median|>mean|>sd|>5 %|>95 %|")
+    table = report_table("RTT [us]", "|>n|>median|>mean|>sd|>5 %|>95 %|")
     for row in sorted(
         analysis.series.itertuples(), key=lambda row: list(SERIES_MEANING).index(row.series)
     ):
@@ -254,6 +255,8 @@ def _series_table(analysis: Analysis) -> RenderableType:
 
 
 def _coverage_line(rtts: pd.DataFrame) -> str:
+    if (rtts["reason"] == NO_CROSSING).any():
+        return f"nothing was corrected: {NO_CROSSING}"
     counts = coverage(rtts)
     line = f"corrected: {counts['corrected']} of {counts['answered']} answered pings"
     others = {
@@ -272,7 +275,7 @@ def _coverage_line(rtts: pd.DataFrame) -> str:
 
 
 def _comparisons_table(comparisons: pd.DataFrame) -> RenderableType:
-    table = _table("Differences of medians [us]", "|>estimate|>95 % interval|>rounds|")
+    table = report_table("Differences of medians [us]", "|>estimate|>95 % interval|>rounds|")
     for row in comparisons.itertuples():
         low, high = (format_us(end, signed=True) for end in (row.low_ns, row.high_ns))
         table.add_row(
@@ -307,7 +310,7 @@ def _observer_lines(observer: pd.DataFrame) -> Iterator[str]:
 
 
 def _steps_table(steps: pd.DataFrame) -> RenderableType:
-    table = _table("Where the crossing's time goes [us]", "|from|to|>median|>95 %")
+    table = report_table("Where the crossing's time goes [us]", "|from|to|>median|>95 %")
     for direction, rows in steps.groupby("direction", sort=False):
         for row in rows.itertuples():
             table.add_row(
@@ -340,7 +343,7 @@ def _ledger_line(rtts: pd.DataFrame) -> str:
 
 
 def _findings_table(findings: pd.DataFrame) -> RenderableType:
-    table = _table("Findings", "||")
+    table = report_table("Findings", "||")
     table.show_header = False
     for row in findings.itertuples():
         style = LEVEL_STYLE[row.level]

@@ -7,6 +7,7 @@ unknown; addresses never pass through float64, whose step there is 2048.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,18 @@ class Table:
     def from_rows(self, rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
         """Build a DataFrame from rows with a value for every column, in order."""
         return self.frame({name: [row[i] for row in rows] for i, name in enumerate(self.names)})
+
+
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table's rows for JSON: every kind of missing value is None, fractions have 3 digits.
+
+    Addresses (uint64) become hexadecimal strings: most readers of JSON keep 53 bits of a number.
+    """
+    wide = [name for name in table if str(table[name].dtype).lower() == "uint64"]
+    table = table.assign(**{name: table[name].map("{:#x}".format) for name in wide})
+    # Through pandas' own JSON, which writes every kind of missing value as null.
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=3))
+    return rows
 
 
 @dataclass(frozen=True)

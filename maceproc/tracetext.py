@@ -27,8 +27,9 @@ import pandas as pd
 from maceproc.errors import TraceFormatError
 from maceproc.schema import EVENTS, LOST, Trace
 
-TASK = r"(?P<comm>.+?)-(?P<pid>\d+)\s+(?:\(\s*[\d-]+\)\s+)?"  # a comm can hold dashes and spaces
-TIME = r"(?P<seconds>\d+)\.(?P<fraction>\d{3,9})"
+# A comm can hold dashes and spaces.
+TASK = r"(?P<comm>.+?)-(?P<pid>\d{1,9})\s+(?:\(\s*[\d-]+\)\s+)?"
+TIME = r"(?P<seconds>[0-8]?\d{1,9})\.(?P<fraction>\d{3,9})"
 # trace-cmd report puts the name of an instance before its lines, in the first column. A comm such
 # as "tmux: server" is never there: comms are set to the right.
 BUFFER = r"(?:(?P<buffer>\S+):\s+)?"
@@ -39,24 +40,24 @@ LINES = [
     # ping-5166    [000] b..1.  6699.925070: net_dev_queue: dev=lo ...
     # ping-5166    [000]-0x80 6699.925070: net_dev_queue: dev=lo ...      (trace-cmd 3.3 report -R)
     re.compile(
-        rf"^{BUFFER}\s*{TASK}\[(?P<cpu>\d+)\](?:\s+|(?=-0x))(?:(?P<flags>\S{{4,6}})\s+)?{TIME}:\s+"
+        rf"^{BUFFER}\s*{TASK}\[(?P<cpu>\d{{1,5}})\](?:\s+|(?=-0x))(?:(?P<flags>\S{{4,6}})\s+)?{TIME}:\s+"
         rf"{EVENT}(?::\s*|(?=[( ])){REST}"
     ),
     # ping-5166    0b..1.  6699.925070: net_dev_queue: dev=lo ...          (trace-cmd report -l)
     # ping-5166    0b..1.    12us+: net_dev_queue: dev=lo ...              (latency-format)
     re.compile(
-        rf"^{BUFFER}\s*{TASK}(?P<cpu>\d+)(?P<flags>[^\s\d]\S{{3,5}})\s+"
-        rf"(?:{TIME}|(?P<us>\d+)us\s*[+!#*@$]?)\s*:\s+{EVENT}(?::\s*|(?=[( ])){REST}"
+        rf"^{BUFFER}\s*{TASK}(?P<cpu>\d{{1,5}})(?P<flags>[^\s\d]\S{{3,5}})\s+"
+        rf"(?:{TIME}|(?P<us>\d{{1,15}})us\s*[+!#*@$]?)\s*:\s+{EVENT}(?::\s*|(?=[( ])){REST}"
     ),
     # ping  5166 [000]  6699.925070: net:net_dev_queue: dev=lo ...         (perf script)
     re.compile(
-        rf"^\s*(?P<comm>\S.*?)\s+(?:\d+/)?(?P<pid>\d+)\s+\[(?P<cpu>\d+)\]\s+{TIME}:\s+(?:\d+\s+)?"
+        rf"^\s*(?P<comm>\S.*?)\s+(?:\d+/)?(?P<pid>\d{{1,9}})\s+\[(?P<cpu>\d{{1,5}})\]\s+{TIME}:\s+(?:\d+\s+)?"
         rf"[\w-]+:{EVENT}:\s*{REST}"
     ),
 ]
 LOST_LINE = re.compile(
-    r"^(?:(?P<buffer>\S+):\s+)?\s*CPU:\s*(?P<cpu>\d+)\s+"
-    r"\[(?:LOST\s+)?(?P<count>\d+)?\s*EVENTS(?: DROPPED)?\]"
+    r"^(?:(?P<buffer>\S+):\s+)?\s*CPU:\s*(?P<cpu>\d{1,5})\s+"
+    r"\[(?:LOST\s+)?(?P<count>\d{1,18})?\s*EVENTS(?: DROPPED)?\]"
 )
 OVERWRITTEN = re.compile(r"^# entries-in-buffer/entries-written:\s*(?P<kept>\d+)/(?P<all>\d+)")
 
@@ -73,6 +74,7 @@ ADDRESS_FIELDS = frozenset(("skbaddr", "skaddr", "rx_sk", "sk", "napi"))
 ADDRESS = re.compile(r"^(?:0x)?([0-9a-f]{1,16})x?$")
 NUMBER = re.compile(r"^(?:-?\d{1,20}|0x[0-9a-f]{1,16})$")
 
+RAW_FLAGS = re.compile(r"^-0x([0-9a-f]{1,2})$")
 # common_flags, include/linux/trace_events.h, from the letters of kernel/trace/trace_output.c
 # (trace_print_lat_fmt), v6.8: one table per column.
 FLAG_LETTERS = (
@@ -199,8 +201,8 @@ def _time_of(text: _Text, found: dict[str, str | None]) -> int:
 
 
 def _flags_of(letters: str) -> int:
-    if letters.startswith("-0x"):
-        return int(letters[1:], 16)
+    if raw := RAW_FLAGS.match(letters):
+        return int(raw[1], 16)
     flags = 0
     for table, letter in zip(FLAG_LETTERS, letters, strict=False):
         flags |= table.get(letter, 0)

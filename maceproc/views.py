@@ -7,7 +7,7 @@ that every picture can be had as numbers: ``analysis.plot.ecdf()`` shows ``analy
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -82,6 +82,30 @@ WATERFALL = Table(
         Column("cpu", "Int64", "", "CPU it was recorded on"),
         Column("softirq", "boolean", "", "in softirq, not in the task's own system call"),
         Column("len", "Int64", "byte", "skb->len"),
+        Column("segment", "str", "", "segment of the ledger that led here; empty outside the RTT"),
+    ),
+)
+
+EXAMPLES = Table(
+    "examples",
+    "one ping worth a look",
+    (
+        Column("why", "str", "", "what it is an example of: median, slowest, ambiguous, ..."),
+        Column("round", "int64", "", "round of the recording, from 1"),
+        Column("seq", "int64", "", "icmp_seq"),
+        Column("rtt_ns", "Int64", "ns", "its RTT: as printed, or the kernel's when none was"),
+        Column("status", "str", "", "status of the ping in RTTS"),
+    ),
+)
+
+LOST = Table(
+    "lost",
+    "one gap in the events of one CPU",
+    (
+        Column("cpu", "int32", "", "CPU whose events were lost"),
+        Column("after_ns", "Int64", "ns", "begin, on the time axis of `RTT`; unknown at the start"),
+        Column("until_ns", "Int64", "ns", "end, likewise; unknown at the end"),
+        Column("count", "Int64", "", "number of events lost; unknown when the kernel did not say"),
     ),
 )
 
@@ -105,9 +129,9 @@ LEDGER_MEANS = Table(
     ),
 )
 
-VIEWS = (RTT, ECDF, CROSSINGS, PATH, WATERFALL, PERTURBATION, LEDGER_MEANS)
+VIEWS = (RTT, ECDF, CROSSINGS, PATH, WATERFALL, EXAMPLES, LOST, PERTURBATION, LEDGER_MEANS)
 
-SEND_CALL = "send call"
+EACH = 3  # examples of one kind
 
 
 @dataclass(frozen=True)
@@ -154,12 +178,14 @@ class Views:
             direction = segment.partition(" ")[0] if segment.endswith("crossing") else ""
             on_way = steps[steps["direction"] == direction]
             for step in on_way.itertuples():
-                times = (step.used, step.median_ns, step.p95_ns)
-                rows.append((segment, step.start, step.end, *times))
+                if not _is_outer_queue(step, on_way):
+                    times = (step.used, step.median_ns, step.p95_ns)
+                    rows.append((segment, step.start, step.end, *times))
             values_ns = corrected[column].dropna().astype("float64")
-            if not direction and segment != "residual" and values_ns.any():
+            if segment in SEGMENT_ENDS and len(values_ns):
                 used, (median, p95) = len(values_ns), np.percentile(values_ns, [50, 95])
-                rows.append((segment, *SEGMENT_ENDS[segment], used, median, p95))
+                if p95:  # of no length where its events were not recorded
+                    rows.append((segment, *SEGMENT_ENDS[segment], used, median, p95))
         return PATH.from_rows(rows)
 
     def waterfall(self, seq: int | None = None, round: int | None = None) -> pd.DataFrame:  # noqa: A002
@@ -169,12 +195,47 @@ class Views:
         """
         if seq is None:
             seq, round = usual_ping(self.analysis)  # noqa: A001
-        events = explain(self.analysis, seq, round).events
-        place = [
-            ":".join(str(part) for part in parts if pd.notna(part))
-            for parts in zip(events["netns"], events["dev"], strict=True)
-        ]
-        return WATERFALL.frame(events.assign(place=_without_gaps(place)))
+        explained = explain(self.analysis, seq, round)
+        events = explained.events
+        segment = segments_at(explained.ping, events["after_ns"])
+        return WATERFALL.frame(events.assign(place=_places(events), segment=segment))
+
+    def examples(self) -> pd.DataFrame:
+        """Return pings worth a look: the usual, the extremes, those not corrected: `EXAMPLES`."""
+        rtts = self.analysis.rtts
+        rtts = rtts[rtts["arm"].isin(TRACED_ARMS)]
+        rtts = rtts.assign(rtt_ns=rtts["rtt_ns"].fillna(rtts["kernel_rtt_ns"]))
+        settled = rtts[rtts["status"].isin(["corrected", "native"])]
+        parts = []
+        if len(settled):
+            seq, number = usual_ping(self.analysis)
+            usual = settled[(settled["seq"] == seq) & (settled["round"] == number)]
+            by_rtt = settled.sort_values("rtt_ns", kind="stable")
+            parts.append(usual.assign(why="median"))
+            parts.append(by_rtt.iloc[: -EACH - 1 : -1].assign(why="slowest"))
+            parts.append(by_rtt.iloc[:1].assign(why="fastest"))
+        for column, why in LARGEST.items():
+            values = settled[column].dropna().astype("int64")
+            if values.any():
+                parts.append(settled.loc[[values.idxmax()]].assign(why=why))
+        for status in NOT_CORRECTED:
+            parts.append(rtts[rtts["status"] == status].head(EACH).assign(why=status))
+        if not parts:
+            return EXAMPLES.frame()
+        rows = pd.concat(parts)
+        same = rows.groupby(["round", "seq"], sort=False)["why"]
+        rows["why"] = same.transform(lambda reasons: ", ".join(dict.fromkeys(reasons)))
+        return EXAMPLES.frame(rows.drop_duplicates(["round", "seq"]))
+
+    def lost(self) -> pd.DataFrame:
+        """Return where events were lost, on the time axis of `RTT`: `LOST`.
+
+        Both ends of a gap are unknown when nothing tells how the trace clock stands to ping's.
+        """
+        lost = self.analysis.trace.lost
+        offset_ns = _axis_minus_trace_ns(self.analysis)
+        ends = {"after_ns": lost["after_ns"] + offset_ns, "until_ns": lost["before_ns"] + offset_ns}
+        return LOST.frame(lost[["cpu", "count"]].assign(**ends))
 
     def perturbation(self) -> pd.DataFrame:
         """Return the difference of medians round by round: `PERTURBATION`.
@@ -211,6 +272,36 @@ SEGMENT_ENDS = {
     "delivery": ("container's device", "the program"),
 }
 
+TRACED_ARMS = ("container traced", "native traced")
+LARGEST = {
+    "outbound_ns": "longest outbound crossing",
+    "inbound_ns": "longest inbound crossing",
+    "outer_queue_ns": "longest in the outer queue",
+    "residual_ns": "largest residual",
+}
+NOT_CORRECTED = ("ambiguous", "incomplete", "unanswered", "unprinted", "error")
+
+
+def segments_at(ping: pd.Series, after_ns: pd.Series) -> list[str]:
+    """Return the segment of the ledger that ends at or spans each time after the send call [ns].
+
+    Empty at the send call, after the receive stamp, and from where the ledger is not known.
+    """
+    names, ends_ns, end_ns = [], [], 0
+    for name, column in LEDGER.items():
+        nothing_to_cross = ping["status"] == "native" and name.endswith("crossing")
+        if name == "residual" or pd.isna(ping["sent_ns"]):
+            break
+        if pd.isna(ping[column]) and not nothing_to_cross:
+            break
+        end_ns += 0 if nothing_to_cross else int(ping[column])
+        names.append(name)
+        ends_ns.append(end_ns)
+    within = np.searchsorted(ends_ns, after_ns.to_numpy("int64"), side="left")
+    ongoing = after_ns.to_numpy("int64") > 0
+    names.append("")
+    return [names[i] if late else "" for i, late in zip(within, ongoing, strict=True)]
+
 
 def usual_ping(analysis: Analysis) -> tuple[int, int]:
     """Return icmp_seq and round of the corrected ping whose RTT is nearest the median.
@@ -237,7 +328,48 @@ def _after_ns(analysis: Analysis) -> pd.Series:
     return printed_ns - printed_ns.min()
 
 
-def _without_gaps(places: list[str]) -> list[str]:
-    """Give what happened on no device, such as a system call, the place of what comes next."""
-    filled = pd.Series(places, dtype=object).replace("", None).bfill().ffill()
+def _axis_minus_trace_ns(analysis: Analysis) -> int | Any:
+    """Return what brings a time of the trace clock onto the time axis [ns]; NA when not known.
+
+    The sidecar has both clocks at the begin of every run; without one, what `ping -D` printed is
+    next to the receive stamps.
+    """
+    pings, rtts = analysis.pings, analysis.rtts
+    start_ns = pings["received_at_ns"].min()
+    if pd.isna(start_ns):
+        return pd.NA
+    runs = analysis.capture.sidecar.runs if analysis.capture.sidecar else []
+    if runs:
+        return runs[0].start_utc_ns - runs[0].start_ns - start_ns
+    apart_ns = (pings["received_at_ns"] - rtts["received_ns"]).dropna()
+    return int(apart_ns.median()) - start_ns if len(apart_ns) else pd.NA
+
+
+def _is_outer_queue(step: Any, way: pd.DataFrame) -> bool:
+    """Tell whether it is the wait in the outer device's queue, which follows the crossing."""
+    (start, queued), (end, sent) = step.start.split(" "), step.end.split(" ")
+    last = step.direction == "outbound" and step.step == way["step"].max()
+    return last and start == end and (queued, sent) == ("net_dev_queue", "net_dev_start_xmit")
+
+
+def _places(events: pd.DataFrame) -> list[str]:
+    """Return namespace:device of every event.
+
+    What names no namespace but the device its packet just passed is still there, and so is a packet
+    that is freed. What is of no packet, a system call, gets the place of what is next to it.
+    """
+    last: dict[Any, str] = {}  # of each journey
+    places: list[str | None] = []
+    for journey, netns, dev in events[["journey", "netns", "dev"]].itertuples(index=False):
+        before = last.get(journey)
+        if pd.isna(dev):
+            place = before
+        elif pd.notna(netns):
+            place = f"{netns}:{dev}"
+        else:
+            place = before if before and before.endswith(f":{dev}") else str(dev)
+        if place and pd.notna(journey):
+            last[journey] = place
+        places.append(place)
+    filled = pd.Series(places, dtype=object).bfill().ffill()
     return [str(place) for place in filled.fillna("")]

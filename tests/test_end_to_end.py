@@ -20,7 +20,7 @@ import maceproc
 from maceproc import Analysis, Lab
 from maceproc.cli import cli
 from maceproc.explain import LEDGER, explain
-from maceproc.lab import NETNS_DIR
+from maceproc.lab import NETNS_DIR, REMOTE_IPV4
 from maceproc.record import record
 from maceproc.report import as_dict, as_text
 from maceproc.targets import lab_site
@@ -218,28 +218,38 @@ def test_fragments_are_never_mistaken(lab: Lab, tmp_path: Path) -> None:
     assert (rtts["reason"] != "").all()
 
 
-def test_tcpdump_agrees_under_load(lab: Lab, tmp_path: Path) -> None:
+# What else runs: where, what, and how much of ours must be corrected beside it.
+LOADS = {
+    "floods": ([(f"container{n + 2}", ("ping", "-f", REMOTE_IPV4)) for n in range(FLOODS)], 0.99),
+    "two pings beside it": ([("container", ("ping", "-i", "0.003", REMOTE_IPV4))] * 2, 0.9),
+    "a flood beside it": ([("container", ("ping", "-f", REMOTE_IPV4))], 0),
+}
+
+
+@pytest.mark.parametrize("load", LOADS)
+def test_tcpdump_agrees_under_load(lab: Lab, tmp_path: Path, load: str) -> None:
     trace, dump = tmp_path / "trace.dat", tmp_path / "wire.pcap"
     capture = ["tcpdump", "-i", "eth0", "-w", str(dump), "--time-stamp-precision=nano"]
     capture += ["-B", "65536", "-s", "96", "-Z", "root", "icmp"]
+    others, share = LOADS[load]
     with contextlib.ExitStack() as stack:
-        for number in range(FLOODS):
-            flood = ("ping", "-f", "192.0.2.2")
-            stack.enter_context(running(lab, f"container{number + 2}", *flood))
+        for role, argv in others:
+            stack.enter_context(running(lab, role, *argv))
         stack.enter_context(running(lab, "host", *capture))
         while not dump.exists() or dump.stat().st_size == 0:
             time.sleep(0.05)
         argv = ["ping", "-i", "0.01", "-c", "100"]
         record(argv, lab_site(lab), trace, baseline=False, buffer_kb=65536)
+        time.sleep(2)  # until tcpdump has taken its last block of packets
     analysis = maceproc.analyze(trace)
     rtts = analysis.rtts
     if not len(analysis.trace.lost):
-        assert (rtts["status"] == "corrected").mean() >= 0.99, rtts["reason"].value_counts()
+        assert (rtts["status"] == "corrected").mean() >= share, rtts["reason"].value_counts()
     rows = corrected(analysis).set_index("seq")
     wire = echoes_of(read_pcap(dump), analysis)
     assert rows.index.isin(wire.index).all()
     off_ns = (rows["wire_rtt_ns"].astype(float) - wire.loc[rows.index]).abs()
-    assert (off_ns <= CLOSE_NS).mean() >= 0.95
+    assert rows.empty or (off_ns <= CLOSE_NS).mean() >= 0.99
     # A wrong match would be off by the time between two pings.
     assert (off_ns < 2_000_000).all()
 

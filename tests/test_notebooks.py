@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import nbformat
 import pytest
 
-nbformat = pytest.importorskip("nbformat")
-nbclient = pytest.importorskip("nbclient")
+from tests.notebooks import AT_ONCE, NOTEBOOKS, start_all
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
-
-
-def test_there_are_notebooks() -> None:
-    assert NOTEBOOKS
+LARGEST_BYTES = 400_000
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs(path: Path) -> None:
-    notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(path.parent)}}
-    nbclient.NotebookClient(notebook, timeout=120, resources=resources).execute()
+@pytest.fixture(scope="module")
+def running():
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        yield start_all(pool)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request) -> Path:
+    return request.param
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_the_story_is_whole() -> None:
+    assert [path.stem[:2] for path in NOTEBOOKS] == [f"{number:02d}" for number in range(1, 9)]
+
+
+def test_notebook_runs(path: Path, running) -> None:
+    ran = running[path].result()
+    shown = [[output.output_type for output in cell.outputs] for cell in code_cells(ran)]
+    committed = code_cells(nbformat.read(path, as_version=4))
+    assert shown == [[output.output_type for output in cell.outputs] for cell in committed]
+
+
 def test_notebook_is_committed_with_its_outputs(path: Path) -> None:
-    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    cells = code_cells(nbformat.read(path, as_version=4))
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     outputs = [output for cell in cells for output in cell.outputs]
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert not any(output.output_type == "error" for output in outputs)
+    assert not any(output.get("name") == "stderr" for output in outputs)
+    assert path.stat().st_size < LARGEST_BYTES
+
+
+def test_links_lead_to_notebooks(path: Path) -> None:
+    text = "".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
+    for link in re.findall(r"\]\(([^)]*\.ipynb)\)", text):
+        assert (path.parent / link).is_file()

@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from maceproc.explain import explain
+from maceproc.headline import duration
 from maceproc.plots import order_of_places, unit_of
 from tests.recorded import NAMES, analyzed
 
@@ -62,3 +64,34 @@ def test_waterfall_goes_from_the_container_outwards():
 )
 def test_unit_suits_the_size(times_ns, unit):
     assert unit_of(pd.Series(times_ns, dtype="int64"))[1] == unit
+
+
+@pytest.mark.parametrize(
+    ("name", "plot"), [("native", "crossings"), ("every_event", "perturbation")]
+)
+def test_plot_of_nothing_says_so(name, plot):
+    ax = getattr(analyzed(name).plot, plot)()
+    assert len(getattr(analyzed(name).view, plot)()) == 0
+    assert any(text.get_text() for text in ax.texts)
+    assert list(ax.get_xticks()) == []
+
+
+def test_waterfall_is_drawn_in_the_ledgers_colours():
+    analysis = analyzed("idle")
+    ax = analysis.plot.waterfall()
+    labels = {line.get_label() for line in ax.lines if not line.get_label().startswith("_")}
+    assert labels == set(analysis.view.waterfall()["segment"]) - {""}
+
+
+def test_results_show_themselves_in_a_notebook():
+    analysis = analyzed("idle")
+    shown = analysis._repr_html_()
+    for series in analysis.series.itertuples():
+        columns = ("median_ns", "mean_ns", "sd_ns", "p5_ns", "p95_ns")
+        times = [duration(getattr(series, column)) for column in columns]
+        cells = "</td><td>".join([series.series, str(series.used), *times])
+        assert f"<td>{cells}</td>" in shown
+    assert all(finding in shown for finding in analysis.findings["finding"])
+    explained = explain(analysis, 21)._repr_html_()
+    assert explained.count("<tr><td>") >= len(explain(analysis, 21).events)
+    assert "icmp_seq 21, round 1, container traced: corrected" in explained

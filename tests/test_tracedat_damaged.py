@@ -1,16 +1,29 @@
 """Files that are cut, damaged or something else: read as far as they are whole, or refused."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from maceproc.errors import TraceFormatError
 from maceproc.schema import Trace
-from maceproc.tracedat import read_events
+from maceproc.tracedat import native, onepass, read_events
 from tests.tracedat_samples import COMMON, field_line
 from tests.tracedat_writer import Buffer, File, Machine, Page, Record
 
 MACHINE = Machine()
+
+
+@pytest.fixture(autouse=True, scope="module")
+def many_spans() -> Iterator[None]:
+    """Cut also the smallest file into spans of time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onepass, "PAGES_PER_SPAN", 1)
+        patch.setattr(native, "WORKERS", 2)
+        yield
+
+
 FORMAT = (
     f'name: tick\nID: 300\nformat:\n{COMMON}{field_line("u64 number", 8, 8, 0)}\nprint fmt: ""\n'
 )
@@ -150,3 +163,55 @@ def test_an_offset_beyond_63_bits_is_no_data(tmp_path: Path, value: int) -> None
     trace = read(tmp_path, bytes(data))
     assert len(trace.events["tick"]) == 3000
     assert "of CPU 1 are missing" in trace.notes[0]
+
+
+@pytest.mark.parametrize(("version", "compression"), CONTAINERS)
+def test_pages_outside_the_span_of_time_are_not_read(
+    tmp_path: Path, version: str, compression: str
+) -> None:
+    data = bytearray(two_cpus(version, compression).write())
+    span = {"start_ns": 1_500_000, "end_ns": 1_600_000}
+    path = tmp_path / "trace.dat"
+    path.write_bytes(data)
+    whole = read_events(path, **span).events["tick"]
+    assert len(whole) == 200
+    if compression == "none":  # damage every page but the ones needed: its commit word
+        start = data.index(MACHINE.pack("Q", 5000), 4096)
+        for page in [*range(12), *range(18, 42), *range(48, 60)]:
+            data[start + 4096 * page + 8] = 0xFF
+            data[start + 4096 * page + 9] = 0xFF
+    else:  # damage the second chunk: the search looks at few
+        chunks = [at for at in range(len(data)) if data[at : at + 4] == MACHINE.pack("I", 3 * 4096)]
+        data[chunks[1] + 4 : chunks[1] + 24] = bytes(20)
+    path.write_bytes(data)
+    pd.testing.assert_frame_equal(read_events(path, **span).events["tick"], whole)
+    with pytest.raises((TraceFormatError, AssertionError)):
+        assert read_events(path).notes == ()
+
+
+def test_an_instance_that_was_not_written_is_noted(tmp_path: Path) -> None:
+    file = two_cpus(6, "none")
+    file.buffers.append(Buffer("web", {0: ticks(7000, 100)}))
+    data = bytearray(file.write())
+    place = data.index(b"web\0") - 8
+    assert len(read(tmp_path, bytes(data)).events["tick"]) == 6100
+    data[place : place + 8] = bytes(8)
+    trace = read(tmp_path, bytes(data))
+    assert len(trace.events["tick"]) == 6000
+    assert trace.notes == ("the data of buffer 'web' is missing: it was not written",)
+
+
+def test_formats_of_trace_printk_are_found_by_their_address(tmp_path: Path) -> None:
+    fields = field_line("unsigned long ip", 8, 8, 0) + field_line("const char * fmt", 16, 8, 0)
+    form = f"name: bprint\nID: 6\nformat:\n{COMMON}{fields}"
+    form += field_line("u32 buf[]", 24, 0, 0) + '\nprint fmt: ""\n'
+    payload = MACHINE.pack("HBBiQQII", 6, 0, 0, 1, 0xFFFF0000, 0xFFFF1000, 7, 8)
+    file = File(
+        [Buffer("", {0: [Page(1000, [Record(1000, payload)])]})],
+        {"ftrace": [form]},
+        printk='0xffff1000 : "a number: %d, \\"%d\\"\\n"\n',
+    )
+    trace = read(tmp_path, file.write())
+    row = trace.events["bprint"].iloc[0]
+    assert row.buf == (7, 8)
+    assert trace.info["printk_formats"][row.fmt] == 'a number: %d, "%d"\n'

@@ -1,6 +1,7 @@
 """What is written is read back; and nothing but that, whoever reads."""
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,20 @@ from hypothesis import strategies as st
 
 from maceproc.errors import TraceFormatError
 from maceproc.schema import Trace
-from maceproc.tracedat import merge_events, native, read_events
+from maceproc.tracedat import merge_events, native, onepass, read_events
 from tests.tracedat_samples import files
 
 compiled = native.loops
+
+
+@pytest.fixture(autouse=True, scope="module")
+def many_spans() -> Iterator[None]:
+    """Cut also the smallest file into spans of time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onepass, "PAGES_PER_SPAN", 1)
+        patch.setattr(native, "WORKERS", 2)
+        yield
+
 
 quick = settings(
     deadline=None,
@@ -99,8 +110,13 @@ def test_both_loops_read_damaged_files_alike(file: Path, written, seed: int) -> 
 @settings(quick, suppress_health_check=list(HealthCheck))
 def test_a_span_of_time_is_the_same_rows(file: Path, written, start: int, length: int) -> None:
     file.write_bytes(written[0].write())
-    whole = merge_events(read_events(file))
-    part = merge_events(read_events(file, start_ns=start, end_ns=start + length))
+    trace = read_events(file)
+    read = read_events(file, start_ns=start, end_ns=start + length)
+    after = trace.lost.after_ns.fillna(trace.lost.before_ns)
+    touched = (trace.lost.before_ns >= start) & (after < start + length)
+    expected = trace.lost[touched].reset_index(drop=True)
+    pd.testing.assert_frame_equal(read.lost, expected, check_categorical=False)
+    whole, part = merge_events(trace), merge_events(read)
     if not len(part):
         assert not ((whole.time_ns >= start) & (whole.time_ns < start + length)).any()
         return

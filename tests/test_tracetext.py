@@ -2,9 +2,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from maceproc.errors import TraceFormatError
-from maceproc.schema import EVENTS, Trace
+from maceproc.schema import EVENTS, LOST, Trace
 from maceproc.tracedat import merge_events, read_events
 from maceproc.tracetext import read_text
 from tests.tracing import TRACEFS, can_record, instance, record, report
@@ -34,6 +36,11 @@ SPELLINGS = {
     "perf script, with a period": "ping 13895/13895 [001]  8767.340191:          1 net:" + FIELDS,
 }
 ADDRESSES = ["ffff888107935200", "0xffff888107935200", "0xffff888107935200x"]
+
+
+@pytest.fixture(scope="module")
+def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("text") / "trace.txt"
 
 
 def read(tmp_path: Path, *lines: str, end: str = "\n") -> Trace:
@@ -132,6 +139,15 @@ def test_a_hidden_address_is_missing_and_a_nil_one_zero(tmp_path: Path) -> None:
     assert frame.reason.tolist() == ["NO_SOCKET", "NO_SOCKET"]
 
 
+def test_a_missing_value_makes_no_floats_of_addresses(tmp_path: Path) -> None:
+    line = "  a-7   [001]  1.00000{}: {}: skbaddr={} location=0xffff888107935201"
+    text = [line.format(1, "kfree_skb", "0xffff888107935201")]
+    text += [line.format(2, "kfree_skb", "(____ptrval____)"), line.format(3, "consume_skb", "0x1")]
+    merged = merge_events(read(tmp_path, *text))
+    assert merged.skbaddr.tolist() == [0xFFFF888107935201, pd.NA, 1]
+    assert merged.skbaddr.dtype == "UInt64"
+
+
 def test_overwritten_events_are_noted(tmp_path: Path) -> None:
     header = "# entries-in-buffer/entries-written: 5/12   #P:2"
     line = SPELLINGS["trace"].format("0xffff8881")
@@ -143,6 +159,63 @@ def test_text_without_events_is_refused(tmp_path: Path) -> None:
         read(tmp_path, "PING 127.0.0.1", "64 bytes from 127.0.0.1: icmp_seq=1 ttl=64 time=0.03 ms")
     with pytest.raises(TraceFormatError, match="No such file"):
         read_text(tmp_path / "none.txt")
+
+
+WORDS = [
+    "ping-1", "[001]", "b..1.", "5.000001:", "99999999999999999999.999999999:", "net_dev_queue:",
+    "dev=lo", "skbaddr=0xffff888107935200x", "skbaddr=(nil)", "len=-1", "len=0x", "len=", "=", ":",
+    "len=99999999999999999999999", "time_ns=1", "cpu=lo", "buf=", "sys_sendto(fd: 3)", "-> 0x40",
+    "sys_exit_sendto:", "print:", "CPU:1 [LOST 12 EVENTS]", "CPU:0 [EVENTS DROPPED]", "comm=", "\0",
+    "# entries-in-buffer/entries-written: 5/12   #P:2", "net:net_dev_queue:", "12us+:", "1-0x80",
+    "CPU:99999999999999999999999 [LOST 99999999999999999999999 EVENTS]", "[99999999999999999999]",
+    "x-99999999999999999999", "\u0661", "\x85", "\u2028", "\r",
+]  # fmt: skip
+LINES = [
+    *(s.format(a) for s in SPELLINGS.values() for a in ADDRESSES),
+    "  ping-7   [000] .....  1.000001: sys_sendto(fd: 3, buff: 55e8, len: 0x40, flags: 0)",
+    "  ping-7   [000] .....  1.000002: sys_sendto -> 0x40",
+    "  ping-7   [000] .....  1.000003: tracing_mark_write: a marker",
+    "  ping-7   [99999999999] .....  1.000003: netif_rx: dev=lo",
+    "  ping-99999999999   [000] .....  1.000003: netif_rx: dev=lo",
+    "  ping-7   [000] .....  99999999999.000003: netif_rx: dev=lo",
+    "  ping-7   [000] -0xzz  1.000003: netif_rx: dev=lo",
+    "  ping-7   [000]-0xfff  1.000003: netif_rx: dev=lo",
+    "  ping-7   0b..1. 9999999999999999999999us: netif_rx: dev=lo",
+    "CPU:99999999999 [LOST 99999999999999999999 EVENTS]",
+    "CPU:1 [LOST 12 EVENTS]",
+]
+
+
+@st.composite
+def damaged_lines(draw: st.DrawFn) -> str:
+    """Return a line of somebody's, with words of others in it, or cut."""
+    line = draw(st.one_of(st.sampled_from(LINES), st.just("  "), st.text(max_size=30)))
+    for _ in range(draw(st.integers(0, 4))):
+        at, end = sorted(draw(st.tuples(st.integers(0, 120), st.integers(0, 120))))
+        word = draw(st.one_of(st.sampled_from(WORDS), st.text(max_size=3), st.just(" ")))
+        line = line[:at] + word + line[min(end, at + 8) :]
+    return line
+
+
+@given(lines=st.lists(damaged_lines(), max_size=12), end=st.sampled_from(["\n", ""]))
+@settings(max_examples=400, deadline=None)
+def test_any_text_is_read_or_refused(text_file: Path, lines: list[str], end: str) -> None:
+    text_file.write_bytes(("\n".join(lines) + end).encode(errors="surrogatepass"))
+    try:
+        trace = read_text(text_file)
+    except TraceFormatError:
+        return
+    merged = merge_events(trace)
+    assert len(merged) == sum(map(len, trace.events.values()))
+    assert merged.time_ns.is_monotonic_increasing
+    assert list(trace.lost) == LOST.names
+
+
+@given(data=st.binary(max_size=200))
+@settings(max_examples=100, deadline=None)
+def test_any_bytes_are_read_or_refused(text_file: Path, data: bytes) -> None:
+    text_file.write_bytes(LINES[0].encode() + b"\n" + data)
+    assert len(read_text(text_file).events[QUEUE]) >= 1
 
 
 needs_tracing = pytest.mark.skipif(not can_record, reason="needs root, trace-cmd and tracefs")

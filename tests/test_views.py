@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from maceproc.capture import Capture
 from maceproc.errors import AnalysisError
-from maceproc.explain import LEDGER
+from maceproc.explain import LEDGER, explain
+from maceproc.schema import LOST
 from maceproc.views import VIEWS, usual_ping
 from tests.recorded import NAMES, analyzed
 
@@ -96,3 +100,69 @@ def test_waterfall_of_no_ping_in_particular_is_a_usual_one():
 def test_waterfall_of_a_ping_that_was_not_sent():
     with pytest.raises(AnalysisError, match="no traced ping has icmp_seq 4711"):
         analyzed("idle").view.waterfall(4711)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_steps_of_a_waterfall_add_up_to_the_ledger(name):
+    analysis = analyzed(name)
+    for seq, number in analysis.view.examples()[["seq", "round"]].itertuples(index=False):
+        explained = explain(analysis, seq, number)
+        rows = analysis.view.waterfall(seq, number)
+        step_ns = rows["after_ns"].diff().fillna(0)
+        by_segment = step_ns[rows["segment"] != ""].groupby(rows["segment"]).sum()
+        known = explained.ledger.drop("residual").dropna()
+        if explained.ping["status"] in ("corrected", "native"):
+            assert by_segment.to_dict() == known[known != 0].to_dict()
+
+
+def test_waterfall_ends_with_the_ping():
+    # Without events of freeing, a journey goes on with the next packet at that address.
+    analysis = analyzed("native")
+    for seq, number in analysis.view.examples()[["seq", "round"]].itertuples(index=False):
+        events = analysis.view.waterfall(seq, number)["event"]
+        assert (events == "net_dev_queue").sum() <= 2
+
+
+def test_wait_in_the_outer_queue_is_no_part_of_the_crossing():
+    path = analyzed("in_flight").view.path()
+    assert (path["segment"] == "outer queue").sum() == 1
+    crossing = path[path["segment"] == "outbound crossing"]
+    assert crossing["end"].iloc[-1] == "host:eth0 net_dev_queue"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_examples_are_the_extremes_and_whatever_was_not_corrected(name):
+    analysis = analyzed(name)
+    examples = analysis.view.examples()
+    assert not examples.duplicated(["round", "seq"]).any()
+    settled = analysis.rtts[analysis.rtts["status"].isin(["corrected", "native"])]
+    slowest = examples.loc[examples["why"].str.startswith("slowest"), "rtt_ns"]
+    assert slowest.max() == settled["rtt_ns"].max()
+    usual = examples[examples["why"].str.startswith("median")]
+    assert tuple(usual[["seq", "round"]].iloc[0]) == usual_ping(analysis)
+    not_corrected = analysis.rtts[analysis.rtts["status"].isin(["ambiguous", "incomplete"])]
+    shown = examples["status"].isin(["ambiguous", "incomplete"])
+    assert shown.sum() == min(len(not_corrected), 3)
+
+
+@pytest.mark.parametrize("sidecar", [True, False])
+def test_lost_events_are_placed_between_the_pings(sidecar):
+    analysis = analyzed("idle")
+    rtts = analysis.rtts[analysis.rtts["arm"] == "container traced"]
+    gaps = [("", 0, int(ns) + 5_000_000, int(ns) + 6_000_000, 7) for ns in rtts["received_ns"][:9]]
+    trace = replace(analysis.trace, lost=LOST.from_rows(gaps))
+    capture = analysis.capture if sidecar else Capture(analysis.capture.trace, None)
+    lost = replace(analysis, trace=trace, capture=capture).view.lost()
+    printed_ns = analysis.view.rtt().set_index("series").loc["container, traced", "after_ns"][:10]
+    assert (lost["after_ns"].to_numpy() > printed_ns[:9].to_numpy()).all()
+    assert (lost["until_ns"].to_numpy() < printed_ns[1:].to_numpy()).all()
+
+
+def test_lost_events_have_no_place_when_ping_told_no_time():
+    analysis = analyzed("idle")
+    gaps = LOST.from_rows([("", 0, 1, 2, 3)])
+    pings = analysis.pings.assign(received_at_ns=pd.array([pd.NA] * len(analysis.pings), "Int64"))
+    trace = replace(analysis.trace, lost=gaps)
+    lost = replace(analysis, trace=trace, pings=pings).view.lost()
+    assert lost["count"].tolist() == [3]
+    assert lost[["after_ns", "until_ns"]].isna().all(axis=None)

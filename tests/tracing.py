@@ -59,12 +59,24 @@ def trace_cmd(*arguments: str | Path, covered: str = "") -> str:
     return done.stdout
 
 
+def is_whole(path: Path) -> bool:
+    """Whether trace-cmd finds all parts of a file.
+
+    Now and then its 3.1.6 writes a version 6 file without the instance, and exits with 0.
+    """
+    dump = ["trace-cmd", "dump", "--summary", "-i", str(path)]
+    return subprocess.run(dump, capture_output=True, check=False).returncode == 0
+
+
 def record(path: Path, events: list[str], command: list[str], *options: str) -> Path:
     """Record a command's events in an instance into `path`."""
-    with instance() as name:
-        chosen = [word for event in events for word in ("-e", event)]
-        arguments = ["record", "-o", path, "-B", name, *options, *chosen, *command]
-        trace_cmd(*arguments, covered=name)
+    chosen = [word for event in events for word in ("-e", event)]
+    for _ in range(3):
+        with instance() as name:
+            arguments = ["record", "-o", path, "-B", name, *options, *chosen, *command]
+            trace_cmd(*arguments, covered=name)
+        if is_whole(path):
+            break
     return path
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from maceproc.errors import Interrupted
+from maceproc.cli.terminal import LOG, may_move, tell, tell_notes, working
+from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
 
 if TYPE_CHECKING:
     from maceproc import record as recording
@@ -104,7 +104,7 @@ def record(
         raise click.UsageError("--host-ping goes with --container")
     told: list[str] = []
     where = chosen_site(lab_name, netns, container, host_ping, pid, host)
-    with where as site, _recording_progress() as (tell, show):
+    with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
         capture = recording.record(
             list(command),
             site,
@@ -117,27 +117,33 @@ def record(
             buffer_kb=buffer_kb,
             awake=awake,
             announce=lambda sidecar: told.extend(_announce(sidecar)),
-            tell=tell,
+            tell=follow,
             show=show,
         )
-    _echo_notes(note for note in _notes(capture.sidecar) if note not in told)
-    click.echo(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}", err=True)
+    tell_notes(note for note in _notes(capture.sidecar) if note not in told)
+    tell(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}")
+
+
+@contextmanager
+def _doctor_at_hand() -> Iterator[None]:
+    """Point to `maceproc doctor` where a recording fails for reasons of this machine."""
+    try:
+        yield
+    except (PrivilegeError, TracingError, TargetError) as error:
+        advice = "`maceproc doctor` checks what a recording needs"
+        error.hint = f"{error.hint}; {advice}" if error.hint else advice
+        raise
 
 
 def _announce(sidecar: Sidecar) -> list[str]:
     """Show, before anything runs, the packets' path and what cannot be seen; return the notes."""
-    click.echo(f"path: {sidecar.target.route}", err=True)
-    _echo_notes(_notes(sidecar))
+    tell(f"path: {sidecar.target.route}")
+    tell_notes(_notes(sidecar))
     return _notes(sidecar)
 
 
 def _notes(sidecar: Sidecar | None) -> list[str]:
     return [*sidecar.target.notes, *sidecar.notes] if sidecar else []
-
-
-def _echo_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
 
 
 def interrupt_cleanly() -> None:
@@ -186,14 +192,20 @@ def chosen_site(
         yield targets.here_site("host" if host else "here")
 
 
+def _log(progress: recording.Progress) -> None:
+    if progress.done < progress.total:
+        LOG.info("run %d of %d: %s", progress.done + 1, progress.total, progress.arm)
+
+
 @contextmanager
 def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows a recording's progress on a terminal: a bar, or the command's own output.
 
     The bar is drawn at most once a second: whoever wakes up beside a measurement disturbs it.
     """
-    if not sys.stderr.isatty():
-        yield (lambda _: None), None
+    if not may_move():
+        with working():
+            yield _log, None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -209,7 +221,7 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     ) as bar:
         task = bar.add_task("", total=None, visible=False)
 
-        def tell(progress: recording.Progress) -> None:
+        def follow(progress: recording.Progress) -> None:
             bar.update(
                 task,
                 total=progress.total,
@@ -219,4 +231,4 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
                 refresh=True,
             )
 
-        yield tell, lambda printed: click.echo(printed, nl=False)
+        yield follow, lambda printed: click.echo(printed, nl=False)

@@ -1,9 +1,9 @@
 /* The loops of the reader that every record passes through, compiled.
  *
- * Each function does exactly what the NumPy function of the same name does (ringbuffer.py,
- * columns.py); the tests hold them equal. They work on buffers, hold no state, and release the
- * GIL. Bounds are checked here: a caller's mistake raises ValueError, a damaged file never reads
- * outside its data.
+ * tally() counts the records of a span of time, deal() puts them into the columns of their tables, all
+ * CPUs merged. onepass.py calls both; what comes out is what the NumPy path gives, step by step, and
+ * the tests hold them equal. They work on buffers, hold no state, and release the GIL. Bounds are
+ * checked here: a caller's mistake raises ValueError, a damaged file never reads outside its data.
  */
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
@@ -68,323 +68,265 @@ static int swaps(int order)
     return little != (order == '<');
 }
 
-/* --- walk ---------------------------------------------------------------------------------- */
+/* --- pages --------------------------------------------------------------------------------- */
 
+enum { TYPES = 1 << 16 }; /* common_type has 16 bits */
 enum { LONG_DATA = 0, SHORT_MAX = 28, PADDING = 29, TIME_EXTEND = 30, TIME_STAMP = 31 };
 
 typedef struct {
     const uint8_t *data;
+    int64_t size;
     int swap, big;
-    uint32_t page_size, data_offset, commit_offset, commit_size;
-    const uint8_t *wanted;
-    /* per record; NULL when only counting */
-    uint64_t *times;
-    int64_t *positions;
-    int32_t *lengths;
-    uint16_t *types;
-} Walk;
+    uint32_t data_offset, commit_offset, commit_size;
+    const uint8_t *wanted; /* per type: whether its records are taken */
+    const int32_t *sizes;  /* per type: the least a payload must have for its fields */
+    uint64_t from, to;     /* the span of time, both included */
+} Trace;
 
+/* A place in the pages of one CPU. */
 typedef struct {
-    int64_t count, lost;
-    uint64_t first, last;
-    uint8_t damaged;
-} Page;
+    const int64_t *starts;
+    int64_t page, end; /* pages before `page` are done */
+    uint32_t page_size;
+    int64_t cpu, number; /* of the stream */
+    /* in the page */
+    const uint8_t *data;
+    uint32_t position, used;
+    int64_t lost;
+    int damaged;
+    /* the record */
+    uint64_t time;
+    const uint8_t *payload;
+    int64_t length;
+    uint16_t type;
+} Cursor;
 
-/* Records go to `slot` and on, below `limit`. */
-static Page walk_page(const Walk *w, int64_t start, int64_t slot, int64_t limit)
+/* Enter the next page; false when there is none, or when it is not in the data. */
+static int enter_page(const Trace *trace, Cursor *c)
 {
-    const uint8_t *page = w->data + start;
-    const int swap = w->swap, big = w->big;
-    const uint8_t *at = page + w->commit_offset;
-    uint32_t commit = w->commit_size == 8 ? (uint32_t)read64(at, swap) : read32(at, swap);
+    if (c->page >= c->end)
+        return 0;
+    int64_t start = c->starts[c->page++];
+    if (start < 0 || start > trace->size - (int64_t)c->page_size)
+        return 0;
+    const int swap = trace->swap;
+    c->data = trace->data + start;
+    const uint8_t *at = c->data + trace->commit_offset;
+    uint32_t commit = trace->commit_size == 8 ? (uint32_t)read64(at, swap) : read32(at, swap);
     uint32_t used = commit & ((1u << 27) - 1);
-    uint64_t ts = read64(page, swap);
-    Page result = {0, 0, ts, ts, 0};
-    int seen = 0;
+    c->time = read64(c->data, swap);
+    c->lost = commit & (1u << 31) ? -1 : 0;
+    c->damaged = (uint64_t)trace->data_offset + used > c->page_size;
+    c->position = trace->data_offset;
+    c->used = c->damaged ? 0 : trace->data_offset + used;
+    if (c->lost && !c->damaged && (commit & (1u << 30)) &&
+        c->page_size - c->used >= trace->commit_size) {
+        at = c->data + c->used;
+        uint64_t stored = trace->commit_size == 8 ? read64(at, swap) : read32(at, swap);
+        c->lost = (int64_t)(stored & ((1ull << 62) - 1));
+    }
+    return 1;
+}
 
-    if (commit & (1u << 31))
-        result.lost = -1;
-    if ((uint64_t)w->data_offset + used > w->page_size) {
-        result.damaged = 1;
-        return result;
-    }
-    uint32_t end = w->data_offset + used, pos = w->data_offset;
-    if (result.lost && (commit & (1u << 30)) && w->page_size - end >= w->commit_size) {
-        uint64_t stored = w->commit_size == 8 ? read64(page + end, swap) : read32(page + end, swap);
-        result.lost = (int64_t)(stored & ((1ull << 62) - 1));
-    }
-    while (pos < end) {
-        uint32_t room = end - pos;
+/* Go to the next record of the page; false at its end, or where it is damaged. */
+static inline int next_in_page(const Trace *trace, Cursor *c)
+{
+    const int swap = trace->swap;
+    while (c->position < c->used) {
+        const uint8_t *at = c->data + c->position;
+        uint32_t room = c->used - c->position;
         if (room < 4)
             goto damaged;
-        uint32_t head = read32(page + pos, swap), extra = 0;
-        uint32_t kind = big ? head >> 27 : head & 31;
-        uint32_t delta = big ? head & ((1u << 27) - 1) : head >> 5;
+        uint32_t head = read32(at, swap);
+        uint32_t kind = trace->big ? head >> 27 : head & 31;
+        uint32_t delta = trace->big ? head & ((1u << 27) - 1) : head >> 5;
+        if (kind - 1u < SHORT_MAX) {
+            uint32_t length = 4 * kind;
+            if (4 + length > room)
+                goto damaged;
+            c->time += delta;
+            c->payload = at + 4;
+            c->length = length;
+            c->position += 4 + length;
+            c->type = read16(at + 4, swap);
+            return 1;
+        }
         if (kind == PADDING && delta == 0)
             break;
-        int is_short = kind >= 1 && kind <= SHORT_MAX;
-        uint64_t size = 8;
-        if (is_short) {
-            size = 4 + 4 * (uint64_t)kind;
-        } else {
-            if (room < 8)
-                goto damaged;
-            extra = read32(page + pos + 4, swap);
-            if (kind == LONG_DATA)
-                size = 4 + (((uint64_t)extra + 3) & ~3ull);
-            else if (kind == PADDING)
-                size = 4 + (uint64_t)extra;
-        }
-        int64_t length = is_short ? 4 * (int64_t)kind : (int64_t)extra - 4;
-        int is_data = kind <= SHORT_MAX;
-        if (size > room || (is_data && length < 4))
+        if (room < 8)
             goto damaged;
-        uint64_t long_step = delta + ((uint64_t)extra << 27);
+        uint32_t extra = read32(at + 4, swap);
+        uint64_t size = 8, step = delta + ((uint64_t)extra << 27);
+        if (kind == LONG_DATA)
+            size = 4 + (((uint64_t)extra + 3) & ~3ull);
+        else if (kind == PADDING)
+            size = 4 + (uint64_t)extra;
+        if (size > room || (kind == LONG_DATA && extra < 8))
+            goto damaged;
         if (kind == TIME_EXTEND)
-            ts += long_step;
+            c->time += step;
         else if (kind == TIME_STAMP)
-            ts = (ts & (0xF8ull << 56)) | long_step;
+            c->time = (c->time & (0xF8ull << 56)) | step;
         else
-            ts += delta;
-        if (is_data) {
-            uint32_t payload = pos + (is_short ? 4 : 8);
-            uint16_t type = read16(page + payload, swap);
-            if (!seen)
-                result.first = ts;
-            seen = 1;
-            result.last = ts;
-            if (w->wanted[type]) {
-                if (w->times) {
-                    if (slot >= limit) /* the memory-mapped file has changed since the count */
-                        goto damaged;
-                    w->times[slot] = ts;
-                    w->positions[slot] = start + payload;
-                    w->lengths[slot] = (int32_t)length;
-                    w->types[slot] = type;
-                    slot++;
-                }
-                result.count++;
-            }
+            c->time += delta;
+        c->position += (uint32_t)size;
+        if (kind == LONG_DATA) {
+            c->payload = at + 8;
+            c->length = (int64_t)extra - 4;
+            c->type = read16(at + 8, swap);
+            return 1;
         }
-        pos += (uint32_t)size;
     }
-    return result;
+    return 0;
 damaged:
-    result.damaged = 1;
-    return result;
+    c->damaged = 1;
+    c->used = c->position;
+    return 0;
 }
 
-/* Counting and filling are one function, so that they cannot differ. */
-static PyObject *walk(PyObject *self, PyObject *args)
+/* Read what all functions are given first: data, the pages' layout, and what is wanted. */
+static int take_trace(PyObject *given, Trace *trace, Array *a)
 {
-    PyObject *objects[12];
-    Array a[12] = {{{0}, 0}};
-    Walk w = {0};
+    PyObject *data, *wanted, *sizes;
     int order;
-    PyObject *result = NULL;
-    if (!PyArg_ParseTuple(args, "OOIIIICOOOOOOOOOO:walk", &objects[0], &objects[1], &w.page_size,
-                          &w.data_offset, &w.commit_offset, &w.commit_size, &order, &objects[2],
-                          &objects[3], &objects[4], &objects[5], &objects[6], &objects[7],
-                          &objects[8], &objects[9], &objects[10], &objects[11]))
-        return NULL;
-    /* data, starts, wanted; counts, first, last, lost, damaged; times, positions, lengths, types */
-    if (take(objects[0], &a[0], 1, -1, 0) || take(objects[1], &a[1], 8, -1, 0))
-        goto out;
-    Py_ssize_t pages = a[1].view.len / 8;
-    if (take(objects[2], &a[2], 1, 1 << 16, 0) || take(objects[3], &a[3], 8, pages, 1) ||
-        take(objects[4], &a[4], 8, pages, 1) || take(objects[5], &a[5], 8, pages, 1) ||
-        take(objects[6], &a[6], 8, pages, 1) || take(objects[7], &a[7], 1, pages, 1))
-        goto out;
-    int fill = objects[8] != Py_None;
-    Py_ssize_t total = 0;
-    if (fill) {
-        if (take(objects[8], &a[8], 8, -1, 1))
-            goto out;
-        total = a[8].view.len / 8;
-        if (take(objects[9], &a[9], 8, total, 1) || take(objects[10], &a[10], 4, total, 1) ||
-            take(objects[11], &a[11], 2, total, 1))
-            goto out;
-        w.times = a[8].view.buf;
-        w.positions = a[9].view.buf;
-        w.lengths = a[10].view.buf;
-        w.types = a[11].view.buf;
+    unsigned long long from, to;
+    if (!PyArg_ParseTuple(given, "OIIICOOKK", &data, &trace->data_offset, &trace->commit_offset,
+                          &trace->commit_size, &order, &wanted, &sizes, &from, &to))
+        return -1;
+    if (take(data, &a[0], 1, -1, 0) || take(wanted, &a[1], 1, TYPES, 0) ||
+        take(sizes, &a[2], 4, TYPES, 0))
+        return -1;
+    if (trace->data_offset < 8 || (trace->commit_size != 4 && trace->commit_size != 8) ||
+        trace->commit_offset > 1 << 10 || trace->data_offset > 1 << 10) {
+        PyErr_SetString(PyExc_ValueError, "no such page layout");
+        return -1;
     }
-    w.data = a[0].view.buf;
-    w.wanted = a[2].view.buf;
-    w.big = order == '>';
-    w.swap = swaps(order);
-    const int64_t *starts = a[1].view.buf;
-    int64_t *counts = a[3].view.buf, *lost = a[6].view.buf;
-    uint64_t *first = a[4].view.buf, *last = a[5].view.buf;
-    uint8_t *damaged = a[7].view.buf;
-    int64_t slot = 0;
-    int wrong = w.page_size < w.data_offset || w.data_offset < 8 ||
-                (w.commit_size != 4 && w.commit_size != 8) ||
-                (uint64_t)w.commit_offset + w.commit_size > w.page_size;
-    Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t i = 0; i < pages && !wrong; i++) {
-        int64_t limit = fill ? slot + counts[i] : 0;
-        if (starts[i] < 0 || starts[i] > a[0].view.len - (int64_t)w.page_size || limit > total) {
-            wrong = 1;
-            break;
-        }
-        Page page = walk_page(&w, starts[i], slot, limit);
-        slot += page.count;
-        counts[i] = page.count;
-        first[i] = page.first;
-        last[i] = page.last;
-        lost[i] = page.lost;
-        damaged[i] = page.damaged;
-    }
-    Py_END_ALLOW_THREADS
-    if (wrong) {
-        PyErr_SetString(PyExc_ValueError, "page outside the data, or no room for its records");
-        goto out;
-    }
-    result = PyLong_FromLongLong(slot);
-out:
-    drop(a, 12);
-    return result;
+    trace->data = a[0].view.buf;
+    trace->size = a[0].view.len;
+    trace->wanted = a[1].view.buf;
+    trace->sizes = a[2].view.buf;
+    trace->big = order == '>';
+    trace->swap = swaps(order);
+    trace->from = from;
+    trace->to = to;
+    return 0;
 }
 
-/* --- order --------------------------------------------------------------------------------- */
-
-/* Merge sorted streams by time, and deal the records out by type: source and rank of each. */
-static PyObject *order(PyObject *self, PyObject *args)
+/* Check a stream: its pages must have room for their header. */
+static int check_cursor(const Trace *trace, const Cursor *c, Py_ssize_t pages)
 {
-    PyObject *objects[6];
-    Array a[6] = {{{0}, 0}};
-    PyObject *result = NULL;
-    int64_t *next = NULL;
-    if (!PyArg_ParseTuple(args, "OOOOOO:order", &objects[0], &objects[1], &objects[2], &objects[3],
-                          &objects[4], &objects[5]))
+    uint64_t header = (uint64_t)trace->commit_offset + trace->commit_size;
+    if (c->page_size < trace->data_offset || c->page_size < header || c->page < 0 ||
+        c->end > pages) {
+        PyErr_SetString(PyExc_ValueError, "no such pages");
+        return -1;
+    }
+    return 0;
+}
+
+/* --- tally --------------------------------------------------------------------------------- */
+
+enum { INFO = 5 }; /* arrays about pages: counts, first, last, lost, damaged */
+
+typedef struct {
+    Cursor cursor;
+    int64_t own; /* pages from here on are this call's to describe */
+    Array starts, info[INFO];
+} Tallied;
+
+static int take_tallied(PyObject *item, const Trace *trace, Tallied *t)
+{
+    PyObject *starts, *info[INFO];
+    long long from, own, end;
+    if (!PyArg_ParseTuple(item, "OILLLOOOOO", &starts, &t->cursor.page_size, &from, &own, &end,
+                          &info[0], &info[1], &info[2], &info[3], &info[4]))
+        return -1;
+    if (take(starts, &t->starts, 8, -1, 0))
+        return -1;
+    Py_ssize_t pages = t->starts.view.len / 8;
+    for (int i = 0; i < INFO; i++)
+        if (take(info[i], &t->info[i], i == INFO - 1 ? 1 : 8, pages, 1))
+            return -1;
+    t->cursor.starts = t->starts.view.buf;
+    t->cursor.page = from;
+    t->cursor.end = end;
+    t->own = own;
+    return check_cursor(trace, &t->cursor, pages);
+}
+
+/* Count a stream's records by type; false when its time goes back. */
+static int tally_stream(const Trace *trace, Tallied *t, int64_t *rows, int64_t *others)
+{
+    Cursor *c = &t->cursor;
+    int64_t *counts = t->info[0].view.buf, *lost = t->info[3].view.buf;
+    uint64_t *first = t->info[1].view.buf, *last = t->info[2].view.buf, before = 0;
+    uint8_t *damaged = t->info[4].view.buf;
+    int sorted = 1;
+    while (enter_page(trace, c)) {
+        int64_t page = c->page - 1, count = 0;
+        uint64_t begin = c->time, end = c->time;
+        int seen = 0;
+        sorted &= c->time >= before;
+        before = c->time;
+        while (next_in_page(trace, c)) {
+            sorted &= c->time >= before;
+            before = end = c->time;
+            if (!seen)
+                begin = c->time;
+            seen = 1;
+            if (!trace->wanted[c->type])
+                continue;
+            count++;
+            if (c->time >= trace->from && c->time <= trace->to)
+                (c->length >= trace->sizes[c->type] ? rows : others)[c->type]++;
+        }
+        if (page >= t->own) {
+            counts[page] = count;
+            first[page] = begin;
+            last[page] = end;
+            lost[page] = c->lost;
+            damaged[page] = (uint8_t)c->damaged;
+        }
+    }
+    return sorted;
+}
+
+static PyObject *tally(PyObject *self, PyObject *args)
+{
+    PyObject *given, *list, *object_rows, *object_others, *result = NULL;
+    Array a[3] = {{{0}, 0}}, counted[2] = {{{0}, 0}};
+    Trace trace = {0};
+    Tallied *streams = NULL;
+    Py_ssize_t number = 0;
+    if (!PyArg_ParseTuple(args, "O!O!OO:tally", &PyTuple_Type, &given, &PyList_Type, &list,
+                          &object_rows, &object_others))
         return NULL;
-    /* times, types, bounds of the streams, first slot of every type; sources, ranks */
-    if (take(objects[0], &a[0], 8, -1, 0))
+    if (take_trace(given, &trace, a) || take(object_rows, &counted[0], 8, TYPES, 1) ||
+        take(object_others, &counted[1], 8, TYPES, 1))
         goto out;
-    Py_ssize_t total = a[0].view.len / 8;
-    if (take(objects[1], &a[1], 2, total, 0) || take(objects[2], &a[2], 8, -1, 0) ||
-        take(objects[3], &a[3], 8, 1 << 16, 1) || take(objects[4], &a[4], 4, total, 1) ||
-        take(objects[5], &a[5], 4, total, 1))
-        goto out;
-    const int64_t *times = a[0].view.buf, *bounds = a[2].view.buf;
-    const uint16_t *types = a[1].view.buf;
-    int64_t *slots = a[3].view.buf;
-    int32_t *sources = a[4].view.buf, *ranks = a[5].view.buf;
-    Py_ssize_t streams = a[2].view.len / 8 - 1;
-    int wrong = total > INT32_MAX || streams < 0 || bounds[0] != 0 || bounds[streams] != total;
-    for (Py_ssize_t s = 0; s < streams && !wrong; s++)
-        wrong = bounds[s] > bounds[s + 1];
-    next = malloc(sizeof(int64_t) * (size_t)(streams > 0 ? streams : 1));
-    if (!next) {
+    number = PyList_Size(list);
+    streams = calloc((size_t)number + 1, sizeof(Tallied));
+    if (!streams) {
         PyErr_NoMemory();
         goto out;
     }
+    for (Py_ssize_t s = 0; s < number; s++)
+        if (take_tallied(PyList_GetItem(list, s), &trace, &streams[s]))
+            goto out;
     int sorted = 1;
     Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t s = 0; s < streams && !wrong; s++) {
-        next[s] = bounds[s];
-        for (int64_t i = bounds[s] + 1; i < bounds[s + 1] && sorted; i++)
-            sorted = times[i - 1] <= times[i];
-    }
-    int64_t rank = 0;
-    while (!wrong && sorted && rank < total) {
-        /* The earliest head, ties to the first stream; and the next stream to have its turn. */
-        Py_ssize_t best = -1, second = -1;
-        for (Py_ssize_t s = 0; s < streams; s++) {
-            if (next[s] == bounds[s + 1])
-                continue;
-            if (best < 0 || times[next[s]] < times[next[best]]) {
-                second = best;
-                best = s;
-            } else if (second < 0 || times[next[s]] < times[next[second]]) {
-                second = s;
-            }
-        }
-        int64_t i = next[best], stop = bounds[best + 1];
-        int64_t limit = second < 0 ? 0 : times[next[second]];
-        do {
-            int64_t slot = slots[types[i]]++;
-            if (slot < 0 || slot >= total) {
-                wrong = 1;
-                break;
-            }
-            sources[slot] = (int32_t)i;
-            ranks[slot] = (int32_t)rank++;
-            i++;
-        } while (i < stop && (second < 0 || times[i] < limit ||
-                              (times[i] == limit && best < second)));
-        next[best] = i;
-    }
+    for (Py_ssize_t s = 0; s < number; s++)
+        sorted &= tally_stream(&trace, &streams[s], counted[0].view.buf, counted[1].view.buf);
     Py_END_ALLOW_THREADS
-    if (wrong) {
-        PyErr_SetString(PyExc_ValueError, "bounds or slots that do not fit");
-        goto out;
-    }
     result = PyBool_FromLong(sorted);
 out:
-    free(next);
-    drop(a, 6);
-    return result;
-}
-
-/* Take records by their numbers: time, position and length of each, and its stream's CPU. */
-static PyObject *pick(PyObject *self, PyObject *args)
-{
-    PyObject *objects[10];
-    Array a[10] = {{{0}, 0}};
-    PyObject *result = NULL;
-    if (!PyArg_ParseTuple(args, "OOOOOOOOOO:pick", &objects[0], &objects[1], &objects[2],
-                          &objects[3], &objects[4], &objects[5], &objects[6], &objects[7],
-                          &objects[8], &objects[9]))
-        return NULL;
-    /* numbers; times, positions, lengths; bounds and CPUs of the streams; the four results */
-    if (take(objects[0], &a[0], 4, -1, 0) || take(objects[1], &a[1], 8, -1, 0))
-        goto out;
-    Py_ssize_t total = a[0].view.len / 4, records = a[1].view.len / 8;
-    if (take(objects[2], &a[2], 8, records, 0) || take(objects[3], &a[3], 4, records, 0) ||
-        take(objects[4], &a[4], 8, -1, 0))
-        goto out;
-    Py_ssize_t streams = a[4].view.len / 8 - 1;
-    if (take(objects[5], &a[5], 4, streams, 0) || take(objects[6], &a[6], 8, total, 1) ||
-        take(objects[7], &a[7], 8, total, 1) || take(objects[8], &a[8], 4, total, 1) ||
-        take(objects[9], &a[9], 4, total, 1))
-        goto out;
-    const int32_t *numbers = a[0].view.buf, *lengths = a[3].view.buf, *cpus = a[5].view.buf;
-    const int64_t *times = a[1].view.buf, *positions = a[2].view.buf, *bounds = a[4].view.buf;
-    int64_t *out_times = a[6].view.buf, *out_positions = a[7].view.buf;
-    int32_t *out_lengths = a[8].view.buf, *out_cpus = a[9].view.buf;
-    int wrong = 0;
-    Py_BEGIN_ALLOW_THREADS
-    Py_ssize_t stream = 0;
-    for (Py_ssize_t i = 0; i < total; i++) {
-        int32_t number = numbers[i];
-        if (number < 0 || number >= records) {
-            wrong = 1;
-            break;
-        }
-        if (number < bounds[stream])
-            stream = 0;
-        while (stream < streams && number >= bounds[stream + 1])
-            stream++;
-        if (stream == streams) {
-            wrong = 1;
-            break;
-        }
-        out_times[i] = times[number];
-        out_positions[i] = positions[number];
-        out_lengths[i] = lengths[number];
-        out_cpus[i] = cpus[stream];
+    for (Py_ssize_t s = 0; streams && s < number; s++) {
+        drop(&streams[s].starts, 1);
+        drop(streams[s].info, INFO);
     }
-    Py_END_ALLOW_THREADS
-    if (wrong) {
-        PyErr_SetString(PyExc_ValueError, "no such record");
-        goto out;
-    }
-    result = Py_None;
-    Py_INCREF(result);
-out:
-    drop(a, 10);
+    free(streams);
+    drop(a, 3);
+    drop(counted, 2);
     return result;
 }
 
@@ -461,107 +403,280 @@ static int32_t number_of(Texts *t, const uint8_t *start, uint32_t length)
     return (int32_t)t->count++;
 }
 
-/* --- columns -------------------------------------------------------------------------------- */
+/* --- deal ----------------------------------------------------------------------------------- */
 
 typedef struct {
-    uint64_t offset;
-    uint32_t size;
-    Array out;
+    void *out;
+    uint32_t offset, size;
 } Number;
 
 enum { FIXED, TO_END, DATA_LOC, REL_LOC };
 
 typedef struct {
     uint32_t offset, size, place;
-    int cut; /* ends before the first NUL */
-    int32_t last; /* number of the value of the record before */
-    Array codes;
+    int cut;      /* ends before the first NUL */
+    int32_t last; /* number of the value of the row before */
+    void *codes;
     Texts texts;
 } Value;
 
+enum { COMMON = 4 }; /* columns of every table: times, CPUs, ranks, streams */
+
 typedef struct {
-    const uint8_t *data;
-    int64_t size;
-    const int64_t *positions;
-    const int32_t *lengths;
-    int swap;
-} Payloads;
+    int64_t row, rows;
+    uint64_t *times;
+    int32_t *cpus, *ranks;
+    int16_t *streams; /* or NULL */
+    Py_ssize_t numbered, valued;
+    Number *numbers;
+    Value *values;
+    Array common[COMMON], *columns; /* what holds them */
+} Table;
 
-/* Payloads lie far apart. A block of them is fetched at once, and then is in the cache for one field
- * after the other. */
-enum { BLOCK = 256 };
-
-static void copy_block(const uint8_t *data, const int64_t *positions, int64_t from, int64_t to,
-                       const Number *field, int swap)
+static int take_numbers(PyObject *list, Table *table, int64_t reach)
 {
-    const uint64_t offset = field->offset;
-    void *out = field->out.view.buf;
-    switch (field->size) {
-    case 1:
-        for (int64_t i = from; i < to; i++)
-            ((uint8_t *)out)[i] = data[positions[i] + offset];
-        break;
-    case 2:
-        for (int64_t i = from; i < to; i++)
-            ((uint16_t *)out)[i] = read16(data + positions[i] + offset, swap);
-        break;
-    case 4:
-        for (int64_t i = from; i < to; i++)
-            ((uint32_t *)out)[i] = read32(data + positions[i] + offset, swap);
-        break;
-    default:
-        for (int64_t i = from; i < to; i++)
-            ((uint64_t *)out)[i] = read64(data + positions[i] + offset, swap);
-    }
-}
-
-/* Number the values of a block's field; -1 without memory. */
-static int number_block(const Payloads *p, int64_t from, int64_t to, Value *field)
-{
-    int32_t *codes = field->codes.view.buf;
-    const uint32_t offset = field->offset;
-    for (int64_t i = from; i < to; i++) {
-        const uint8_t *payload = p->data + p->positions[i];
-        const uint8_t *start = payload + offset;
-        uint32_t length = field->size;
-        if (field->place == TO_END) {
-            length = (uint32_t)p->lengths[i] - offset;
-        } else if (field->place != FIXED) {
-            uint32_t word = read32(start, p->swap);
-            uint32_t at = word & 0xffff;
-            length = word >> 16;
-            if (field->place == REL_LOC)
-                at += offset + 4;
-            if (at + length > (uint32_t)p->lengths[i])
-                at = length = 0; /* points outside its record: empty */
-            start = payload + at;
+    for (Py_ssize_t f = 0; f < table->numbered; f++) {
+        Number *field = &table->numbers[f];
+        PyObject *column;
+        if (!PyArg_ParseTuple(PyList_GetItem(list, f), "IIO", &field->offset, &field->size,
+                              &column))
+            return -1;
+        uint32_t size = field->size;
+        if ((size != 1 && size != 2 && size != 4 && size != 8) ||
+            (int64_t)field->offset + size > reach) {
+            PyErr_SetString(PyExc_ValueError, "a number of 1, 2, 4 or 8 bytes in the payload");
+            return -1;
         }
-        if (field->cut && length) {
-            const uint8_t *nul = memchr(start, 0, length);
-            if (nul)
-                length = (uint32_t)(nul - start);
-        }
-        if (field->last < 0 || !same(&field->texts.texts[field->last], start, length)) {
-            field->last = number_of(&field->texts, start, length);
-            if (field->last < 0)
-                return -1;
-        }
-        codes[i] = field->last;
+        if (take(column, &table->columns[f], size, table->rows, 1))
+            return -1;
+        field->out = table->columns[f].view.buf;
     }
     return 0;
 }
 
-/* Whether a block's payloads are in the data, and long enough for all fixed fields. */
-static int inside(const Payloads *p, int64_t from, int64_t to, int64_t reach)
+static int take_values(PyObject *list, Table *table, int64_t reach, int width)
 {
-    int wrong = 0;
-    for (int64_t i = from; i < to; i++) {
-        wrong |= p->positions[i] < 0 || p->lengths[i] < reach ||
-                 p->positions[i] > p->size - p->lengths[i];
-        __builtin_prefetch(p->data + p->positions[i]);
-        __builtin_prefetch(p->data + p->positions[i] + 64);
+    for (Py_ssize_t f = 0; f < table->valued; f++) {
+        Value *field = &table->values[f];
+        PyObject *codes;
+        if (!PyArg_ParseTuple(PyList_GetItem(list, f), "IIIpO", &field->offset, &field->size,
+                              &field->place, &field->cut, &codes))
+            return -1;
+        if (field->place != FIXED)
+            field->size = field->place == TO_END ? 0 : 4;
+        field->last = -1;
+        if ((int64_t)field->offset + field->size > reach) {
+            PyErr_SetString(PyExc_ValueError, "a field outside the payload");
+            return -1;
+        }
+        Array *array = &table->columns[table->numbered + f];
+        if (take(codes, array, width, table->rows, 1))
+            return -1;
+        field->codes = array->view.buf;
     }
-    return !wrong;
+    return 0;
+}
+
+/* Take a table: (type, first row, times, CPUs, ranks, streams or None, numbers, values). */
+static int take_table(PyObject *item, const Trace *trace, Table *table, int *type, int width)
+{
+    static const int sizes[COMMON] = {8, 4, 4, 2};
+    PyObject *common[COMMON], *numbers, *values;
+    long long row;
+    if (!PyArg_ParseTuple(item, "iLOOOOO!O!", type, &row, &common[0], &common[1], &common[2],
+                          &common[3], &PyList_Type, &numbers, &PyList_Type, &values))
+        return -1;
+    if (*type < 0 || *type >= TYPES || row < 0) {
+        PyErr_SetString(PyExc_ValueError, "no such event type or row");
+        return -1;
+    }
+    table->row = row;
+    table->rows = -1;
+    for (int i = 0; i < COMMON; i++) {
+        if (common[i] == Py_None)
+            continue;
+        if (take(common[i], &table->common[i], sizes[i], table->rows, 1))
+            return -1;
+        table->rows = table->common[i].view.len / sizes[i];
+    }
+    if (!table->common[0].held || !table->common[1].held || !table->common[2].held) {
+        PyErr_SetString(PyExc_ValueError, "times, CPUs and ranks are in every table");
+        return -1;
+    }
+    table->times = table->common[0].view.buf;
+    table->cpus = table->common[1].view.buf;
+    table->ranks = table->common[2].view.buf;
+    table->streams = table->common[3].held ? table->common[3].view.buf : NULL;
+    table->numbered = PyList_Size(numbers);
+    table->valued = PyList_Size(values);
+    table->numbers = calloc((size_t)table->numbered + 1, sizeof(Number));
+    table->values = calloc((size_t)table->valued + 1, sizeof(Value));
+    table->columns = calloc((size_t)(table->numbered + table->valued) + 1, sizeof(Array));
+    if (!table->numbers || !table->values || !table->columns) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return take_numbers(numbers, table, trace->sizes[*type]) ||
+           take_values(values, table, trace->sizes[*type], width);
+}
+
+static void drop_table(Table *table)
+{
+    drop(table->common, COMMON);
+    if (table->columns)
+        drop(table->columns, (int)(table->numbered + table->valued));
+    for (Py_ssize_t f = 0; table->values && f < table->valued; f++) {
+        free(table->values[f].texts.texts);
+        free(table->values[f].texts.table);
+    }
+    free(table->numbers);
+    free(table->values);
+    free(table->columns);
+}
+
+static inline void copy_number(const uint8_t *payload, const Number *field, int64_t row, int swap)
+{
+    const uint8_t *at = payload + field->offset;
+    void *out = field->out;
+    switch (field->size) {
+    case 1:
+        ((uint8_t *)out)[row] = *at;
+        break;
+    case 2:
+        ((uint16_t *)out)[row] = read16(at, swap);
+        break;
+    case 4:
+        ((uint32_t *)out)[row] = read32(at, swap);
+        break;
+    default:
+        ((uint64_t *)out)[row] = read64(at, swap);
+    }
+}
+
+/* Whether bytes, cut before their first NUL or not, are a text; most are a few bytes long. */
+static inline int begins(const Text *text, const uint8_t *start, uint32_t length, int cut)
+{
+    uint32_t end = text->length;
+    if (end != length && !(cut && end < length && !start[end]))
+        return 0;
+    if (end > 16)
+        return !memcmp(text->start, start, end);
+    for (uint32_t i = 0; i < end; i++)
+        if (text->start[i] != start[i])
+            return 0;
+    return 1;
+}
+
+/* Number a record's value; -1 without memory. */
+static inline int32_t number_value(const Cursor *c, Value *field, int swap)
+{
+    const uint8_t *start = c->payload + field->offset;
+    uint32_t length = field->size;
+    if (field->place == TO_END) {
+        length = (uint32_t)c->length - field->offset;
+    } else if (field->place != FIXED) {
+        uint32_t word = read32(start, swap), at = word & 0xffff;
+        length = word >> 16;
+        if (field->place == REL_LOC)
+            at += field->offset + 4;
+        if (at + length > (uint32_t)c->length)
+            at = length = 0; /* points outside its record: empty */
+        start = c->payload + at;
+    }
+    if (field->last >= 0 && begins(&field->texts.texts[field->last], start, length, field->cut))
+        return field->last; /* mostly */
+    if (field->cut && length) {
+        const uint8_t *nul = memchr(start, 0, length);
+        if (nul)
+            length = (uint32_t)(nul - start);
+    }
+    return field->last = number_of(&field->texts, start, length);
+}
+
+enum { DONE, NO_ROOM, TOO_MANY_VALUES, NO_MEMORY };
+
+/* Write a record into its table's next row. */
+static inline int write_row(const Trace *trace, const Cursor *c, Table *table, int32_t rank, int wide)
+{
+    int64_t row = table->row++;
+    if (row >= table->rows) /* the memory-mapped file has changed since the count */
+        return NO_ROOM;
+    table->times[row] = c->time;
+    table->cpus[row] = (int32_t)c->cpu;
+    table->ranks[row] = rank;
+    if (table->streams)
+        table->streams[row] = (int16_t)c->number;
+    for (Py_ssize_t f = 0; f < table->numbered; f++)
+        copy_number(c->payload, &table->numbers[f], row, trace->swap);
+    for (Py_ssize_t f = 0; f < table->valued; f++) {
+        Value *field = &table->values[f];
+        int32_t code = number_value(c, field, trace->swap);
+        if (code < 0)
+            return NO_MEMORY;
+        if (wide)
+            ((int32_t *)field->codes)[row] = code;
+        else if (code > INT16_MAX)
+            return TOO_MANY_VALUES;
+        else
+            ((int16_t *)field->codes)[row] = (int16_t)code;
+    }
+    return DONE;
+}
+
+/* Go to the next record that is wanted; false behind the span, or at the end. */
+static inline int next_wanted(const Trace *trace, Cursor *c)
+{
+    for (;;) {
+        while (next_in_page(trace, c)) {
+            if (c->time > trace->to)
+                return 0;
+            if (c->time >= trace->from && trace->wanted[c->type])
+                return 1;
+        }
+        if (!enter_page(trace, c))
+            return 0;
+    }
+}
+
+/* Merge the streams by time, ties to the first one, and write every record. */
+static int deal_records(const Trace *trace, Cursor *cursors, Py_ssize_t streams, Table *const *of_type,
+                        int32_t rank, int wide)
+{
+    Cursor **heads = malloc(sizeof(Cursor *) * (size_t)(streams + 1));
+    Py_ssize_t left = 0;
+    int answer = DONE;
+    if (!heads)
+        return NO_MEMORY;
+    for (Py_ssize_t s = 0; s < streams; s++)
+        if (next_wanted(trace, &cursors[s]))
+            heads[left++] = &cursors[s];
+    while (left && answer == DONE) {
+        Py_ssize_t best = 0, second = -1; /* the earliest, and who has his turn after it */
+        for (Py_ssize_t s = 1; s < left; s++) {
+            if (heads[s]->time < heads[best]->time) {
+                second = best;
+                best = s;
+            } else if (second < 0 || heads[s]->time < heads[second]->time) {
+                second = s;
+            }
+        }
+        Cursor *c = heads[best];
+        uint64_t limit = second < 0 ? UINT64_MAX : heads[second]->time;
+        int first = second < 0 || best < second, more = 1;
+        do {
+            Table *table = of_type[c->type];
+            if (table && c->length >= trace->sizes[c->type])
+                answer = write_row(trace, c, table, rank, wide);
+            rank++;
+            more = next_wanted(trace, c);
+        } while (more && answer == DONE && (c->time < limit || (c->time == limit && first)));
+        if (!more) {
+            left--;
+            memmove(heads + best, heads + best + 1, sizeof(Cursor *) * (size_t)(left - best));
+        }
+    }
+    free(heads);
+    return answer;
 }
 
 static PyObject *list_of(const Texts *texts)
@@ -578,108 +693,95 @@ static PyObject *list_of(const Texts *texts)
     return list;
 }
 
-static int take_number(PyObject *item, Number *field, Py_ssize_t total, int64_t *reach)
+/* Return the distinct values of every field of every table. */
+static PyObject *values_of(const Table *tables, Py_ssize_t number)
 {
-    PyObject *column;
-    unsigned int offset, size;
-    if (!PyArg_ParseTuple(item, "IIO", &offset, &size, &column))
-        return -1;
-    if (size != 1 && size != 2 && size != 4 && size != 8) {
-        PyErr_SetString(PyExc_ValueError, "a number has 1, 2, 4 or 8 bytes");
-        return -1;
-    }
-    field->offset = offset;
-    field->size = size;
-    if ((int64_t)offset + size > *reach)
-        *reach = (int64_t)offset + size;
-    return take(column, &field->out, size, total, 1);
-}
-
-static int take_value(PyObject *item, Value *field, Py_ssize_t total, int64_t *reach)
-{
-    PyObject *codes;
-    if (!PyArg_ParseTuple(item, "IIIpO", &field->offset, &field->size, &field->place, &field->cut,
-                          &codes))
-        return -1;
-    if (field->place != FIXED)
-        field->size = field->place == TO_END ? 0 : 4;
-    field->last = -1;
-    if ((int64_t)field->offset + field->size > *reach)
-        *reach = (int64_t)field->offset + field->size;
-    return take(codes, &field->codes, 4, total, 1);
-}
-
-/* Copy number fields of every payload into columns; number the distinct values of other fields, and
- * return them, a list of bytes for each field. */
-static PyObject *columns(PyObject *self, PyObject *args)
-{
-    PyObject *objects[3], *number_list, *value_list, *result = NULL;
-    Array a[3] = {{{0}, 0}};
-    Number *numbers = NULL;
-    Value *values = NULL;
-    Py_ssize_t number = 0, valued = 0;
-    int order, wrong = 0, full = 0;
-    if (!PyArg_ParseTuple(args, "OOOCO!O!:columns", &objects[0], &objects[1], &objects[2], &order,
-                          &PyList_Type, &number_list, &PyList_Type, &value_list))
-        return NULL;
-    /* data, positions, lengths */
-    if (take(objects[0], &a[0], 1, -1, 0) || take(objects[1], &a[1], 8, -1, 0))
-        goto out;
-    Py_ssize_t total = a[1].view.len / 8;
-    if (take(objects[2], &a[2], 4, total, 0))
-        goto out;
-    number = PyList_Size(number_list);
-    valued = PyList_Size(value_list);
-    numbers = calloc((size_t)number + 1, sizeof(Number));
-    values = calloc((size_t)valued + 1, sizeof(Value));
-    if (!numbers || !values) {
-        PyErr_NoMemory();
-        goto out;
-    }
-    int64_t reach = 0;
-    for (Py_ssize_t f = 0; f < number; f++)
-        if (take_number(PyList_GetItem(number_list, f), &numbers[f], total, &reach))
-            goto out;
-    for (Py_ssize_t f = 0; f < valued; f++)
-        if (take_value(PyList_GetItem(value_list, f), &values[f], total, &reach))
-            goto out;
-    Payloads p = {a[0].view.buf, a[0].view.len, a[1].view.buf, a[2].view.buf, swaps(order)};
-    Py_BEGIN_ALLOW_THREADS
-    for (int64_t from = 0; from < total && !wrong && !full; from += BLOCK) {
-        int64_t to = from + BLOCK < total ? from + BLOCK : total;
-        wrong = !inside(&p, from, to, reach);
-        for (Py_ssize_t f = 0; f < number && !wrong; f++)
-            copy_block(p.data, p.positions, from, to, &numbers[f], p.swap);
-        for (Py_ssize_t f = 0; f < valued && !wrong && !full; f++)
-            full = number_block(&p, from, to, &values[f]) < 0;
-    }
-    Py_END_ALLOW_THREADS
-    if (wrong) {
-        PyErr_SetString(PyExc_ValueError, "payload outside the data, or shorter than its fields");
-        goto out;
-    }
-    if (full) {
-        PyErr_NoMemory();
-        goto out;
-    }
-    result = PyList_New(valued);
-    for (Py_ssize_t f = 0; result && f < valued; f++) {
-        PyObject *list = list_of(&values[f].texts);
-        if (!list || PyList_SetItem(result, f, list)) {
+    PyObject *result = PyList_New(number);
+    for (Py_ssize_t t = 0; result && t < number; t++) {
+        PyObject *fields = PyList_New(tables[t].valued);
+        for (Py_ssize_t f = 0; fields && f < tables[t].valued; f++) {
+            PyObject *list = list_of(&tables[t].values[f].texts);
+            if (!list || PyList_SetItem(fields, f, list)) {
+                Py_DECREF(fields);
+                fields = NULL;
+            }
+        }
+        if (!fields || PyList_SetItem(result, t, fields)) {
             Py_DECREF(result);
-            result = NULL;
+            return NULL;
         }
     }
-out:
-    for (Py_ssize_t f = 0; numbers && f < number; f++)
-        drop(&numbers[f].out, 1);
-    for (Py_ssize_t f = 0; values && f < valued; f++) {
-        drop(&values[f].codes, 1);
-        free(values[f].texts.texts);
-        free(values[f].texts.table);
+    return result;
+}
+
+/* Return the values, or None when a field has more of them than its codes can number. */
+static PyObject *deal(PyObject *self, PyObject *args)
+{
+    PyObject *given, *stream_list, *table_list, *result = NULL;
+    Array a[3] = {{{0}, 0}}, *starts = NULL;
+    Trace trace = {0};
+    Cursor *cursors = NULL;
+    Table *tables = NULL, **of_type = NULL;
+    Py_ssize_t streams = 0, number = 0;
+    int rank, wide, answer;
+    if (!PyArg_ParseTuple(args, "O!O!O!ip:deal", &PyTuple_Type, &given, &PyList_Type, &stream_list,
+                          &PyList_Type, &table_list, &rank, &wide))
+        return NULL;
+    if (take_trace(given, &trace, a))
+        goto out;
+    streams = PyList_Size(stream_list);
+    number = PyList_Size(table_list);
+    starts = calloc((size_t)streams + 1, sizeof(Array));
+    cursors = calloc((size_t)streams + 1, sizeof(Cursor));
+    tables = calloc((size_t)number + 1, sizeof(Table));
+    of_type = calloc(TYPES, sizeof(Table *));
+    if (!starts || !cursors || !tables || !of_type) {
+        PyErr_NoMemory();
+        goto out;
     }
-    free(numbers);
-    free(values);
+    for (Py_ssize_t s = 0; s < streams; s++) {
+        PyObject *object;
+        long long from, end, cpu, place;
+        if (!PyArg_ParseTuple(PyList_GetItem(stream_list, s), "OILLLL", &object,
+                              &cursors[s].page_size, &from, &end, &cpu, &place) ||
+            take(object, &starts[s], 8, -1, 0))
+            goto out;
+        cursors[s].starts = starts[s].view.buf;
+        cursors[s].page = from;
+        cursors[s].end = end;
+        cursors[s].cpu = cpu;
+        cursors[s].number = place;
+        if (check_cursor(&trace, &cursors[s], starts[s].view.len / 8))
+            goto out;
+    }
+    for (Py_ssize_t t = 0; t < number; t++) {
+        int type;
+        if (take_table(PyList_GetItem(table_list, t), &trace, &tables[t], &type, wide ? 4 : 2))
+            goto out;
+        of_type[type] = &tables[t];
+    }
+    Py_BEGIN_ALLOW_THREADS
+    answer = deal_records(&trace, cursors, streams, of_type, rank, wide);
+    Py_END_ALLOW_THREADS
+    if (answer == DONE) {
+        result = values_of(tables, number);
+    } else if (answer == TOO_MANY_VALUES) {
+        result = Py_None;
+        Py_INCREF(result);
+    } else if (answer == NO_ROOM) {
+        PyErr_SetString(PyExc_ValueError, "more records than were counted");
+    } else {
+        PyErr_NoMemory();
+    }
+out:
+    for (Py_ssize_t s = 0; starts && s < streams; s++)
+        drop(&starts[s], 1);
+    for (Py_ssize_t t = 0; tables && t < number; t++)
+        drop_table(&tables[t]);
+    free(starts);
+    free(cursors);
+    free(tables);
+    free(of_type);
     drop(a, 3);
     return result;
 }
@@ -687,10 +789,8 @@ out:
 /* --- module -------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
-    {"walk", walk, METH_VARARGS, "Walk pages: count their records, or take them."},
-    {"order", order, METH_VARARGS, "Merge sorted streams by time and group them by type."},
-    {"pick", pick, METH_VARARGS, "Take records by their numbers, with their stream's CPU."},
-    {"columns", columns, METH_VARARGS, "Copy number fields, number the values of others."},
+    {"tally", tally, METH_VARARGS, "Count records by type; say whether time goes on."},
+    {"deal", deal, METH_VARARGS, "Put records into the columns of their tables."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -1,45 +1,10 @@
 from typing import Any
 
-def walk(
-    data: Any,
-    starts: Any,
-    page_size: int,
-    data_offset: int,
-    commit_offset: int,
-    commit_size: int,
-    order: str,
-    wanted: Any,
-    counts: Any,
-    first: Any,
-    last: Any,
-    lost: Any,
-    damaged: Any,
-    times: Any,
-    positions: Any,
-    lengths: Any,
-    types: Any,
-    /,
-) -> int: ...
-def order(times: Any, types: Any, bounds: Any, slots: Any, sources: Any, ranks: Any, /) -> bool: ...
-def pick(
-    numbers: Any,
-    times: Any,
-    positions: Any,
-    lengths: Any,
-    bounds: Any,
-    cpus: Any,
-    out_times: Any,
-    out_positions: Any,
-    out_lengths: Any,
-    out_cpus: Any,
-    /,
-) -> None: ...
-def columns(
-    data: Any,
-    positions: Any,
-    lengths: Any,
-    order: str,
-    numbers: list[tuple[int, int, Any]],
-    values: list[tuple[int, int, int, bool, Any]],
-    /,
-) -> list[list[bytes]]: ...
+# Data; offset of data, offset and size of commit; byte order; wanted and least size per type; span.
+Trace = tuple[Any, int, int, int, str, Any, Any, int, int]
+Rows = list[tuple[Any, ...]]
+
+def tally(trace: Trace, streams: Rows, rows: Any, others: Any, /) -> bool: ...
+def deal(
+    trace: Trace, streams: Rows, tables: Rows, rank: int, wide: bool, /
+) -> list[list[list[bytes]]] | None: ...

@@ -17,17 +17,17 @@ bytes and tuples can be grouped by, compared and used as keys; equal values shar
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from maceproc.tracedat import native
-from maceproc.tracedat.formats import Field
+from maceproc.tracedat.formats import EventFormat, Field
 from maceproc.tracedat.ringbuffer import Bytes, Int64s, word_view
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Categorical: TypeAlias = "pd.Categorical[Any]"
 Column: TypeAlias = "npt.NDArray[Any] | Categorical"
@@ -36,9 +36,45 @@ Column: TypeAlias = "npt.NDArray[Any] | Categorical"
 PLACES = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3}
 
 
+Numbered: TypeAlias = "tuple[npt.NDArray[Any], list[bytes]]"
+"""Each record's number of its value, and the distinct values, in the order they occur."""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """One event type's table: the fields wanted, and how they are read."""
+
+    form: EventFormat
+    fields: list[Field]  # the event's own
+
+    @property
+    def numbers(self) -> list[Field]:
+        """Fields that are copied: common_pid, common_flags, and the event's own numbers."""
+        common = [self.form.common_field("common_pid"), self.form.common_field("common_flags")]
+        return common + [field for field in self.fields if field.is_number]
+
+    @property
+    def values(self) -> list[Field]:
+        """Fields whose distinct values are numbered: common_pid, strings and arrays."""
+        pid = replace(self.form.common_field("common_pid"), array=True)
+        return [pid] + [field for field in self.fields if not field.is_number]
+
+
+@dataclass
+class RawTable:
+    """One event type's rows, in the order of time, before they are typed."""
+
+    times: Int64s  # [ns]
+    cpus: npt.NDArray[np.int32]
+    ranks: npt.NDArray[np.int32]  # the rows' places among all records
+    streams: npt.NDArray[np.int16] | None  # where the rows are from, if there are several buffers
+    numbers: list[npt.NDArray[Any]]  # as in TableSpec
+    values: list[Numbered]
+
+
 @dataclass(frozen=True)
 class Payloads:
-    """Where the payloads of one event type's records are; each has all the fields' fixed part."""
+    """The payloads of one event type's records; each has all the fields' fixed part."""
 
     data: Bytes
     order: str
@@ -46,69 +82,42 @@ class Payloads:
     lengths: npt.NDArray[np.int32]
 
 
-Numbered: TypeAlias = "tuple[npt.NDArray[np.int32], list[bytes]]"
-"""Each record's number of its value, and the distinct values, in the order they occur."""
+class Block:
+    """Room for the columns of a table in one piece: large pieces get large pages of memory."""
 
+    def __init__(self, rows: int, dtypes: Iterable[npt.DTypeLike]) -> None:
+        self.rows = rows
+        sizes = [-(-rows * np.dtype(dtype).itemsize // 64) * 64 for dtype in dtypes]
+        self.left = np.empty(sum(sizes), np.uint8)
 
-def read_columns(payloads: Payloads, fields: Iterable[Field]) -> list[Column]:
-    """Read fields of every record into typed columns, one per field."""
-    fields = list(fields)
-    plain = [field for field in fields if field.is_number]
-    others = [field for field in fields if not field.is_number]
-    numbers, values = copy_fields(payloads, plain, others)
-    columns = iter(numbers), iter(values)
-    return [
-        typed_column(next(columns[0]), field)
-        if field.is_number
-        else value_column(next(columns[1]), field, payloads.order)
-        for field in fields
-    ]
+    def column(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """Take a column; as many as were announced, of the same dtypes."""
+        size = self.rows * np.dtype(dtype).itemsize
+        taken, self.left = self.left[:size], self.left[-(-size // 64) * 64 :]
+        return taken.view(dtype)
 
 
 def copy_fields(
-    payloads: Payloads, numbers: list[Field], values: list[Field]
+    payloads: Payloads, numbers: list[Field], values: list[Field], block: Block
 ) -> tuple[list[npt.NDArray[Any]], list[Numbered]]:
     """Copy number fields into columns, and number the distinct values of other fields.
 
-    A string ends before its first NUL. A dynamic field that points outside its record is empty.
+    Numbers are put into `block`. A string ends before its first NUL. A dynamic field that points
+    outside its record is empty.
     """
-    if native.loops is not None:
-        return _copy_native(native.loops, payloads, numbers, values)
+    columns = [block.column(dtype_of(field)) for field in numbers]
+    for field, column in zip(numbers, columns, strict=True):
+        view = word_view(payloads.data, field.size, payloads.order, field.signed)
+        column[:] = view[payloads.positions + field.offset]
     numbered = []
     for field in values:
         starts, lengths = _locate(payloads, field)
         numbered.append(_number_bytes(payloads.data, starts, lengths, cut=field.is_string))
-    return [_copy_numpy(payloads, field) for field in numbers], numbered
+    return columns, numbered
 
 
-def _copy_native(
-    loops: ModuleType, payloads: Payloads, numbers: list[Field], values: list[Field]
-) -> tuple[list[npt.NDArray[Any]], list[Numbered]]:
-    total = len(payloads.positions)
-    columns = [np.empty(total, _dtype(field)) for field in numbers]
-    codes = [np.empty(total, np.int32) for _ in values]
-    found = loops.columns(
-        payloads.data,
-        payloads.positions,
-        payloads.lengths,
-        payloads.order,
-        [(f.offset, f.size, column) for f, column in zip(numbers, columns, strict=True)],
-        [(f.offset, f.size, _place(f), f.is_string, c) for f, c in zip(values, codes, strict=True)],
-    )
-    return columns, list(zip(codes, found, strict=True))
-
-
-def _place(field: Field) -> int:
-    return PLACES["to end" if field.to_end else field.place]
-
-
-def _copy_numpy(payloads: Payloads, field: Field) -> npt.NDArray[Any]:
-    view = word_view(payloads.data, field.size, payloads.order, field.signed)
-    column: npt.NDArray[Any] = view[payloads.positions + field.offset]
-    return column.astype(_dtype(field), copy=False)
-
-
-def _dtype(field: Field) -> np.dtype[Any]:
+def dtype_of(field: Field) -> np.dtype[Any]:
+    """Return the kernel's width and sign of a number field; pointers have none."""
     return np.dtype(f"{'i' if field.signed and not field.is_pointer else 'u'}{field.size}")
 
 
@@ -159,6 +168,8 @@ def _number_bytes(
     data: Bytes, starts: Int64s, lengths: Int64s, *, cut: bool
 ) -> tuple[npt.NDArray[np.int32], list[bytes]]:
     """Find the distinct byte strings, eight bytes of all of them at a time."""
+    import pandas as pd
+
     codes = pd.factorize(lengths)[0]
     for offset in range(0, int(lengths.max(initial=0)), 8):
         words = pd.factorize(_eight_bytes(data, starts + offset, lengths - offset))[0]
@@ -195,6 +206,8 @@ def recoded(codes: npt.NDArray[Any], texts: list[str]) -> Categorical:
 
 def categorical_of(codes: npt.NDArray[Any], categories: list[str]) -> Categorical:
     """Make a categorical column from codes into `categories`; -1 is missing."""
+    import pandas as pd
+
     dtype = pd.CategoricalDtype(pd.Index(categories))
     made: Categorical = pd.Categorical.from_codes(codes, dtype=dtype)
     return made

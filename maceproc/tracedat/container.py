@@ -449,6 +449,10 @@ def _instances_v6(trace: TraceFile, cpus: int) -> Iterator[Buffer]:
         option = Cursor(memoryview(data), trace.path, trace.order, base=None, part="option BUFFER")
         offset = option.number("Q", "the offset of the buffer")
         name = option.string("the buffer's name")
+        if offset == 0 or offset >= len(trace.data):
+            # trace-cmd puts the offset there last, and passes over it when writing fails.
+            trace.notes.append(f"the data of buffer {name!r} is missing: it was not written")
+            continue
         cursor = trace._cursor(offset)
         word = bytes(cursor.take(10, "'flyrecord' or 'options'"))
         options: list[tuple[int, bytes]] = []

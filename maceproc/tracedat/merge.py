@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from maceproc.schema import EVENTS, Trace
 from maceproc.tracedat.columns import Categorical, categorical_of
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 COMMON_COLUMNS = (*EVENTS.names, "buffer")
 
-Part = tuple[npt.NDArray[np.intp], "pd.Series[Any]"]  # places in the merged table, and values
+Part: TypeAlias = (
+    "tuple[npt.NDArray[np.intp], pd.Series[Any]]"  # places in the merged table, and values
+)
 
 
 def merge_events(trace: Trace, fields: Iterable[str] | None = None) -> pd.DataFrame:
@@ -24,6 +28,8 @@ def merge_events(trace: Trace, fields: Iterable[str] | None = None) -> pd.DataFr
     names the row's event; a field that an event does not have is missing there (<NA>), so
     integers come as nullable integers of the same width.
     """
+    import pandas as pd
+
     frames = {name: frame for name, frame in trace.events.items() if len(frame)}
     if not frames:
         return EVENTS.frame().assign(event=pd.Categorical([]))
@@ -51,20 +57,29 @@ def _merged_event(places: dict[str, npt.NDArray[np.intp]], total: int) -> Catego
 
 
 def _merged_column(parts: list[Part], total: int) -> Any:
+    import pandas as pd
+
     if all(isinstance(values.dtype, pd.CategoricalDtype) for _, values in parts):
         return _merged_categories(parts, total)
-    dtype = np.result_type(*{np.asarray(values.iloc[:0]).dtype for _, values in parts})
+    dtype = np.result_type(*{_plain_dtype(values) for _, values in parts})
     if dtype.kind not in "iub":  # uint64 with int64 would pass through float64
         dtype = np.dtype(object)
-    merged: npt.NDArray[Any] = np.full(total, None if dtype.kind == "O" else 0, dtype)
+    gap = None if dtype.kind == "O" else 0
+    merged: npt.NDArray[Any] = np.full(total, gap, dtype)
     missing = np.ones(total, bool)
     for place, values in parts:
-        merged[place] = values.to_numpy()
-        missing[place] = False
+        merged[place] = values.to_numpy(dtype=dtype, na_value=gap)
+        missing[place] = values.isna()
     if dtype.kind == "O" or not missing.any():
         return merged
     nullable = pd.arrays.BooleanArray if dtype.kind == "b" else pd.arrays.IntegerArray
     return nullable(merged, missing)
+
+
+def _plain_dtype(values: pd.Series[Any]) -> np.dtype[Any]:
+    """Return a column's dtype without its <NA>, which would make floats of addresses."""
+    dtype = getattr(values.dtype, "numpy_dtype", values.dtype)
+    return dtype if isinstance(dtype, np.dtype) else np.dtype(object)
 
 
 def _merged_categories(parts: list[Part], total: int) -> Categorical:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -17,27 +21,64 @@ from maceproc.tracedat.ringbuffer import (
     read_commits,
     word_view,
 )
+from maceproc.tracedat.timing import Clock
 
 CHUNKS_AT_ONCE = 256  # unpacked by one thread in one go
 
 
+@dataclass(frozen=True)
+class Span:
+    """A span of time [ns], and the clock that pages are to be compared on; None is no limit."""
+
+    clock: Clock
+    start_ns: int | None
+    end_ns: int | None
+
+    def pages(self, number: int, time_of: Callable[[int], int]) -> slice:
+        """Return which of a CPU's pages can hold events of the span, or tell of a gap in it.
+
+        `time_of` gives the raw time a page begins at. A CPU's pages are in the order of time, so a
+        few of them are looked at.
+        """
+
+        def time_ns(page: int) -> int:
+            return int(self.clock.convert(np.array([time_of(page)], np.uint64))[0])
+
+        first, end = 0, number
+        if self.start_ns is not None:
+            # The span can begin in the page before; what was lost before that, in the one before.
+            first = max(bisect_left(range(number), self.start_ns, key=time_ns) - 2, 0)
+        if self.end_ns is not None:
+            end = bisect_left(range(number), self.end_ns, key=time_ns) + 1
+        return slice(first, end)
+
+
 def load_pages(
-    trace: TraceFile, buffers: list[Buffer], layout: PageLayout
+    trace: TraceFile, buffers: list[Buffer], layout: PageLayout, span: Span | None = None
 ) -> tuple[Bytes, list[Stream]]:
     """Bring the pages of some buffers into one array of bytes; one stream per buffer and CPU.
 
     Uncompressed pages stay in the memory-mapped file. Pages that the file's end cuts are left
-    out, with a note.
+    out, with a note; and those outside of the span of time, without one.
     """
     streams = [(buffer, cpu) for buffer in buffers for cpu in buffer.cpus]
     if any(buffer.compressed for buffer in buffers):
-        return _unpack_all(trace, streams)
+        return _unpack_all(trace, streams, span)
     data = np.frombuffer(trace.data, np.uint8)
     sizes = {b.name: _find_page_size(trace, data, b, layout) for b in buffers}
-    return data, [
-        Stream(b, cpu.cpu, sizes[b.name], _whole_pages(trace, cpu, sizes[b.name]))
-        for b, cpu in streams
-    ]
+    found = []
+    for buffer, cpu in streams:
+        starts = _whole_pages(trace, cpu, sizes[buffer.name])
+        if span is not None:
+            times = partial(_page_time, trace, starts)
+            starts = starts[span.pages(len(starts), times)]
+        found.append(Stream(buffer, cpu.cpu, sizes[buffer.name], starts))
+    return data, found
+
+
+def _page_time(trace: TraceFile, starts: Int64s, page: int) -> int:
+    time: int = struct.unpack_from(trace.order + "Q", trace.data, int(starts[page]))[0]
+    return time
 
 
 def _whole_pages(trace: TraceFile, cpu: CpuData, page_size: int, quiet: bool = False) -> Int64s:
@@ -83,7 +124,7 @@ def _can_be_pages(
 
 
 def _unpack_all(
-    trace: TraceFile, streams: list[tuple[Buffer, CpuData]]
+    trace: TraceFile, streams: list[tuple[Buffer, CpuData]], span: Span | None
 ) -> tuple[Bytes, list[Stream]]:
     """Unpack every chunk into one array; chunks are independent, so on all cores."""
     found: list[Stream] = []
@@ -91,6 +132,8 @@ def _unpack_all(
     total = 0
     for buffer, cpu in streams:
         own = list(trace.chunks(buffer, cpu))
+        if span is not None:
+            own = own[span.pages(len(own), partial(_chunk_time, trace, own))]
         size = sum(chunk.unpacked for chunk in own)
         starts = total + np.arange(0, size, buffer.page_size, dtype=np.int64)
         found.append(Stream(buffer, cpu.cpu, buffer.page_size, starts))
@@ -110,3 +153,12 @@ def _unpack_all(
     firsts = range(0, len(chunks), CHUNKS_AT_ONCE)
     in_parallel([partial(unpack, first, int(begins[first])) for first in firsts], size=total)
     return data, found
+
+
+def _chunk_time(trace: TraceFile, chunks: list[Chunk], number: int) -> int:
+    """Return the raw time that the first page of a chunk begins at."""
+    chunk = chunks[number]
+    packed = trace.data[chunk.offset : chunk.offset + chunk.packed]
+    unpacked = trace.unpacker()(packed, chunk.unpacked)
+    time: int = struct.unpack_from(trace.order + "Q", unpacked)[0]
+    return time

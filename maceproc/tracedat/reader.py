@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from maceproc.errors import TraceFormatError
 from maceproc.schema import Trace
+from maceproc.tracedat import native
 from maceproc.tracedat.columns import (
     Column,
     Numbered,
-    Payloads,
+    RawTable,
+    TableSpec,
     categorical_of,
-    copy_fields,
+    dtype_of,
     recoded,
     typed_column,
     value_column,
@@ -31,25 +35,19 @@ from maceproc.tracedat.formats import (
     read_comms,
     read_formats,
     read_layout,
+    read_printk,
     require_formats,
 )
 from maceproc.tracedat.lost import lost_table
-from maceproc.tracedat.pages import load_pages
-from maceproc.tracedat.ringbuffer import (
-    TYPES,
-    Bytes,
-    Int64s,
-    Order,
-    Pages,
-    Records,
-    Stream,
-    in_parallel,
-    order_records,
-    pick_records,
-    walk,
-)
+from maceproc.tracedat.onepass import read_compiled
+from maceproc.tracedat.pages import Span, load_pages
+from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream, in_parallel
 from maceproc.tracedat.selection import Selection
+from maceproc.tracedat.stepwise import Recording, Tables, read_stepwise
 from maceproc.tracedat.timing import Clock, read_clock
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 UNKNOWN_COMM = "<...>"  # as trace-cmd and the kernel print it
 
@@ -62,6 +60,7 @@ def read_events(
     end_ns: int | None = None,
     *,
     buffer: str | None = None,
+    reader: Literal["maceproc", "tracecmd"] = "maceproc",
 ) -> Trace:
     """Read a trace.dat into one typed table per event.
 
@@ -80,6 +79,9 @@ def read_events(
     buffer
         Only this buffer instance; empty for the top one. All when None, and then a file with
         events in several buffers gets a column ``buffer``.
+    reader
+        Who reads: this package, or, as a second opinion, trace-cmd's own Python module
+        ``tracecmd`` (3.3 or newer; docs/reading-trace-dat.md says where it is to be had).
 
     Returns
     -------
@@ -91,9 +93,40 @@ def read_events(
     ------
     TraceFormatError
         The file is not a trace.dat, or damaged beyond reading.
+    MaceprocError
+        The module ``tracecmd`` is asked for and not there.
+    ValueError
+        There is no such reader.
     """
+    if reader not in ("maceproc", "tracecmd"):
+        raise ValueError(f"reader is 'maceproc' or 'tracecmd', not {reader!r}")
+    # pandas is needed last of all, and what is before that needs little of Python: a program that
+    # has not imported it yet does so meanwhile, on another core.
+    Thread(target=_import_pandas).start()
+    selection = Selection.of(events, fields, start_ns, end_ns, buffer=buffer)
     with open_trace(path) as trace:
-        return read_trace(trace, Selection.of(events, fields, start_ns, end_ns, buffer=buffer))
+        if reader == "maceproc":
+            return read_trace(trace, selection)
+        from maceproc.tracedat.bindings import read_with_tracecmd
+
+        read = read_with_tracecmd(trace, choose_buffers(trace, selection), selection)
+        return replace(read, info=_info_of(trace, read.events))
+
+
+def _import_pandas() -> None:
+    """Import pandas, and spare the collector its modules' many objects: they stay to the end.
+
+    Looking at them again and again, and once more at exit, takes longer than to read a million
+    events.
+    """
+    if "pandas" in sys.modules or not gc.isenabled():
+        return
+    gc.disable()
+    try:
+        import pandas  # noqa: F401
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def read_trace(trace: TraceFile, selection: Selection) -> Trace:
@@ -101,22 +134,66 @@ def read_trace(trace: TraceFile, selection: Selection) -> Trace:
     layout = read_layout(trace)
     formats = read_formats(trace, layout.commit_size)
     require_formats(trace, formats)
-    data, streams = load_pages(trace, choose_buffers(trace, selection), layout)
-    # In the order of CPUs, because at equal times the lowest CPU comes first.
-    streams.sort(key=lambda stream: stream.cpu)
-    wanted = wanted_types(formats, selection)
     clock = read_clock(trace)
-    records, pages = walk(data, streams, layout, trace.order, wanted)
-    note_damage(trace, streams, pages)
-    rows = _arrange(data, streams, records, clock, selection)
-    del records  # or it would stay until all columns are made
+    data, streams = load_pages(
+        trace, choose_buffers(trace, selection), layout, _span(selection, clock)
+    )
+    recording = Recording(
+        data=data,
+        streams=sorted(streams, key=lambda stream: stream.cpu),
+        layout=layout,
+        order=trace.order,
+        clock=clock,
+        wanted=wanted_types(formats, selection),
+        specs=_specs(formats, selection),
+        start_ns=selection.start_ns,
+        end_ns=selection.end_ns,
+    )
+    read = read_tables(recording)
+    note_damage(trace, recording.streams, read.pages)
+    _note_others(trace, formats, read.others)
+    events = _frames(trace, recording, read.tables, formats, selection)
     return Trace(
-        events=_frames(trace, rows, formats, selection),
-        lost=lost_table(streams, pages, clock, selection),
+        events=events,
+        lost=lost_table(recording.streams, read.pages, clock, selection),
         clock=trace.clock,
-        info=read_info(trace),
+        info=_info_of(trace, events),
         notes=tuple(trace.notes),
     )
+
+
+def read_tables(recording: Recording) -> Tables:
+    """Read a recording's tables, compiled where that is possible."""
+    if native.loops is not None and (read := read_compiled(native.loops, recording)) is not None:
+        return read
+    return read_stepwise(recording)
+
+
+def _specs(formats: dict[int, EventFormat], selection: Selection) -> dict[int, TableSpec]:
+    return {
+        number: TableSpec(form, selection.fields_of(form))
+        for number, form in formats.items()
+        if selection.takes(form)
+    }
+
+
+def _note_others(trace: TraceFile, formats: dict[int, EventFormat], others: Int64s) -> None:
+    """Note the records that are in no table."""
+    found = np.flatnonzero(others).tolist()
+    if unknown := [number for number in found if number not in formats]:
+        total = int(others[unknown].sum())
+        trace.notes.append(f"{total} records left out: no format for type {min(unknown)}")
+    trace.notes += [
+        f"{others[number]} records of {form.name} too short, left out"
+        for number, form in formats.items()
+        if others[number]
+    ]
+
+
+def _span(selection: Selection, clock: Clock) -> Span | None:
+    if not selection.limits_time:
+        return None
+    return Span(clock, selection.start_ns, selection.end_ns)
 
 
 def choose_buffers(trace: TraceFile, selection: Selection) -> list[Buffer]:
@@ -141,39 +218,21 @@ def wanted_types(formats: dict[int, EventFormat], selection: Selection) -> npt.N
     return wanted
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """The records chosen, their times [ns], and their order."""
-
-    data: Bytes
-    streams: list[Stream]
-    records: Records
-    times: Int64s
-    order: Order
-
-
-def _arrange(
-    data: Bytes, streams: list[Stream], records: Records, clock: Clock, selection: Selection
-) -> _Rows:
-    times = clock.convert(records.times)
-    if selection.limits_time:
-        inside = selection.in_time(times)
-        records, times = records.where(inside), times[inside]
-    order = order_records(times, records.types, records.bounds)
-    return _Rows(data, streams, records, times, order)
-
-
 def _frames(
-    trace: TraceFile, rows: _Rows, formats: dict[int, EventFormat], selection: Selection
+    trace: TraceFile,
+    recording: Recording,
+    tables: dict[int, RawTable],
+    formats: dict[int, EventFormat],
+    selection: Selection,
 ) -> dict[str, pd.DataFrame]:
-    counts = np.diff(rows.order.ends, prepend=0)
-    if unknown := set(np.flatnonzero(counts).tolist()) - formats.keys():
-        total = int(counts[list(unknown)].sum())
-        trace.notes.append(f"{total} records left out: no format for type {min(unknown)}")
     comms = read_comms(trace)
-    there = [form for form in formats.values() if counts[form.id] or selection.names(form)]
-    tasks = [partial(_frame, trace, rows, form, selection, comms) for form in there]
-    size = int(rows.records.lengths.sum(dtype=np.int64))
+    there = [form for number, form in formats.items() if number in tables or selection.names(form)]
+    tasks = []
+    for form in there:
+        spec = recording.specs[form.id]
+        table = tables.get(form.id) or _empty_table(spec, recording)
+        tasks.append(partial(_frame, spec, table, recording, comms))
+    size = sum(table.times.nbytes for table in tables.values())
     frames: dict[str, pd.DataFrame] = {}
     for form, frame in zip(there, in_parallel(tasks, size=size), strict=True):
         key = form.name if form.name not in frames else f"{form.system}:{form.name}"
@@ -181,56 +240,47 @@ def _frames(
     return frames
 
 
+def _empty_table(spec: TableSpec, recording: Recording) -> RawTable:
+    return RawTable(
+        times=np.empty(0, np.int64),
+        cpus=np.empty(0, np.int32),
+        ranks=np.empty(0, np.int32),
+        streams=np.empty(0, np.int16) if recording.several_buffers else None,
+        numbers=[np.empty(0, dtype_of(field)) for field in spec.numbers],
+        values=[(np.empty(0, np.int16), []) for _ in spec.values],
+    )
+
+
 def _frame(
-    trace: TraceFile,
-    rows: _Rows,
-    form: EventFormat,
-    selection: Selection,
-    comms: dict[int, str],
+    spec: TableSpec, table: RawTable, recording: Recording, comms: dict[int, str]
 ) -> pd.DataFrame:
     """Build the table of one event type."""
-    group = rows.order.of(form.id)
-    chosen, ranks = rows.order.numbers[group], rows.order.ranks[group]
-    cpus = np.array([stream.cpu for stream in rows.streams], np.int32)
-    picked = pick_records(chosen, rows.records, rows.times, cpus)
-    whole = picked.lengths >= form.size
-    if not whole.all():
-        trace.notes.append(f"{(~whole).sum()} records of {form.name} too short, left out")
-        chosen, ranks = chosen[whole], ranks[whole]
-        picked = pick_records(chosen, rows.records, rows.times, cpus)
-    payloads = Payloads(rows.data, trace.order, picked.positions, picked.lengths)
-    fields = [f for f in form.fields if selection.fields is None or f.name in selection.fields]
-    plain = [form.common_field("common_pid"), form.common_field("common_flags")]
-    plain += [field for field in fields if field.is_number]
-    others = [replace(form.common_field("common_pid"), array=True)]
-    others += [field for field in fields if not field.is_number]
-    (pid, flags, *numbers), (pids, *values) = copy_fields(payloads, plain, others)
+    import pandas as pd
+
+    (pid, flags, *numbers), (pids, *values) = table.numbers, table.values
     columns: dict[str, Column] = {
-        "time_ns": picked.times,
-        "cpu": picked.cpus,
+        "time_ns": table.times,
+        "cpu": table.cpus,
         "pid": pid,
         "flags": flags,
-        "comm": _comm_column(pids, trace.order, comms),
-        **_buffer_column(rows, chosen),
+        "comm": _comm_column(pids, recording.order, comms),
     }
-    for field in fields:
+    if table.streams is not None:
+        columns["buffer"] = _buffer_column(table.streams, recording.streams)
+    for field in spec.fields:
         # sched_wakeup has a pid and a comm of its own: pid_ and comm_.
         name = f"{field.name}_" if field.name in columns else field.name
         if field.is_number:
             columns[name] = typed_column(numbers.pop(0), field)
         else:
-            columns[name] = value_column(values.pop(0), field, trace.order)
-    return pd.DataFrame(columns, index=pd.Index(ranks), copy=False)
+            columns[name] = value_column(values.pop(0), field, recording.order)
+    return pd.DataFrame(columns, index=pd.Index(table.ranks), copy=False)
 
 
-def _buffer_column(rows: _Rows, numbers: npt.NDArray[np.int32]) -> dict[str, Column]:
-    """Return the column buffer where there are several."""
-    names = list(dict.fromkeys(stream.buffer.name for stream in rows.streams))
-    if len(names) < 2:
-        return {}
-    codes = np.array([names.index(stream.buffer.name) for stream in rows.streams], np.int16)
-    stream = np.searchsorted(rows.records.bounds[1:], numbers, side="right")
-    return {"buffer": categorical_of(codes[stream], names)}
+def _buffer_column(rows: npt.NDArray[np.int16], streams: list[Stream]) -> Column:
+    names = list(dict.fromkeys(stream.buffer.name for stream in streams))
+    codes = np.array([names.index(stream.buffer.name) for stream in streams], np.int16)
+    return categorical_of(codes[rows], names)
 
 
 def _comm_column(numbered: Numbered, order: str, comms: dict[int, str]) -> Column:
@@ -250,6 +300,14 @@ def note_damage(trace: TraceFile, streams: list[Stream], pages: list[Pages]) -> 
                 f"{own.damaged.sum()} of {len(own.damaged)} pages of CPU {stream.cpu}{of} are "
                 "damaged: their events after the damage are left out"
             )
+
+
+def _info_of(trace: TraceFile, events: Iterable[str]) -> dict[str, Any]:
+    """Return what the file says about itself, and about what these events point to."""
+    info = read_info(trace)
+    if {"bprint", "bputs"} & set(events):
+        info["printk_formats"] = read_printk(trace)
+    return info
 
 
 def read_info(trace: TraceFile) -> dict[str, Any]:

@@ -6,10 +6,8 @@ Sources: Linux kernel/trace/ring_buffer.c and include/linux/ring_buffer.h (6.18)
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -36,7 +34,6 @@ DELTA_BITS = 27
 # A time stamp has 59 bits; the page's own time stamp gives the upper five.
 STAMP_TOP = np.uint64(0xF8 << 56)
 
-PAGES_AT_ONCE = 4096  # walked by one thread in one go
 WORTH_A_THREAD = 1 << 21  # [bytes]
 
 TYPES = 1 << 16
@@ -124,56 +121,12 @@ def walk(
     `wanted` says for each of the `TYPES` event ids whether its records are taken. Returns all
     records and, per stream, what its pages say.
     """
-    if native.loops is not None:
-        return _walk_native(native.loops, data, streams, layout, order=order, wanted=wanted)
-    walked = [walk_numpy(data, s, layout, order, wanted) for s in streams]
+    walked = [walk_stream(data, s, layout, order, wanted) for s in streams]
     records = Records.empty([len(columns[0]) for columns, _ in walked])
     for (columns, _), start, end in zip(walked, records.bounds, records.bounds[1:], strict=False):
         for target, column in zip(records.part(start, end), columns, strict=True):
             target[:] = column
     return records, [pages for _, pages in walked]
-
-
-def _walk_native(
-    loops: ModuleType,
-    data: Bytes,
-    streams: list[Stream],
-    layout: PageLayout,
-    *,
-    order: str,
-    wanted: Bools,
-) -> tuple[Records, list[Pages]]:
-    """Count, make room, take: twice over the pages costs less than moving records afterwards."""
-    pages = [Pages.empty(len(stream.starts)) for stream in streams]
-    size = sum(stream.page_size * len(stream.starts) for stream in streams)
-    shape = (layout.data_offset, layout.commit_offset, layout.commit_size, order, wanted)
-
-    def run(number: int, start: int, end: int, target: tuple[npt.NDArray[Any] | None, ...]) -> None:
-        stream, own = streams[number], pages[number]
-        said = (own.counts, own.first, own.last, own.lost, own.damaged)
-        loops.walk(
-            data,
-            stream.starts[start:end],
-            stream.page_size,
-            *shape,
-            *(column[start:end] for column in said),
-            *target,
-        )
-
-    pieces = [
-        (number, start, min(start + PAGES_AT_ONCE, len(stream.starts)))
-        for number, stream in enumerate(streams)
-        for start in range(0, len(stream.starts), PAGES_AT_ONCE)
-    ]
-    in_parallel([partial(run, *piece, (None,) * 4) for piece in pieces], size=size)
-    records = Records.empty([int(own.counts.sum()) for own in pages])
-    takes, place = [], 0
-    for number, start, end in pieces:
-        following = place + int(pages[number].counts[start:end].sum())
-        takes.append(partial(run, number, start, end, records.part(place, following)))
-        place = following
-    in_parallel(takes, size=size)
-    return records, pages
 
 
 def in_parallel(tasks: list[partial[Any]], *, size: int) -> list[Any]:
@@ -183,6 +136,8 @@ def in_parallel(tasks: list[partial[Any]], *, size: int) -> list[Any]:
     """
     if size < WORTH_A_THREAD or len(tasks) < 2 or native.WORKERS < 2:
         return [task() for task in tasks]
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(native.WORKERS) as pool:
         return [future.result() for future in [pool.submit(task) for task in tasks]]
 
@@ -200,7 +155,7 @@ def split_type(words: npt.NDArray[Any], order: str) -> tuple[npt.NDArray[Any], n
     return words >> 27, words & COMMIT_MASK
 
 
-def walk_numpy(  # noqa: PLR0915  one loop, as the format is one grammar
+def walk_stream(  # noqa: PLR0915  one loop, as the format is one grammar
     data: Bytes, stream: Stream, layout: PageLayout, order: str, wanted: Bools
 ) -> tuple[tuple[npt.NDArray[Any], ...], Pages]:
     """Walk all pages of a stream at once, event k of every page in step k.
@@ -329,44 +284,9 @@ class Order:
         return slice(int(self.ends[number - 1]) if number else 0, int(self.ends[number]))
 
 
-def order_records(times: Int64s, types: npt.NDArray[np.uint16], bounds: Int64s) -> Order:
+def order_records(times: Int64s, types: npt.NDArray[np.uint16]) -> Order:
     """Group records by type, each group in the order of time."""
     ends = np.cumsum(np.bincount(types, minlength=TYPES))
-    if native.loops is not None:
-        numbers, ranks = np.empty(len(times), np.int32), np.empty(len(times), np.int32)
-        slots = np.concatenate([[0], ends[:-1]])
-        if native.loops.order(times, types, bounds, slots, numbers, ranks):
-            return Order(numbers, ranks, ends)
-    # Also where a stream goes back in time, which a merge cannot do.
     order = np.argsort(times, kind="stable").astype(np.int32)
     ranks = np.argsort(types[order], kind="stable").astype(np.int32)
     return Order(order[ranks], ranks, ends)
-
-
-@dataclass(frozen=True)
-class Picked:
-    """Some records' columns."""
-
-    times: Int64s
-    positions: Int64s
-    lengths: Int32s
-    cpus: Int32s
-
-
-def pick_records(numbers: Int32s, records: Records, times: Int64s, cpus: Int32s) -> Picked:
-    """Take records by their numbers; `cpus` are those of the streams, `times` the records' [ns]."""
-    if native.loops is None:
-        stream = np.searchsorted(records.bounds[1:], numbers, side="right")
-        positions, lengths = records.positions[numbers], records.lengths[numbers]
-        return Picked(times[numbers], positions, lengths, cpus[stream])
-    total = len(numbers)
-    picked = Picked(
-        np.empty(total, np.int64),
-        np.empty(total, np.int64),
-        np.empty(total, np.int32),
-        np.empty(total, np.int32),
-    )
-    source = (times, records.positions, records.lengths, records.bounds, cpus)
-    target = (picked.times, picked.positions, picked.lengths, picked.cpus)
-    native.loops.pick(numbers, *source, *target)
-    return picked

@@ -6,10 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-import numpy as np
-
-from maceproc.tracedat.formats import EventFormat
-from maceproc.tracedat.ringbuffer import Bools, Int64s
+from maceproc.tracedat.formats import EventFormat, Field
 
 
 @dataclass(frozen=True)
@@ -40,8 +37,8 @@ class Selection:
         return cls(
             None if events is None else tuple(events),
             None if fields is None else frozenset(fields),
-            start_ns,
-            end_ns,
+            None if start_ns is None else int(start_ns),
+            None if end_ns is None else int(end_ns),
             buffer,
         )
 
@@ -53,19 +50,20 @@ class Selection:
         """Whether the event is wanted."""
         return self.events is None or any(_matches(form, name) for name in self.events)
 
+    def fields_of(self, form: EventFormat) -> list[Field]:
+        """Return the event's own fields that are wanted."""
+        return [f for f in form.fields if self.fields is None or f.name in self.fields]
+
     @property
     def limits_time(self) -> bool:
         """Whether only a span of time is wanted."""
         return self.start_ns is not None or self.end_ns is not None
 
-    def in_time(self, times: Int64s) -> Bools:
-        """Whether each time [ns] is wanted."""
-        inside = np.ones(len(times), bool)
-        if self.start_ns is not None:
-            inside &= times >= self.start_ns
-        if self.end_ns is not None:
-            inside &= times < self.end_ns
-        return inside
+    def has_moment(self, time_ns: int) -> bool:
+        """Whether a time [ns] is wanted."""
+        return (self.start_ns is None or time_ns >= self.start_ns) and (
+            self.end_ns is None or time_ns < self.end_ns
+        )
 
 
 def _matches(form: EventFormat, pattern: str) -> bool:

@@ -13,10 +13,11 @@ from maceproc.tracedat.container import TraceFile, open_trace
 from maceproc.tracedat.formats import EventFormat, read_formats, read_layout, require_formats
 from maceproc.tracedat.lost import lost_table
 from maceproc.tracedat.pages import load_pages
-from maceproc.tracedat.reader import note_damage, read_info
-from maceproc.tracedat.ringbuffer import TYPES, Pages, Stream, walk
+from maceproc.tracedat.reader import note_damage, read_info, read_tables
+from maceproc.tracedat.ringbuffer import TYPES, Pages, Stream
 from maceproc.tracedat.selection import Selection
-from maceproc.tracedat.timing import read_clock
+from maceproc.tracedat.stepwise import Recording
+from maceproc.tracedat.timing import Clock, read_clock
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,15 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
         formats = read_formats(trace, layout.commit_size)
         require_formats(trace, formats)
         data, streams = load_pages(trace, list(trace.buffers), layout)
-        records, pages = walk(data, streams, layout, trace.order, np.ones(TYPES, bool))
-        note_damage(trace, streams, pages)
-        counts = np.bincount(records.types, minlength=TYPES)
         clock = read_clock(trace)
-        duration = int(np.ptp(clock.convert(records.times))) if len(records.times) else 0
+        # No table is wanted: all records are counted as others.
+        everything = np.ones(TYPES, bool)
+        read = read_tables(
+            Recording(data, streams, layout, trace.order, clock, everything, specs={})
+        )
+        pages, counts = read.pages, read.others
+        note_damage(trace, streams, pages)
+        duration = _duration_ns(pages, clock)
         lost = lost_table(streams, pages, clock, Selection())
         return Summary(
             events=_event_summaries(formats, counts, duration),
@@ -86,6 +91,16 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
             info=read_info(trace),
             notes=tuple(trace.notes),
         )
+
+
+def _duration_ns(pages: list[Pages], clock: Clock) -> int:
+    """Return the time from the first event to the last one [ns]."""
+    full = [(own, own.counts > 0) for own in pages if own.counts.any()]
+    if not full:
+        return 0
+    first = min(int(clock.convert(own.first[some]).min()) for own, some in full)
+    last = max(int(clock.convert(own.last[some]).max()) for own, some in full)
+    return last - first
 
 
 def _event_summaries(

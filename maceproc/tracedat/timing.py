@@ -27,9 +27,14 @@ class Clock:
     shift: int = 0
     offset_ns: int = 0
 
+    @property
+    def scales(self) -> bool:
+        """Whether a step of the raw time is not a nanosecond."""
+        return (self.mult, self.shift) != (1, 0)
+
     def convert(self, raw: npt.NDArray[np.uint64]) -> Int64s:
         """Convert raw times to [ns]: ``(raw * mult >> shift) + offset_ns``, in 128 bits."""
-        if (self.mult, self.shift) == (1, 0):
+        if not self.scales:
             scaled = raw
         else:
             # mul_u64_u32_shr (include/linux/math64.h): the halves separately.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from maceproc.errors import AnalysisError
-from maceproc.schema import Trace
+from maceproc.schema import SCHEMA_VERSION, Trace
 from maceproc.tracedat.container import is_trace_dat
 from maceproc.tracedat.reader import read_events
 from maceproc.tracedat.summary import Summary, summarize, summarize_tables
@@ -27,7 +27,8 @@ def summarize_any(path: Path) -> Summary:
 
 def listing_json(path: Path) -> str:
     """Return the list of events as one JSON object."""
-    return json.dumps(summarize_any(path).as_json(), indent=1)
+    summary = {"schema_version": SCHEMA_VERSION, **summarize_any(path).as_json()}
+    return json.dumps(summary, indent=1)
 
 
 def listing(path: Path) -> str:
@@ -40,7 +41,7 @@ def listing(path: Path) -> str:
         names = ", ".join(name.rpartition(" ")[2] for name in event.fields)
         lines.append(f"{event.event:<{width}} {event.count:>10} {event.rate:>12.1f}  {names}")
     lines.append(f"{total} events in {summary.duration_ns / 1e9:.6f} s")
-    for buffer in summary.buffers:
+    for buffer in [b for b in summary.buffers if b["cpus"]]:
         name = f"buffer {buffer['buffer']!r}" if buffer["buffer"] else "top buffer"
         lines.append(
             f"{name}: {buffer['count']} events on {len(buffer['cpus'])} CPUs, clock "
@@ -73,5 +74,9 @@ def _table(path: Path, event: str) -> pd.DataFrame:
     if not trace.events:
         raise AnalysisError(
             f"{path}: no event {event!r}", hint=f"`maceproc events {path}` lists what is there"
+        )
+    if len(trace.events) > 1:
+        raise AnalysisError(
+            f"{event!r} is {len(trace.events)} events: {', '.join(trace.events)}", hint="name one"
         )
     return next(iter(trace.events.values()))

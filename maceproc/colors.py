@@ -1,0 +1,69 @@
+"""The colours of all pictures, light and dark; matplotlib takes the light ones.
+
+Each pair has a contrast of 3 or more against its background (WCAG 2.2, 1.4.11), and text of 4.5 or
+more. Hues are those of M. Okabe, K. Ito, "Color Universal Design", 2008, darker or lighter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# Name: light, dark. A pair of traced and untraced shares a hue; series are drawn in this order.
+BASE_COLORS = {
+    "background": ("#ffffff", "#11161c"),
+    "panel": ("#f5f7f9", "#1a212a"),
+    "line": ("#d5dbe1", "#323d49"),
+    "text": ("#1b2530", "#e4e9ee"),
+    "quiet": ("#55626f", "#a3b0bd"),
+    "link": ("#005a96", "#6cbcf5"),
+    "note": ("#005a96", "#6cbcf5"),
+    "warning": ("#8a5600", "#f0b850"),
+    "problem": ("#b3261e", "#ff8f86"),
+}
+SERIES_COLORS = {
+    "container, traced": ("#d05a00", "#ff8f47"),
+    "container, untraced": ("#a87000", "#f0b429"),
+    "container, corrected": ("#0072b2", "#4fb4f5"),
+    "native, untraced": ("#00805e", "#31d0a3"),
+    "native, traced": ("#005c43", "#1aa37d"),
+    "wire": ("#6b7680", "#a3adb8"),
+    "wire, native": ("#858f99", "#7f8b97"),
+    "outbound": ("#0072b2", "#4fb4f5"),
+    "inbound": ("#d05a00", "#ff8f47"),
+    "not corrected": ("#b3261e", "#ff8f86"),
+}
+SEGMENT_COLORS = {
+    "tx stack": ("#7a8590", "#98a4b0"),
+    "outbound crossing": ("#0072b2", "#4fb4f5"),
+    "outer queue": ("#8a7a00", "#e8d94a"),
+    "wire": ("#00805e", "#31d0a3"),
+    "inbound crossing": ("#d05a00", "#ff8f47"),
+    "delivery": ("#4d5863", "#c3ccd5"),
+    "residual": ("#b0578d", "#e08fc0"),
+}
+
+
+def light(colors: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Return the colours for a white ground."""
+    return {name: pair[0] for name, pair in colors.items()}
+
+
+def slug(name: str) -> str:
+    """Return a name as CSS has it: ``container, traced`` -> ``container-traced``."""
+    return name.replace(", ", "-").replace(" ", "-")
+
+
+def as_css() -> str:
+    """Return the page's CSS variables: light, or dark as the system is or the reader chose."""
+    names = BASE_COLORS | {f"series-{slug(n)}": c for n, c in SERIES_COLORS.items()}
+    names |= {f"segment-{slug(n)}": c for n, c in SEGMENT_COLORS.items()}
+    bright, dim = (
+        f"color-scheme:{scheme};"
+        + "".join(f"--{name}:{pair[which]};" for name, pair in names.items())
+        for which, scheme in enumerate(("light", "dark"))
+    )
+    return (
+        f":root{{{bright}}}"
+        f"@media(prefers-color-scheme:dark){{:root:not([data-theme=light]){{{dim}}}}}"
+        f":root[data-theme=dark]{{{dim}}}\n"
+    )
