@@ -24,7 +24,7 @@ from maceproc import Lab, statistics
 from maceproc.cli import cli
 from maceproc.errors import CaptureError, CommandError
 from maceproc.experiment.plan import Arm, Plan, check_plan, finished, what_differs
-from maceproc.experiment.report import agreement, agreement_lines
+from maceproc.experiment.report import agreement, agreement_lines, state_lines
 from maceproc.experiment.results import PINGS, Results, add_untraced, event_costs, read_results
 from maceproc.experiment.run import Progress, run_experiment
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
@@ -159,6 +159,17 @@ def test_agreement_of_two_experiments() -> None:
     first, second = agreement_lines(table)
     assert first.startswith("2 of 3")
     assert "1 flows" in second
+
+
+def test_another_state_of_the_machine_is_told() -> None:
+    def control(median_ns: float) -> dict:
+        row = {"flows": 0, "series": "native control", "statistic": "median"}
+        ends = {"low_ns": median_ns - 500, "high_ns": median_ns + 500}
+        return {"series": [row | {"estimate_ns": median_ns} | ends]}
+
+    assert not list(state_lines(control(4000), control(4800)))
+    (line,) = state_lines(control(4000), control(27000))
+    assert "native control itself is 4.0 and 27.0" in line
 
 
 class StoppedError(Exception):

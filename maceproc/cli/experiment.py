@@ -190,10 +190,10 @@ def agree(first: Path, second: Path) -> None:
     \b
     maceproc experiment agree DIR OTHER
     """
-    from maceproc.experiment.report import agreement, agreement_lines, load_results
+    from maceproc.experiment.report import agreement, agreement_lines, load_results, state_lines
 
-    table = agreement(load_results(first), load_results(second))
-    for line in agreement_lines(table):
+    results = load_results(first), load_results(second)
+    for line in (*agreement_lines(agreement(*results)), *state_lines(*results)):
         click.echo(line)
 
 

@@ -203,6 +203,27 @@ def agreement_lines(table: pd.DataFrame) -> Iterator[str]:
         )
 
 
+def state_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
+    """Yield where two experiments' controls differ: they found the machine in another state.
+
+    Takes what `as_dict` gives. What differs there says nothing against either.
+    """
+    for name in ("native control", "container control"):
+        tables = []
+        for data in (first, second):
+            rows = pd.DataFrame(data["series"])
+            rows = rows[(rows["series"] == name) & (rows["statistic"] == "median")]
+            tables.append(rows.set_index("flows"))
+        for flows in tables[0].index.intersection(tables[1].index):
+            one, other = (table.loc[flows] for table in tables)
+            if one["low_ns"] > other["high_ns"] or other["low_ns"] > one["high_ns"]:
+                medians = (format_us(row["estimate_ns"]) for row in (one, other))
+                yield (
+                    f"* {flows} flows: the {name} itself is {' and '.join(medians)} us: the "
+                    "machine was not in the same state"
+                )
+
+
 def load_results(directory: Path) -> dict[str, Any]:
     """Read the results that a report wrote; CaptureError when they are not there."""
     path = directory / JSON_FILE
