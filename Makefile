@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := build/demo
 
-.PHONY: demo test check setup packages browser notebooks clean
+.PHONY: demo test check docs man schemas notebooks setup develop packages tools engines browser clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -15,50 +15,86 @@ demo: setup
 	$(BIN)/maceproc record --lab --awake --rounds 3 --force -o $(DEMO)/trace.dat -- ping -i 0.01 -c 200
 	$(BIN)/maceproc analyze $(DEMO)/trace.dat
 
-test: setup browser
+test: develop tools engines browser
 	$(BIN)/pytest
 
-check: setup
+check: develop
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-setup: packages $(VENV)/.installed
+# The site, in build/site; warnings are errors.
+docs: develop
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
+
+# Manual pages, in build/man: man -l build/man/maceproc.1
+man: develop
+	$(BIN)/python docs/man.py build/man
+
+# The JSON Schemas of what is printed as JSON, from the declared tables.
+schemas: develop
+	$(BIN)/python -m maceproc.json_schema
+
+# Run the notebooks again, and keep what they print with them.
+notebooks: develop
+	$(BIN)/python -m tests.notebooks
 
 # Installed editable: a change to the code needs no new set-up, a change to the project file does.
-$(VENV)/.installed: pyproject.toml maceproc/tracedat/_native.c
+PROJECT := pyproject.toml maceproc/tracedat/_native.c
+setup: packages $(VENV)/.installed
+$(VENV)/.installed: $(PROJECT)
 	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[html,plot]'
+	touch $@
+
+develop: setup $(VENV)/.developed
+$(VENV)/.developed: $(VENV)/.installed
 	$(BIN)/pip install --quiet --editable '.[test,check]'
 	touch $@
+
+# Install the packages of which the command is missing: $(call install,PACKAGE=COMMAND ...)
+define install
+missing=""; \
+for pair in $(1); do \
+    command -v $${pair#*=} >/dev/null || missing="$$missing $${pair%%=*}"; \
+done; \
+if [ -n "$$missing" ]; then \
+    echo "installing:$$missing"; \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -qq --no-install-recommends $$missing; \
+fi
+endef
 
 # For the compiled part of the trace.dat reader; it is optional, and faster.
 export HEADERS := import os, sys, sysconfig; \
     sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))
-
-# Debian package = command it provides. Only what is missing is installed.
 packages:
-	@missing=""; \
-	for pair in trace-cmd=trace-cmd iputils-ping=ping iproute2=ip tcpdump=tcpdump fping=fping busybox-static=busybox iptables=iptables util-linux=nsenter ethtool=ethtool gcc=cc; do \
-	    command -v $${pair#*=} >/dev/null || missing="$$missing $${pair%%=*}"; \
-	done; \
-	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || missing="$$missing python3-venv"; \
-	$(PYTHON) -c "$$HEADERS" || missing="$$missing python3-dev"; \
-	if [ -n "$$missing" ]; then \
-	    echo "installing:$$missing"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing; \
-	fi
+	@$(call install,trace-cmd=trace-cmd iputils-ping=ping iproute2=ip iptables=iptables \
+	    util-linux=nsenter ethtool=ethtool gcc=cc libc6-dev=cc)
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call install,python3-venv=-); }
+	@$(PYTHON) -c "$$HEADERS" || { $(call install,python3-dev=-); }
 
-# The report page is tested in a real browser; nothing else needs one.
+# What the tests alone run.
+tools:
+	@$(call install,tcpdump=tcpdump tshark=tshark jq=jq fping=fping busybox-static=busybox \
+	    iperf3=iperf3)
+
+# The report page is tested in a real browser.
 browser:
-	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
-	    echo "installing: chromium"; \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	        apt-get install -y -qq --no-install-recommends chromium fonts-dejavu-core; \
-	}
+	@command -v google-chrome >/dev/null || { $(call install,chromium=chromium fonts-dejavu-core=chromium); }
 
-# Run the notebooks again, and keep what they print with them.
-notebooks: setup
-	$(BIN)/python -m tests.notebooks
+# Container engines: the tests start a daemon of their own, in a namespace. No service is started
+# here: Debian asks policy-rc.d whether it may, and 101 means no. One that cannot be had is skipped.
+POLICY := /usr/sbin/policy-rc.d
+engines:
+	@if [ ! -e $(POLICY) ]; then \
+	    trap 'rm -f $(POLICY)' EXIT; \
+	    printf '#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); \
+	fi; \
+	for pair in docker.io=dockerd podman=podman slirp4netns=slirp4netns passt=pasta; do \
+	    { $(call install,$$pair); } || echo "not installed: $${pair%%=*}"; \
+	done; \
+	command -v docker >/dev/null || { $(call install,docker-cli=docker); }  # apart, in Debian 13
 
 clean:
 	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

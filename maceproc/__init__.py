@@ -22,8 +22,11 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from maceproc.capture import Capture as Capture
     from maceproc.capture import open_capture as open_capture
+    from maceproc.comparison import Comparison as Comparison
+    from maceproc.comparison import compare as compare
     from maceproc.errors import MaceprocError as MaceprocError
     from maceproc.lab import Lab as Lab
+    from maceproc.many import analyze_many as analyze_many
     from maceproc.pipeline import Analysis as Analysis
     from maceproc.pipeline import analyze as analyze
     from maceproc.tracedat import read_events as read_events
@@ -33,9 +36,12 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "Analysis": "maceproc.pipeline",
     "Capture": "maceproc.capture",
+    "Comparison": "maceproc.comparison",
     "Lab": "maceproc.lab",
     "MaceprocError": "maceproc.errors",
     "analyze": "maceproc.pipeline",
+    "analyze_many": "maceproc.many",
+    "compare": "maceproc.comparison",
     "open_capture": "maceproc.capture",
     "read_events": "maceproc.tracedat",
 }

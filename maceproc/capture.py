@@ -81,6 +81,9 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
     # none: no namespace is crossed.
     path: list[Hop] = []
     nat: bool = False  # addresses are translated on the way
+    crossing: bool = True  # between namespaces, that can be seen; the notes say why not
+    # Every run had a container, and so a veth pair, of its own: the path is that of a first look.
+    transient: bool = False
     notes: list[str] = []  # what could not be found out, or limits what can be seen
 
     @property

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from maceproc.capture import Sidecar
-from maceproc.perturbation import ROUNDS_TO_RESAMPLE
 from maceproc.schema import FINDINGS, Trace
+from maceproc.statistics import ROUNDS_TO_RESAMPLE
 from maceproc.units import NS_PER_US, format_us
 
 
@@ -26,6 +26,9 @@ class Finding(NamedTuple):
     message: str
     advice: str
 
+
+NO_CROSSING = "its path has no crossing that can be seen"
+"""The reason of pings that are left as they were printed."""
 
 RESIDUAL_BAND_NS = 3 * NS_PER_US
 GOOD_COVERAGE = 0.99
@@ -102,7 +105,15 @@ def _from_coverage(rtts: pd.DataFrame) -> Iterator[Finding]:
     traced = rtts["arm"].isin(["container traced", "native traced"])
     answered = rtts[traced & rtts["rtt_ns"].notna() & (rtts["status"] != "duplicate")]
     matched = answered["status"].isin(["corrected", "native"])
-    if len(answered) and matched.mean() < GOOD_COVERAGE:
+    if (answered["reason"] == NO_CROSSING).any():
+        yield Finding(
+            "no crossing",
+            "note",
+            "the path has no crossing that can be seen: nothing was corrected, RTTs are those that "
+            "ping printed",
+            "",
+        )
+    elif len(answered) and matched.mean() < GOOD_COVERAGE:
         reasons = answered.loc[~matched, "reason"].value_counts()
         yield Finding(
             "coverage",
@@ -153,6 +164,13 @@ def _from_comparisons(comparisons: pd.DataFrame, rtts: pd.DataFrame) -> Iterator
             f"{comparisons['rounds'].max()} rounds prove little: the intervals come from the "
             "pings within a round and do not know about drift between rounds",
             f"record with --rounds {ROUNDS_TO_RESAMPLE} or more",
+        )
+    for row in comparisons[comparisons["refused"] != ""].itertuples():
+        yield Finding(
+            "drift",
+            "problem",
+            f"{row.comparison} is no evidence: {row.refused}",
+            "record on a quieter machine, or more and shorter rounds",
         )
     off = comparisons[comparisons["comparison"] == "corrected - native"]
     for row in off.itertuples():

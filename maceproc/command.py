@@ -89,10 +89,10 @@ class Command:
             return self
         return parse_command([self.argv[0], "-D", *self.argv[1:]])
 
-    def probe(self, destination: str) -> list[str]:
-        """Return the command line of a single ping, by the same program."""
+    def probe(self, destination: str, count: int = 1) -> list[str]:
+        """Return the command line of a single ping, or `count`, by the same program."""
         family = [option for option in ("-4", "-6") if self.has(option)]
-        return [*self.words, *family, "-c", "1", "-W", "1", destination]
+        return [*self.words, *family, "-c", str(count), "-W", "1", destination]
 
     def failed(self, exit_status: int | None) -> bool:
         """Tell whether an exit status means failure; a ping that loses packets has not failed."""

@@ -3,7 +3,8 @@
 The engines' command lines agree on what is needed here: ``ENGINE container inspect`` says where a
 container's first process is, and ``ENGINE exec`` runs a command beside it, with the user, limits
 and capabilities that the container has. That command is a child of the engine's, not ours: its pid
-is found by a mark in its environment.
+is found by a mark in its environment. ``ENGINE run`` makes a container for one command, which is
+its first process.
 """
 
 from __future__ import annotations
@@ -11,28 +12,32 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import os
 import re
 import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from maceproc.errors import TargetError
+from maceproc.errors import CommandError, TargetError
 
 ENGINES = ("docker", "podman", "nerdctl")
 
 MARK = "MACEPROC_RUN"  # in the environment of what we run in a container
 LOOK_EVERY_S = 0.002  # only until the command has started
+ASK_EVERY_S = 0.05  # the engine, likewise: that costs more
 START_TIMEOUT_S = 10
 
 # What `docker exec` says by its exit status when the command is not there, or cannot be executed;
 # Podman and nerdctl do the same. https://docs.docker.com/reference/cli/docker/container/exec/
 NOT_EXECUTABLE = (126, 127)
+OWN_NAME_PREFIX = "maceproc-"  # of containers that are made for a recording, then its pid
 
+_OWN_NAME = re.compile(rf"{OWN_NAME_PREFIX}(\d+)-[0-9a-f]{{8}}")
 _FIRST_LINE_IS_NOISE = re.compile(r"^(time=|WARN)")
 
 
@@ -68,12 +73,14 @@ class EngineExec:
     """Runs commands inside a container, through its engine."""
 
     container: Container
+    options: tuple[str, ...] = ()
     mark: str = field(default_factory=lambda: secrets.token_hex(8))
 
     def enter(self, argv: list[str]) -> list[str]:
         """Return the command line that executes `argv` in the container."""
         environment = ("--env", f"{MARK}={self.mark}", "--env", "LC_ALL=C")
-        return [self.container.engine, "exec", *environment, self.container.id, *argv]
+        words = (*environment, *self.options)
+        return [self.container.engine, "exec", *words, self.container.id, *argv]
 
     def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
         """Return the pid of the command that the engine starts for this process, as seen from here.
@@ -103,6 +110,84 @@ class EngineExec:
 
 
 @dataclass(frozen=True)
+class EngineRun:
+    """Runs every command in a container of its own, made of one image and removed afterwards."""
+
+    engine: str
+    image: str
+    options: tuple[str, ...] = ()
+    name: str = field(
+        default_factory=lambda: f"{OWN_NAME_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+    )
+
+    def enter(self, argv: list[str]) -> list[str]:
+        """Return the command line that executes `argv` in a new container."""
+        words = ("--rm", "--name", self.name, "--env", "LC_ALL=C", *self.options)
+        return [self.engine, "run", *words, "--entrypoint", argv[0], self.image, *argv[1:]]
+
+    def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
+        """Return the pid of the container's first process, as seen from here.
+
+        None when it has ended before it was seen, or is not the command but an init (``--init``).
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while process.poll() is None and time.monotonic() < deadline:
+            answer = _inspect(self.engine, self.name)
+            if not isinstance(answer, str) and answer["State"].get("Pid"):
+                has_init = (answer.get("HostConfig") or {}).get("Init")
+                return None if has_init else int(answer["State"]["Pid"])
+            time.sleep(ASK_EVERY_S)
+        return None
+
+    def is_alive(self) -> bool:
+        """Tell whether commands can be run: every one has a container of its own."""
+        return True
+
+    def start(self, argv: list[str]) -> Container:
+        """Start a container that runs `argv`, and do not wait for it.
+
+        Raises CommandError when it cannot be started, TargetError when it has ended already.
+        """
+        done = _run([self.engine, "run", "--detach", *self.enter(argv)[2:]])
+        if done.returncode in NOT_EXECUTABLE:
+            raise CommandError(
+                f"{argv[0]}: no such program in image {self.image!r}",
+                hint="start a container that stays, and record in its network with "
+                "--container NAME --host-ping",
+            )
+        if done.returncode:
+            raise CommandError(f"{self.engine} run: {_reason(done)}")
+        try:
+            return find_container(self.name, (self.engine,))
+        except TargetError as error:
+            raise TargetError(
+                f"the container of `{self.engine} run` ended before its network was looked at",
+                hint="run the command by hand; is it a ping that goes on for a while?",
+            ) from error
+
+    def whole_command(self, words: list[str], entrypoint: str = "") -> list[str]:
+        """Return what a container executes when it is given `words`: the image has its say too.
+
+        Where the image is not here yet, the engine fetches it. Raises CommandError in the engine's
+        words when no container can be made.
+        """
+        own = ["--entrypoint", entrypoint] if entrypoint else []
+        make = [self.engine, "create", "--name", self.name, *self.options, *own]
+        done = _run([*make, self.image, *words], timeout_s=None)
+        if done.returncode:
+            raise CommandError(f"{self.engine} run: {_reason(done)}")
+        answer = _inspect(self.engine, self.name)
+        self.remove()
+        if isinstance(answer, str):
+            raise CommandError(f"{self.engine} run: {answer}")
+        return [answer["Path"], *(answer.get("Args") or [])]
+
+    def remove(self) -> None:
+        """Remove the container, should there be one."""
+        remove_container(self.engine, self.name)
+
+
+@dataclass(frozen=True)
 class ProgramOutside:
     """Runs a container's own programs in another network namespace: the native control."""
 
@@ -124,16 +209,16 @@ class ProgramOutside:
         return self.container.netns.exists()
 
 
-def find_container(name: str) -> Container:
+def find_container(name: str, among: Sequence[str] = ENGINES) -> Container:
     """Return a running container by its name or id, whichever engine has it.
 
     Raises TargetError when none or more than one of the engines has it, when it does not run, or
     when its processes are not to be seen from here.
     """
-    engines = [engine for engine in ENGINES if shutil.which(engine)]
+    engines = [engine for engine in among if shutil.which(engine)]
     if not engines:
         raise TargetError(
-            f"no container engine found ({', '.join(ENGINES)})",
+            f"no container engine found ({', '.join(among)})",
             hint="--pid takes any process of a container",
         )
     found: dict[str, Container] = {}
@@ -170,6 +255,26 @@ def engine_answers(engine: str) -> str:
         about = said.get("Server") or said.get("Client") or {}
         return str(about.get("Version", ""))
     return ""
+
+
+def is_rootless(engine: str) -> bool:
+    """Tell whether an engine says that it runs without root: its networks end in a program."""
+    option = "{{.Host.Security.Rootless}}" if engine == "podman" else "{{.SecurityOptions}}"
+    said = _run([engine, "info", "--format", option]).stdout
+    return said.strip() == "true" or "rootless" in said
+
+
+def stale_containers(engine: str) -> list[str]:
+    """Return the containers that an engine made for recordings which were killed."""
+    own = ["--filter", f"name={OWN_NAME_PREFIX}", "--format", "{{.Names}}"]
+    names = _run([engine, "ps", "--all", *own]).stdout.split()
+    owners = {name: _OWN_NAME.fullmatch(name) for name in names}
+    return [name for name, own in owners.items() if own and not Path(f"/proc/{own[1]}").exists()]
+
+
+def remove_container(engine: str, name: str) -> None:
+    """Remove a container by force, should there be one of that name."""
+    _run([engine, "rm", "--force", name])
 
 
 def processes(container: Container) -> list[int]:
@@ -260,12 +365,13 @@ def _parent(pid: int) -> int:
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     said = [line for line in said if not _FIRST_LINE_IS_NOISE.match(line)] or said
-    return said[0] if said else f"exit status {done.returncode}"
+    errors = [line for line in said if "rror" in line]  # "Unable to find image locally" comes first
+    return (errors or said or [f"exit status {done.returncode}"])[0]
 
 
-def _run(argv: list[str]) -> subprocess.CompletedProcess[str]:
+def _run(argv: list[str], timeout_s: float | None = 60) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=timeout_s)
     except subprocess.TimeoutExpired as error:
         raise TargetError(f"{argv[0]} does not answer", hint="is it running?") from error
     except OSError as error:

@@ -19,6 +19,7 @@ raises; only the command line turns an error into one line and an exit status.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class MaceprocError(Exception):
@@ -33,6 +34,14 @@ class MaceprocError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not by calling __init__, which has keyword arguments: errors pass between processes.
+        return _restored, (type(self), self.args), self.__dict__
+
+
+def _restored(kind: type[MaceprocError], args: tuple[Any, ...]) -> MaceprocError:
+    return kind.__new__(kind, *args)
 
 
 class TraceFormatError(MaceprocError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from maceproc.crossings import INBOUND
 from maceproc.errors import AnalysisError
 from maceproc.matching import MATCHED_BY
 from maceproc.rtt import STATUSES
+from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import format_us
 
 if TYPE_CHECKING:
@@ -67,6 +69,20 @@ class Explanation:
         from maceproc.notebook import explanation_html
 
         return explanation_html(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``maceproc explain --json`` prints: unknown values are null, times in ns."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "ping": rows_of(self.ping.to_frame().T)[0],
+            "events": rows_of(self.events),
+            "ledger": rows_of(self.ledger.to_frame().T)[0],
+            "candidates": rows_of(self.candidates),
+        }
+
+    def as_json(self) -> str:
+        """Return `as_dict` as JSON text."""
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False)
 
 
 def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanation:  # noqa: A002

@@ -13,6 +13,7 @@ as in Docker: events do not say in which namespace they are.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import secrets
@@ -24,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 
 from maceproc.errors import LabError
+
+LOG = logging.getLogger("maceproc")
 
 DEFAULT_NAME = "maceproc"
 NETNS_DIR = Path("/run/netns")  # where `ip netns` keeps named namespaces, ip-netns(8)
@@ -198,13 +201,18 @@ def labs() -> dict[str, list[str]]:
     return found
 
 
-def remove_stale_labs() -> list[str]:
-    """Remove the labs without a name of their own whose process was killed; return their names."""
-    stale = [
+def stale_labs() -> list[str]:
+    """Return the labs without a name of their own whose process was killed."""
+    return [
         name
         for name in labs()
         if (owner := _OWNED.fullmatch(name)) and not Path(f"/proc/{owner[1]}").exists()
     ]
+
+
+def remove_stale_labs() -> list[str]:
+    """Remove the labs without a name of their own whose process was killed; return their names."""
+    stale = stale_labs()
     for name in stale:
         Lab(name).down()
     return stale
@@ -217,6 +225,7 @@ def _batch(options: list[str], commands: str) -> None:
 
 def _run(argv: list[str], stdin: str = "") -> None:
     """Run a program; LabError with its own words when it fails or is missing."""
+    LOG.info("%s", " ".join(argv) + "".join(f"\n    {line}" for line in stdin.splitlines()))
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:

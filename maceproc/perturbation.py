@@ -1,8 +1,7 @@
 """What tracing cost, what the container cost, and how good the correction is.
 
-All three are differences between medians of arms that ran interleaved in rounds. A round is what
-was repeated, so with enough of them the rounds are resampled; with fewer, only the pings within
-them can be, and the interval says nothing about drift from one round to the next.
+All three are differences between medians of arms that ran interleaved in rounds; what may be said
+of such differences is in `maceproc.statistics`.
 
 ping prints microseconds, and an RTT of a few of them takes a handful of values: their median is one
 of these, half a microsecond off or not. So equal printed RTTs are spread over the step they were
@@ -11,22 +10,19 @@ rounded to, which makes every quantile here that of grouped data, not of the pri
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
+from maceproc import statistics
+from maceproc.capture import Run
 from maceproc.schema import COMPARISONS, SERIES
+from maceproc.statistics import Estimate, Pair
+from maceproc.units import format_us
 
-Values = npt.NDArray[np.float64]
-
-ROUNDS_TO_RESAMPLE = 5
-RESAMPLES = 2000
-CONFIDENCE = 0.95
 GOLDEN_RATIO = (5**0.5 - 1) / 2
-SEED = 20190722  # the same capture gives the same interval; the day MACE was presented
 
 
 @dataclass(frozen=True)
@@ -92,65 +88,39 @@ def summarize(rtts: pd.DataFrame) -> pd.DataFrame:
     return SERIES.from_rows(rows)
 
 
-def compare(rtts: pd.DataFrame) -> pd.DataFrame:
-    """Return COMPARISONS: every difference for which both arms were run."""
+def compare(rtts: pd.DataFrame, runs: Sequence[Run] = ()) -> pd.DataFrame:
+    """Return COMPARISONS: every difference for which both arms were run.
+
+    `runs` say when each arm ran in each round; without them drift cannot be told from a difference.
+    """
     rows = []
     for name, series, against in ALL_COMPARISONS:
-        mine, other = series.of(rtts), against.of(rtts)
-        if len(mine) and len(other):
-            estimate, low, high, rounds, resampled = difference(mine, other)
-            rows.append((name, series.name, against.name, estimate, low, high, rounds, resampled))
+        pairs = statistics.pair_rounds(series.of(rtts), against.of(rtts))
+        if pairs:
+            found = statistics.difference(list(pairs.values()))
+            refused = _refusal(found, pairs, series.arm, against.arm, runs)
+            rows.append((name, series.name, against.name, *found, refused))
     return COMPARISONS.from_rows(rows)
 
 
-def difference(mine: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float, int, str]:
-    """Estimate how much larger `mine` is than `other`, with a 95 % bootstrap interval.
-
-    Both have columns ``round`` and ``value_ns``. The estimate is the mean over rounds of the
-    difference of the round's medians. Returns estimate, low, high [ns], the number of rounds and
-    what was resampled.
-    """
-    medians = pd.DataFrame(
-        {
-            "mine": mine.groupby("round")["value_ns"].median(),
-            "other": other.groupby("round")["value_ns"].median(),
-        }
-    ).dropna()
-    if medians.empty:
-        return np.nan, np.nan, np.nan, 0, "nothing"
-    by_round = (medians["mine"] - medians["other"]).to_numpy()
-    if len(by_round) >= ROUNDS_TO_RESAMPLE:
-        resampled, draws = "rounds", _resample((by_round,), np.mean)
-    else:
-        resampled = "pings"
-        pairs = [(_of_round(mine, number), _of_round(other, number)) for number in medians.index]
-        draws = np.mean([_resample(pair, _median_difference) for pair in pairs], axis=0)
-    low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(by_round.mean()), float(low), float(high), len(by_round), resampled
-
-
-def _of_round(values: pd.DataFrame, number: int) -> Values:
-    return values.loc[values["round"] == number, "value_ns"].to_numpy()
-
-
-def _median_difference(mine: Values, other: Values, axis: int = -1) -> Values:
-    return np.asarray(np.median(mine, axis=axis) - np.median(other, axis=axis))
-
-
-def _resample(samples: Sequence[Values], statistic: Callable[..., Values]) -> Values:
-    """Draw the statistic from resampled samples, `RESAMPLES` times."""
-    # scipy.stats takes most of a second to import: only where it is needed.
-    from scipy.stats import bootstrap
-
-    result = bootstrap(
-        samples,
-        statistic,
-        n_resamples=RESAMPLES,
-        method="percentile",
-        vectorized=True,
-        rng=np.random.default_rng(SEED),
+def _refusal(
+    found: Estimate, pairs: Mapping[int, Pair], arm: str, against: str, runs: Sequence[Run]
+) -> str:
+    """Return why a difference is no evidence: the machine changed, by more than it says."""
+    started = {(run.round, run.arm): float(run.start_ns) for run in runs}
+    rounds = [n for n in pairs if {(n, arm), (n, against)} <= started.keys()]
+    if not rounds:
+        return ""
+    control = np.array([np.median(pairs[n][1]) for n in rounds])
+    drift = statistics.find_drift(control)
+    mine_at, other_at = (np.array([started[n, name] for n in rounds]) for name in (arm, against))
+    bias_ns = statistics.bias_bound(drift, mine_at, other_at)
+    if not statistics.refuses(found, bias_ns):
+        return ""
+    return (
+        f"{against} changed by {format_us(drift.change_ns, signed=True)} us after round "
+        f"{rounds[drift.at - 1]}: that alone can make {format_us(bias_ns)} us"
     )
-    return np.asarray(result.bootstrap_distribution)
 
 
 def corrected_bounds(rtts: pd.DataFrame) -> dict[str, float]:

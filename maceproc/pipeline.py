@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from maceproc import causes, checks, crossings, journeys, matching, perturbation, pings, rtt
+from maceproc import (
+    causes,
+    checks,
+    crossings,
+    journeys,
+    matching,
+    observer,
+    perturbation,
+    pings,
+    rtt,
+)
 from maceproc.capture import Capture, Sidecar, open_capture
 from maceproc.crossings import Path as CrossingPath
 from maceproc.errors import AnalysisError, CaptureError
-from maceproc.schema import CROSSINGS, Trace
+from maceproc.schema import CROSSINGS, RTTS, Trace
 from maceproc.tracedat import read_events
 from maceproc.tracetext import read_text
 
 if TYPE_CHECKING:
     from maceproc.plots import Plots
     from maceproc.views import Views
+
+LOG = logging.getLogger("maceproc")
 
 ETHERNET_MTU = 1500
 TRACE_DAT_MAGIC = b"\x17\x08\x44tracing"  # trace-cmd.dat.v7(5)
@@ -45,6 +59,8 @@ class Analysis:
     series: pd.DataFrame
     comparisons: pd.DataFrame
     findings: pd.DataFrame
+    observed: pd.DataFrame
+    observer: pd.DataFrame
 
     @property
     def journeys(self) -> pd.DataFrame:
@@ -101,6 +117,9 @@ def analyze(
 ) -> Analysis:
     """Follow every packet of a capture and correct the RTT of every ping.
 
+    Raises CaptureError or TraceFormatError when the capture cannot be read, AnalysisError when
+    its events do not allow the analysis.
+
     Parameters
     ----------
     path
@@ -110,22 +129,36 @@ def analyze(
     inner, outer, peer
         The container's device, the outer device, and the other end of the container's veth pair,
         where no sidecar says so. Without `peer` it is learnt from the events.
-
-    Raises CaptureError or TraceFormatError when the capture cannot be read, AnalysisError when
-    its events do not allow the analysis.
     """
     capture = open_capture(Path(path))
+    LOG.info("reading %s", capture.trace)
     trace = _read(capture.trace)
+    LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
     hops, crossed, printed, rtts = follow_pings(
         capture, trace, ping=ping, inner=inner, outer=outer, peer=peer
     )
+    LOG.info("summarizing %d pings and %d hops of packets", len(rtts), len(hops))
     rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
     series = perturbation.summarize(rtts)
-    comparisons = perturbation.compare(rtts)
+    runs = capture.sidecar.runs if capture.sidecar else ()
+    comparisons = perturbation.compare(rtts, runs)
     findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons)
     steps = crossings.steps_of(hops, crossed, rtts)
+    times = observer.times_by_cpu(_all_events(capture.trace, trace))
+    observed = observer.count_events(rtts, hops, times)
     return Analysis(
-        capture, trace, hops, crossed, printed, rtts, steps, series, comparisons, findings
+        capture,
+        trace,
+        hops,
+        crossed,
+        printed,
+        rtts,
+        steps,
+        series,
+        comparisons,
+        findings,
+        observed,
+        observer.summarize(observed, series, comparisons),
     )
 
 
@@ -158,11 +191,17 @@ def follow_pings(
     if way.crosses and not way.peer:
         unbounded = journeys.follow_packets(trace.events, recorded)
         found = crossings.find_crossings(unbounded, way, recorded)
-        way = replace(way, peer=crossings.learn_peer(found, way.inner))
-        links = journeys.Links(dead_ends=frozenset({(way.peer, way.inner)}))
+        if sidecar and sidecar.target.transient:
+            own = _peers_of_runs(found, sidecar)
+            links = _with_pairs(links, way.inner, own)
+        else:
+            way = replace(way, peer=crossings.learn_peer(found, way.inner))
+            links = journeys.Links(dead_ends=frozenset({(way.peer, way.inner)}))
 
     hops = journeys.follow_packets(trace.events, recorded, links)
     crossed = crossings.find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
+    if way.crosses and not way.peer:
+        crossed = crossed[crossed["peer"].isin(own)].reset_index(drop=True)
     hops = crossings.name_namespaces(hops, crossed, sidecar)
 
     sends = matching.sends_table(trace.events, crossed)
@@ -178,14 +217,51 @@ def follow_pings(
     rtts = rtt.rtts_table(
         printed, runs, sends, deliveries, passages, lost=trace.lost, mtu=_mtu(sidecar)
     )
+    if not way.crosses:
+        rtts = _left_alone(rtts)
     return Followed(hops, crossed, printed, rtts)
+
+
+def _left_alone(rtts: pd.DataFrame) -> pd.DataFrame:
+    """Give the pings of a container the reason why they were not to be corrected."""
+    alone = (rtts["arm"] == "container traced") & rtts["status"].isin(["incomplete", "ambiguous"])
+    status = rtts["status"].astype("str").where(~alone, "incomplete")
+    reason = rtts["reason"].where(~alone, checks.NO_CROSSING)
+    return RTTS.frame(rtts.assign(status=status, reason=reason))
+
+
+def _peers_of_runs(crossed: pd.DataFrame, sidecar: Sidecar) -> list[str]:
+    """Return the veths of containers that were made for runs: those that no survey has seen."""
+    whole = (crossed["direction"] == crossings.OUTBOUND) & (crossed["status"] == "complete")
+    seen = {link.name for netns in sidecar.namespaces for link in netns.links}
+    seen -= {sidecar.target.path[1].dev}  # that of a first container, or one that is shared
+    return sorted(set(crossed["peer"][whole & ~crossed["softirq"]].astype(str)) - seen)
+
+
+def _with_pairs(links: journeys.Links, inner: str, peers: list[str]) -> journeys.Links:
+    """Return links with further pairs of the container's device."""
+    return replace(
+        links,
+        pairs=links.pairs | {(inner, peer) for peer in peers} | {(peer, inner) for peer in peers},
+        ports=links.ports | set(peers),
+        known=links.known | set(peers),
+        dead_ends=links.dead_ends | {(peer, inner) for peer in peers},
+    )
 
 
 def _read(path: Path) -> Trace:
     """Read the events of a trace.dat, or of ftrace text."""
+    return (read_events if _is_binary(path) else read_text)(path, events=EVENTS_USED)
+
+
+def _all_events(path: Path, used: Trace) -> Mapping[str, pd.DataFrame]:
+    """Return every event with its time and CPU; of text only those used, it is slow to read."""
+    return read_events(path, fields=()).events if _is_binary(path) else used.events
+
+
+def _is_binary(path: Path) -> bool:
     with path.open("rb") as file:
-        binary = file.read(len(TRACE_DAT_MAGIC)) == TRACE_DAT_MAGIC
-    return (read_events if binary else read_text)(path, events=EVENTS_USED)
+        return file.read(len(TRACE_DAT_MAGIC)) == TRACE_DAT_MAGIC
 
 
 def _text_of(path: Path) -> str:
@@ -216,9 +292,11 @@ def _path(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> Crossin
         inner_rx, outer_rx = (link is not None and link.uses_netif_rx for link in ends)
         return replace(
             known,
+            crosses=known.crosses and sidecar.target.crossing,
             inner=inner or known.inner,
             outer=outer or known.outer,
-            peer=peer or known.peer,
+            # Where every run has a veth pair of its own, a run's task tells which one is its own.
+            peer=peer or ("" if sidecar.target.transient else known.peer),
             inner_uses_netif_rx=inner_rx,
             outer_uses_netif_rx=outer_rx,
         )

@@ -42,7 +42,7 @@ class Plots:
         """Plot every RTT over time; pings that could not be corrected are marked."""
         rows = self.analysis.view.rtt()
         rows = rows[~rows["series"].str.startswith("wire")]
-        ax = ax or _new_axes(10, 4.2)
+        ax = ax or new_axes(10, 4.2)
         unit_ns, unit = unit_of(rows["rtt_ns"])
         x, label = _time_axis(rows)
         for name, part in _by_series(rows):
@@ -61,12 +61,12 @@ class Plots:
             )
         _spread(ax, "y", rows["rtt_ns"])
         _when_empty(ax, rows, "no RTT")
-        return _finish(ax, label, f"RTT [{unit}]", "RTT of every ping", legend="points")
+        return finish(ax, label, f"RTT [{unit}]", "RTT of every ping", legend="points")
 
     def ecdf(self, ax: Axes | None = None) -> Axes:
         """Plot the distribution of every series, the wire's too."""
         rows = self.analysis.view.ecdf()
-        ax = ax or _new_axes(9, 4.2)
+        ax = ax or new_axes(9, 4.2)
         unit_ns, unit = unit_of(rows["rtt_ns"])
         for name, part in _by_series(rows):
             x, y = part["rtt_ns"] / unit_ns, part["fraction"]
@@ -75,12 +75,12 @@ class Plots:
         _spread(ax, "x", rows["rtt_ns"])
         ax.set_ylim(0, 1.02)
         _when_empty(ax, rows, "no RTT")
-        return _finish(ax, f"RTT [{unit}]", "fraction of pings", "Distribution of RTTs")
+        return finish(ax, f"RTT [{unit}]", "fraction of pings", "Distribution of RTTs")
 
     def crossings(self, ax: Axes | None = None) -> Axes:
         """Plot how long every ping took to cross, outbound and inbound."""
         rows = self.analysis.view.crossings()
-        ax = ax or _new_axes(10, 4.2)
+        ax = ax or new_axes(10, 4.2)
         unit_ns, unit = unit_of(rows["latency_ns"])
         x, label = _time_axis(rows)
         for direction, part in rows.groupby("direction", sort=False):
@@ -90,12 +90,12 @@ class Plots:
             ax.axhline(y.median(), color=color, linewidth=1)
         _spread(ax, "y", rows["latency_ns"])
         _when_empty(ax, rows, "no ping crossed a namespace, or none was corrected")
-        return _finish(ax, label, f"crossing [{unit}]", "Crossings of every ping", legend="points")
+        return finish(ax, label, f"crossing [{unit}]", "Crossings of every ping", legend="points")
 
     def path(self, ax: Axes | None = None) -> Axes:
         """Plot the usual ping's way: how long each step takes, one after the other."""
         rows = self.analysis.view.path()
-        ax = ax or _new_axes(9, 1.1 + 0.42 * max(len(rows), 3))
+        ax = ax or new_axes(9, 1.1 + 0.42 * max(len(rows), 3))
         unit_ns, unit = unit_of(rows["median_ns"])
         width = rows["median_ns"] / unit_ns
         left = width.cumsum() - width
@@ -113,9 +113,9 @@ class Plots:
         ax.margins(x=0.1)
         ax.set_xlim(left=0)
         _when_empty(ax, rows, "no ping was corrected")
-        note = "bars: medians; whiskers: to the 95th percentile"
-        x_label = f"time since the send call [{unit}]\n{note}"
-        return _finish(ax, x_label, "", "The usual ping's way", legend="")
+        finish(ax, f"time since the send call [{unit}]", "", "The usual ping's way", legend="")
+        note(ax, "bars: medians; whiskers: to the 95th percentile")
+        return ax
 
     def waterfall(
         self,
@@ -135,7 +135,7 @@ class Plots:
         if rows.empty:
             raise AnalysisError(f"no event of the ping {seq} was found")
         places = order_of_places(self.analysis, rows)
-        ax = ax or _new_axes(10.5, 1.4 + 0.6 * len(places))
+        ax = ax or new_axes(10.5, 1.4 + 0.6 * len(places))
         unit_ns, unit = unit_of(rows["after_ns"])
         x = (rows["after_ns"] / unit_ns).to_numpy()
         y = np.array([places.index(place) for place in rows["place"]])
@@ -154,7 +154,7 @@ class Plots:
         ax.set_ylim(len(places) - 0.4, -0.9)
         ax.margins(x=0.12)
         title = f"icmp_seq {seq}" + (f", round {round}" if round else "")
-        _finish(ax, f"time since the send call [{unit}]", "", title, legend="")
+        finish(ax, f"time since the send call [{unit}]", "", title, legend="")
         ax.legend(
             frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16 - 0.3 / len(places)), ncols=4
         )
@@ -163,7 +163,7 @@ class Plots:
     def perturbation(self, ax: Axes | None = None) -> Axes:
         """Plot what tracing and the container cost, and what the correction leaves, by round."""
         rows, comparisons = self.analysis.view.perturbation(), self.analysis.comparisons
-        ax = ax or _new_axes(8, 1.2 + 0.6 * max(len(comparisons), 1))
+        ax = ax or new_axes(8, 1.2 + 0.6 * max(len(comparisons), 1))
         unit_ns, unit = unit_of(rows["difference_ns"].abs())
         for y, row in enumerate(comparisons.itertuples()):
             ours = rows.loc[rows["comparison"] == row.comparison, "difference_ns"] / unit_ns
@@ -177,8 +177,9 @@ class Plots:
         ax.set_yticks(range(len(comparisons)), list(comparisons["comparison"]))
         ax.set_ylim(len(comparisons) - 0.4, -0.6)
         _when_empty(ax, comparisons, "nothing to compare with: only traced runs")
-        x_label = f"difference of medians [{unit}]\nline: 95 % interval; grey: one round each"
-        return _finish(ax, x_label, "", "What it costs", legend="")
+        finish(ax, f"difference of medians [{unit}]", "", "What it costs", legend="")
+        note(ax, "line: 95 % interval; grey: one round each")
+        return ax
 
 
 def unit_of(times_ns: pd.Series) -> tuple[int, str]:
@@ -205,7 +206,7 @@ def order_of_places(analysis: Analysis, rows: pd.DataFrame) -> list[str]:
     return [p for p in on_path if p in seen] + [p for p in seen if p not in on_path]
 
 
-def _new_axes(width: float, height: float) -> Axes:
+def new_axes(width: float, height: float) -> Axes:
     """Make a figure of that size [inch]; AnalysisError when matplotlib is not installed."""
     try:
         import matplotlib.pyplot as plt
@@ -215,6 +216,25 @@ def _new_axes(width: float, height: float) -> Axes:
         ) from error
     _, ax = plt.subplots(figsize=(width, height), layout="constrained")
     return ax
+
+
+def save(ax: Axes, path: str) -> None:
+    """Write the picture of these Axes; its format is the name's ending.
+
+    Raises AnalysisError when that is none matplotlib knows, or the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = ax.figure
+    assert isinstance(figure, Figure)
+    try:
+        figure.savefig(path, dpi=150)
+    except ValueError as error:
+        raise AnalysisError(
+            f"{path}: {error}", hint="end the name in .png, .svg or .pdf"
+        ) from error
+    except OSError as error:
+        raise AnalysisError(f"{path}: {error.strerror}") from error
 
 
 def _by_series(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
@@ -249,7 +269,8 @@ def _dots(rows: pd.DataFrame) -> dict[str, Any]:
     return {"s": 9 if len(rows) > FEW else 24, "alpha": 0.65, "linewidths": 0}
 
 
-def _finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> Axes:
+def finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> Axes:
+    """Label the axes and the plot, with its legend beside it."""
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.set_title(title, loc="left")
@@ -269,6 +290,12 @@ def _when_empty(ax: Axes, rows: pd.DataFrame, why: str) -> None:
         ax.text(0.5, 0.5, why, color=QUIET, **middle)
         ax.set_xticks([])
         ax.set_yticks([])
+
+
+def note(ax: Axes, text: str) -> None:
+    """Write a remark above the plot, at its right end."""
+    style: dict[str, Any] = {"ha": "right", "va": "bottom", "fontsize": "small", "color": "#666666"}
+    ax.text(1, 1.01, text, transform=ax.transAxes, **style)
 
 
 def _step_label(row: Any) -> str:

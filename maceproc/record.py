@@ -45,6 +45,7 @@ from maceproc.command import (
     resolve,
     resolve_in_container,
 )
+from maceproc.enginecommand import is_engine, parse_engine_command
 from maceproc.engines import EngineExec
 from maceproc.errors import (
     CaptureError,
@@ -55,13 +56,14 @@ from maceproc.errors import (
     TracingError,
 )
 from maceproc.lab import REMOTE_IPV4, REMOTE_IPV6
-from maceproc.targets import Entrance, Site, Survey, survey
+from maceproc.targets import Entrance, Site, Survey, engine_site, survey
 from maceproc.tracing import (
     CLOCK,
     Recorder,
     available_events,
     default_buffer_kb,
     mounted_tracefs,
+    remove_stale_instances,
     tracecmd_version,
 )
 
@@ -152,6 +154,9 @@ def record(
 ) -> Capture:
     """Record a command, with its arms and rounds, into a trace file and its sidecar.
 
+    Raises RecordError and its subclasses, CaptureError when the output exists or cannot be written,
+    and Interrupted after Ctrl-C or SIGTERM. What was recorded until then is kept.
+
     Parameters
     ----------
     command
@@ -174,24 +179,27 @@ def record(
         Told the progress before every run, and after the last.
     show
         Given what the command prints, at most once a second, when there is a single run.
-
-    Raises RecordError and its subclasses, CaptureError when the output exists or cannot be written,
-    and Interrupted after Ctrl-C or SIGTERM. What was recorded until then is kept.
     """
     require_root()
     trace = Path(output)
     check_output(trace, force=force)
-    parsed = with_destination(parse_command(command), site)
-    _find_program(parsed, site)
-    require_programs()
-    with mounted_tracefs() as tracefs, _Interruption() as interruption:
-        surveyed = survey(site, _address(parsed, site), outer)
-        path = surveyed.target.path
-        ends = [find_link(surveyed.namespaces, hop) for hop in (*path[:1], *path[-1:])]
-        minimal = minimal_events(*(ends or (None, None)))
+    with (
+        _understood(command, site) as (place, parsed),
+        mounted_tracefs() as tracefs,
+        Interruption() as interruption,
+    ):
+        surveyed = survey(place, destination_address(parsed, place), outer)
+        if place.launch:
+            surveyed.target.transient = True
+            surveyed.target.notes.append(
+                f"every run has a container of its own, made of {place.launch.inside.image}; "
+                "the path is that of a first one"
+            )
+        minimal = minimal_events(*path_ends(surveyed))
         chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
+        remove_stale_instances(tracefs)
         recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
-        arms = list(_arms(site, surveyed, parsed, baseline, notes))
+        arms = list(_arms(place, surveyed, parsed, baseline, notes))
         sidecar = Sidecar(
             maceproc=__version__,
             command=list(command),
@@ -199,18 +207,38 @@ def record(
             target=surveyed.target,
             runs=[],
             namespaces=surveyed.namespaces,
-            tracing=_tracing(recorder, event_set),
+            tracing=describe_tracing(recorder, event_set),
             machine=describe_machine(awake),
             notes=notes,
         )
         plan = list(schedule(arms, rounds))
-        stamped = parsed.with_timestamps(site.entrance.enter)
+        stamped = parsed.with_timestamps(place.first_entrance.enter)
+        place.end_first_look()
         session = _Session(recorder, interruption, stamped, sidecar)
         announce(sidecar)
         with cpus_awake() if awake else contextlib.nullcontext():
             session.execute(plan, tell, show if len(plan) == 1 else None)
-    _judge(sidecar, interruption, parsed, site, trace)
+    _judge(sidecar, interruption, parsed, place, trace)
     return Capture(trace, sidecar)
+
+
+@contextlib.contextmanager
+def _understood(command: list[str], site: Site) -> Iterator[tuple[Site, Command]]:
+    """Give where a command runs, and the command, which can be that of a container engine."""
+    if not is_engine(command):
+        parsed = with_destination(parse_command(command), site)
+        require_command(parsed, site)
+        require_programs()
+        yield site, parsed
+        return
+    if site.kind != "here":
+        raise CommandError(
+            f"{command[0]} says by itself where the command runs", hint="give no other target"
+        )
+    require_programs()
+    with engine_site(parse_engine_command(command)) as (inside, parsed):
+        require_command(parsed, inside)
+        yield inside, parsed
 
 
 def require_root() -> None:
@@ -271,6 +299,15 @@ def with_destination(command: Command, site: Site) -> Command:
     if command.is_ping and not command.destination and site.kind == "lab":
         return command.to(REMOTE_IPV6 if command.family == socket.AF_INET6 else REMOTE_IPV4)
     return command
+
+
+def path_ends(surveyed: Survey) -> tuple[Link | None, Link | None]:
+    """Return the inner and the outer device of a survey; None for one that was not found."""
+    path = surveyed.target.path
+    if not path:
+        return None, None
+    inner, outer = (find_link(surveyed.namespaces, hop) for hop in (path[0], path[-1]))
+    return inner, outer
 
 
 def minimal_events(inner: Link | None, outer: Link | None) -> list[str]:
@@ -358,20 +395,20 @@ def _read(path: str) -> str:
         return ""
 
 
-def _find_program(command: Command, site: Site) -> None:
+def require_command(command: Command, site: Site) -> None:
     """Make sure that the command can be executed where it is to run; CommandError when not."""
-    entrance = site.entrance
+    entrance = site.first_entrance
     if not isinstance(entrance, EngineExec):
         find_program(command)
     elif command.is_ping:  # of any other program, the engine itself says so when it runs
         find_ping_in_container(command, entrance)
 
 
-def _address(command: Command, site: Site) -> str:
+def destination_address(command: Command, site: Site) -> str:
     """Return the address that the command sends to; empty when unknown."""
     if not command.destination:
         return REMOTE_IPV4 if site.kind == "lab" else ""
-    address = _resolve(command, site.entrance)
+    address = _resolve(command, site.first_entrance)
     if not address:
         where = f" for container {site.name!r}" if site.own_programs else ""
         raise CommandError(
@@ -398,32 +435,37 @@ def _arms(
     yield Arm(place, False, site.entrance)
     if site.is_native:
         return
-    reason = _no_native_control(site, surveyed, command)
+    reason = no_native_control(site, surveyed, command)
     if reason:
         notes.append(f"no native control: {reason}")
     elif surveyed.host:
         yield Arm("native", False, site.native_entrance(surveyed.host))
 
 
-def _no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
+def no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
     """Return why the command cannot be run from the host; empty when it can."""
     if surveyed.host is None:
         return "no outer device is known"
     address = surveyed.target.address
     if command.destination and resolve(command.destination, command.family) != address:
         return f"{surveyed.host.name} does not know {command.destination} as {address}"
-    if command.is_ping and not _reachable(command, address, site.native_entrance(surveyed.host)):
-        return f"{surveyed.host.name} gets no reply from the target"
+    if command.is_ping:
+        probe = site.native_entrance(surveyed.host).enter(command.probe(address))
+        return _why_no_reply(probe, surveyed.host.name)
     return ""
 
 
-def _reachable(command: Command, address: str, entrance: Entrance) -> bool:
-    """Tell whether a place gets a reply from the target, by one ping."""
-    probe = entrance.enter(command.probe(address))
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+def _why_no_reply(probe: list[str], host: str) -> str:
+    """Return why one ping from the host gets no reply; empty when it gets one."""
+    done = subprocess.run(probe, capture_output=True, text=True, check=False)
+    if not done.returncode:
+        return ""
+    said = done.stderr.strip().splitlines()
+    return f"{host} gets no reply from the target" + (f" ({said[0]})" if said else "")
 
 
-def _tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
+def describe_tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
+    """Describe how a recorder records, for the sidecar."""
     return Tracing(
         events=recorder.events,
         event_set=event_set,
@@ -439,7 +481,7 @@ class _Session:
     """Runs the plan, and fills in the sidecar."""
 
     def __init__(
-        self, recorder: Recorder, interruption: _Interruption, command: Command, sidecar: Sidecar
+        self, recorder: Recorder, interruption: Interruption, command: Command, sidecar: Sidecar
     ) -> None:
         self._recorder = recorder
         self._interruption = interruption
@@ -498,7 +540,7 @@ class _Session:
         self._sidecar.runs.append(run)
         with self._traced() if arm.traced else self._untraced():
             time.sleep(SETTLE_S)
-            _execute(run, arm.entrance, self._interruption, show)
+            execute(run, arm.entrance, self._interruption, show)
 
     @contextlib.contextmanager
     def _traced(self) -> Iterator[None]:
@@ -515,10 +557,10 @@ class _Session:
         self._others.update(self._recorder.others())
 
 
-def _execute(
+def execute(
     run: Run,
     entrance: Entrance,
-    interruption: _Interruption,
+    interruption: Interruption,
     show: Callable[[bytes], None] | None,
 ) -> None:
     """Run the command and wait, asleep: what it prints goes to memory, and is read afterwards."""
@@ -577,7 +619,7 @@ class _Memory:
             self._show(more)
 
 
-class _Interruption:
+class Interruption:
     """Ctrl-C, SIGTERM and SIGHUP: the command is asked to end, and the recording ends after it.
 
     A second signal, or a command that does not end, is answered with SIGKILL.
@@ -595,7 +637,7 @@ class _Interruption:
         """The signal's name; empty when there was none."""
         return signal.Signals(self.signal_number).name if self.signal_number else ""
 
-    def __enter__(self) -> _Interruption:
+    def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._handle) for number in self._SIGNALS}
         return self
@@ -662,7 +704,7 @@ def failed(command: Command, run: Run) -> bool:
 
 
 def _judge(
-    sidecar: Sidecar, interruption: _Interruption, command: Command, site: Site, trace: Path
+    sidecar: Sidecar, interruption: Interruption, command: Command, site: Site, trace: Path
 ) -> None:
     """Raise what the recording ended with; the capture is on disk already."""
     runs = sidecar.runs

@@ -12,8 +12,10 @@ from rich.markup import escape
 
 from maceproc import __version__
 from maceproc.capture import Sidecar
+from maceproc.checks import NO_CROSSING
+from maceproc.observer import UNTOLD
 from maceproc.perturbation import corrected_bounds
-from maceproc.schema import SCHEMA_VERSION
+from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import NS_PER_S, format_us
 
 if TYPE_CHECKING:
@@ -84,22 +86,24 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
 
     Keys: ``schema_version``; ``capture`` (file, how it was recorded); ``summary`` (series,
     comparisons by name, coverage, steps); ``rtts`` (rows of RTTS); ``perturbation`` (the row of
-    COMPARISONS, or null); ``findings`` (rows of FINDINGS). Unknown values are null, times in ns.
+    COMPARISONS, or null); ``observer`` (rows of OBSERVER); ``findings`` (rows of
+    FINDINGS). Unknown values are null, times in ns.
     """
-    comparisons = _rows(analysis.comparisons)
+    comparisons = rows_of(analysis.comparisons)
     by_name = {row["comparison"]: row for row in comparisons}
     return {
         "schema_version": SCHEMA_VERSION,
-        "capture": _capture_facts(analysis),
+        "capture": capture_facts(analysis),
         "summary": {
             "coverage": coverage(analysis.rtts),
-            "series": _rows(analysis.series),
+            "series": rows_of(analysis.series),
             "comparisons": comparisons,
-            "steps": _rows(analysis.steps),
+            "steps": rows_of(analysis.steps),
         },
-        "rtts": _rows(analysis.rtts),
+        "rtts": rows_of(analysis.rtts),
         "perturbation": by_name.get("perturbation") or by_name.get("perturbation, native"),
-        "findings": _rows(analysis.findings),
+        "observer": rows_of(analysis.observer),
+        "findings": rows_of(analysis.findings),
     }
 
 
@@ -133,13 +137,8 @@ def coverage(rtts: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
-    # Through pandas' own JSON, which writes every kind of missing value as null.
-    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=3))
-    return rows
-
-
-def _capture_facts(analysis: Analysis) -> dict[str, Any]:
+def capture_facts(analysis: Analysis) -> dict[str, Any]:
+    """Return where the numbers come from: the file, what recorded it, and what ran where."""
     facts: dict[str, Any] = {
         "file": str(analysis.capture.trace),
         "maceproc": __version__,
@@ -170,6 +169,9 @@ def _parts(analysis: Analysis) -> Iterator[RenderableType]:
     if len(analysis.comparisons):
         yield ""
         yield _comparisons_table(analysis.comparisons)
+    if len(analysis.observer):
+        yield ""
+        yield from _observer_lines(analysis.observer)
     if len(analysis.steps):
         yield ""
         yield _steps_table(analysis.steps)
@@ -218,12 +220,17 @@ def _where(sidecar: Sidecar) -> str:
     return " -> ".join(hops) or "where maceproc was called"
 
 
-def _table(title: str, columns: str) -> Table:
+def report_table(title: str, columns: str) -> Table:
+    """Make a table with these columns, separated by ``|``; ``>`` marks numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(
-        title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False
+        title=escape(title),
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
     )
     for name in columns.split("|"):
         numeric = name.startswith(">")
@@ -232,7 +239,7 @@ def _table(title: str, columns: str) -> Table:
 
 
 def _series_table(analysis: Analysis) -> RenderableType:
-    table = _table("RTT [us]", "|>n|>median|>mean|>sd|>5 %|>95 %|")
+    table = report_table("RTT [us]", "|>n|>median|>mean|>sd|>5 %|>95 %|")
     for row in sorted(
         analysis.series.itertuples(), key=lambda row: list(SERIES_MEANING).index(row.series)
     ):
@@ -248,6 +255,8 @@ def _series_table(analysis: Analysis) -> RenderableType:
 
 
 def _coverage_line(rtts: pd.DataFrame) -> str:
+    if (rtts["reason"] == NO_CROSSING).any():
+        return f"nothing was corrected: {NO_CROSSING}"
     counts = coverage(rtts)
     line = f"corrected: {counts['corrected']} of {counts['answered']} answered pings"
     others = {
@@ -266,7 +275,7 @@ def _coverage_line(rtts: pd.DataFrame) -> str:
 
 
 def _comparisons_table(comparisons: pd.DataFrame) -> RenderableType:
-    table = _table("Differences of medians [us]", "|>estimate|>95 % interval|>rounds|")
+    table = report_table("Differences of medians [us]", "|>estimate|>95 % interval|>rounds|")
     for row in comparisons.itertuples():
         low, high = (format_us(end, signed=True) for end in (row.low_ns, row.high_ns))
         table.add_row(
@@ -274,13 +283,34 @@ def _comparisons_table(comparisons: pd.DataFrame) -> RenderableType:
             format_us(row.estimate_ns, signed=True),
             f"{low} to {high}",
             str(row.rounds),
-            COMPARISON_MEANING[row.comparison],
+            "[red]no evidence: the machine changed[/red]"
+            if row.refused
+            else COMPARISON_MEANING[row.comparison],
         )
     return table
 
 
+def _observer_lines(observer: pd.DataFrame) -> Iterator[str]:
+    yield "[bold]What the events cost[/bold]"
+    for row in observer.itertuples():
+        low, high, left = (
+            format_us(value, signed=True) for value in (row.low_ns, row.high_ns, row.left_ns)
+        )
+        seen = f"  {row.arm}: {row.events:.1f} events on a ping's path"
+        if row.events_inside:
+            seen += f", {row.events_inside:.1f} of them in the crossings"
+        if row.basis == "measured":
+            cost = f"{format_us(row.cost_ns, signed=True)} us ({low} to {high})"
+        else:
+            cost = f"{low} to {high} us by experience, not measured here"
+        told = f"{row.verdict}, {row.share:.0%} of the RTT, {row.cost_per_event_ns:.0f} ns an event"
+        if row.events_inside:
+            told += f"; about {left} us of it stay in the corrected RTT"
+        yield f"{seen}; they cost {cost}: {told if row.verdict != UNTOLD else UNTOLD}"
+
+
 def _steps_table(steps: pd.DataFrame) -> RenderableType:
-    table = _table("Where the crossing's time goes [us]", "|from|to|>median|>95 %")
+    table = report_table("Where the crossing's time goes [us]", "|from|to|>median|>95 %")
     for direction, rows in steps.groupby("direction", sort=False):
         for row in rows.itertuples():
             table.add_row(
@@ -313,7 +343,7 @@ def _ledger_line(rtts: pd.DataFrame) -> str:
 
 
 def _findings_table(findings: pd.DataFrame) -> RenderableType:
-    table = _table("Findings", "||")
+    table = report_table("Findings", "||")
     table.show_header = False
     for row in findings.itertuples():
         style = LEVEL_STYLE[row.level]

@@ -7,6 +7,7 @@ unknown; addresses never pass through float64, whose step there is 2048.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,18 @@ class Table:
     def from_rows(self, rows: Sequence[Sequence[Any]]) -> pd.DataFrame:
         """Build a DataFrame from rows with a value for every column, in order."""
         return self.frame({name: [row[i] for row in rows] for i, name in enumerate(self.names)})
+
+
+def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return a table's rows for JSON: every kind of missing value is None, fractions have 3 digits.
+
+    Addresses (uint64) become hexadecimal strings: most readers of JSON keep 53 bits of a number.
+    """
+    wide = [name for name in table if str(table[name].dtype).lower() == "uint64"]
+    table = table.assign(**{name: table[name].map("{:#x}".format) for name in wide})
+    # Through pandas' own JSON, which writes every kind of missing value as null.
+    rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=3))
+    return rows
 
 
 @dataclass(frozen=True)
@@ -271,6 +284,43 @@ COMPARISONS = Table(
         Column("high_ns", "float64", "ns", "upper end of the 95 % interval"),
         Column("rounds", "int64", "", "rounds that have both"),
         Column("resampled", "str", "", "what the interval comes from: rounds or pings"),
+        Column("margin_ns", "float64", "ns", "smallest margin they are equivalent within, 95 %"),
+        Column("refused", "str", "", "why it is no evidence: the machine changed; empty when not"),
+    ),
+)
+
+OBSERVED = Table(
+    "observed",
+    "one traced ping, and the events recorded while it was on its way",
+    (
+        Column("round", "int64", "", "round of the recording, from 1"),
+        Column("arm", "category", "", "container traced or native traced"),
+        Column("seq", "int64", "", "icmp_seq"),
+        Column("events", "int64", "", "on its path: where its packets were handled in this kernel"),
+        Column("events_inside", "int64", "", "of these, within the crossings"),
+        Column("events_outside", "int64", "", "of these, before, between and after them"),
+        Column("events_wire", "int64", "", "while on the wire; on the path if the remote is here"),
+        Column("events_anywhere", "int64", "", "on every CPU, until the receive stamp"),
+    ),
+)
+
+OBSERVER = Table(
+    "observer",
+    "what the events of one traced arm cost its pings",
+    (
+        Column("arm", "str", "", "container traced or native traced"),
+        Column("pings", "int64", "", "pings whose events were counted"),
+        Column("events", "float64", "", "mean number of events on a ping's path"),
+        Column("events_inside", "float64", "", "of these, within the crossings"),
+        Column("events_anywhere", "float64", "", "mean number of events on every CPU"),
+        Column("cost_ns", "float64", "ns", "what they add to the RTT"),
+        Column("low_ns", "float64", "ns", "lower end of its 95 % interval"),
+        Column("high_ns", "float64", "ns", "upper end of its 95 % interval"),
+        Column("cost_per_event_ns", "float64", "ns", "cost divided by the events on the path"),
+        Column("left_ns", "float64", "ns", "share of the cost that the correction leaves"),
+        Column("share", "float64", "", "cost divided by the untraced RTT"),
+        Column("basis", "str", "", "measured against untraced runs, or assumed per event"),
+        Column("verdict", "str", "", "negligible, small, large, or not told from nothing"),
     ),
 )
 

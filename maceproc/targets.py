@@ -15,12 +15,15 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from maceproc.capture import Hop, Link, Namespace, Target
-from maceproc.engines import Container, EngineExec, ProgramOutside, find_container
+from maceproc.command import Command, parse_command
+from maceproc.enginecommand import EngineCommand
+from maceproc.engines import Container, EngineExec, EngineRun, ProgramOutside, find_container
 from maceproc.errors import TargetError
 from maceproc.lab import NETNS_DIR, Lab, is_complete
 
@@ -75,11 +78,19 @@ class Netns:
         return True
 
 
+class Launch(NamedTuple):
+    """How containers are made for a recording: as was asked for, and on the host's network."""
+
+    inside: EngineRun
+    on_host: EngineRun
+
+
 @dataclass(frozen=True)
 class Site:
     """Where to run: a target by kind and name, its namespace, and others known by name.
 
-    In a container the command is the container's own, unless `host_ping` asks for the host's.
+    In a container the command is the container's own, unless `host_ping` asks for the host's. With
+    `launch` every run has a container of its own; `container` is then one for a first look.
     """
 
     kind: Literal["lab", "netns", "pid", "host", "here", "container"]
@@ -88,6 +99,8 @@ class Site:
     around: tuple[Netns, ...] = ()
     container: Container | None = None
     host_ping: bool = False
+    exec_options: tuple[str, ...] = ()
+    launch: Launch | None = None
 
     @property
     def is_native(self) -> bool:
@@ -103,13 +116,27 @@ class Site:
         return None if self.host_ping else self.container
 
     @property
+    def first_entrance(self) -> EngineExec | Netns:
+        """The way in for a first look, before anything is recorded."""
+        return (
+            EngineExec(self.own_programs, self.exec_options) if self.own_programs else self.inside
+        )
+
+    @property
     def entrance(self) -> Entrance:
-        """The way in."""
-        return EngineExec(self.own_programs) if self.own_programs else self.inside
+        """The way in for what is recorded."""
+        return self.launch.inside if self.launch else self.first_entrance
 
     def native_entrance(self, host: Netns) -> Entrance:
         """Return the way to run the same programs outside."""
+        if self.launch:
+            return self.launch.on_host
         return ProgramOutside(self.own_programs, host.path) if self.own_programs else host
+
+    def end_first_look(self) -> None:
+        """Remove a container that was only there to be looked at."""
+        if self.launch:
+            self.launch.inside.remove()
 
 
 @dataclass(frozen=True)
@@ -172,6 +199,55 @@ def container_site(name: str, *, host_ping: bool = False) -> Site:
     return Site("container", container.name, inside, container=container, host_ping=host_ping)
 
 
+@contextmanager
+def engine_site(command: EngineCommand) -> Iterator[tuple[Site, Command]]:
+    """Give the site of a ``docker run`` or ``exec``, and the command that runs there.
+
+    Of a run, a container is started for a first look: `Site.end_first_look` removes it.
+    Raises TargetError and CommandError.
+    """
+    if command.verb == "exec":
+        container = find_container(command.place, (command.engine,))
+        inside = Netns(container.name, str(container.netns))
+        options = tuple(command.words())
+        argv = parse_command([*command.argv])
+        yield (
+            Site("container", container.name, inside, container=container, exec_options=options),
+            argv,
+        )
+        return
+    launch = _launch(command)
+    whole = launch.inside.whole_command([*command.argv], command.value("entrypoint"))
+    parsed = parse_command(whole)
+    try:
+        container = launch.inside.start(_to_look_at(parsed))
+        inside = Netns(_label(command), str(container.netns))
+        yield Site("container", inside.name, inside, container=container, launch=launch), parsed
+    finally:
+        launch.inside.remove()
+        launch.on_host.remove()
+
+
+def _launch(command: EngineCommand) -> Launch:
+    engine, image = command.engine, command.place
+    on_host = ("--network", "host", *command.words_on_host_network())
+    return Launch(
+        EngineRun(engine, image, tuple(command.words())), EngineRun(engine, image, on_host)
+    )
+
+
+def _to_look_at(command: Command) -> list[str]:
+    """Return a command that lasts long enough for its container to be looked at."""
+    if command.is_ping and command.destination:
+        return command.probe(command.destination, count=60)
+    return list(command.argv)
+
+
+def _label(command: EngineCommand) -> str:
+    """Return a name for people: that which was asked for, or the image's."""
+    return command.value("name") or command.place.rpartition("/")[2].partition(":")[0]
+
+
 def here_site(kind: Literal["host", "here"] = "here") -> Site:
     """Return the site where maceproc itself runs; ``host`` when the user said so."""
     return Site(kind, "", Netns("host", f"/proc/{os.getpid()}/ns/net"))
@@ -192,6 +268,7 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
     explorer = _Explorer([site.inside, *site.around])
     target = Target(kind=site.kind, name=site.name, address=address)
     host = _find_path(explorer, site, target, outer)
+    target.crossing = host is not None and not _is_shared(explorer, site.inside, target)
     target.nat = host is not None and _translates(explorer, site.inside, host)
     _read_offloads(explorer, target.path)
     return Survey(target, explorer.all_described(), host)
@@ -266,20 +343,26 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
     if far is None:
         target.notes.append(
             f"{target.path[0]} ({inner.kind or 'physical device'}) leads to no device that can be "
-            "seen from here: no crossing can be measured"
+            "seen from here: no crossing can be measured, RTTs stay as ping prints them"
         )
         return None
     host, link = far
     if inner.kind in SHARED_DEVICE_KINDS:
         target.notes.append(
             f"{target.path[0]} is a {inner.kind} on {link.name}: packets pass to that device "
-            "directly, there is little or no crossing to see"
+            "directly, there is little or no crossing to see; RTTs stay as ping prints them"
         )
     target.path.append(Hop(netns=host.name, dev=link.name))
     bridge = explorer.link(host, link.master) if link.master else None
     if bridge:
         target.path.append(Hop(netns=host.name, dev=bridge.name))
     return host if _append_outer(explorer, target, host, bridge or link, outer) else None
+
+
+def _is_shared(explorer: _Explorer, inside: Netns, target: Target) -> bool:
+    """Tell whether the container's device is one on top of the outer device, such as a macvlan."""
+    inner = explorer.link(inside, target.path[0].dev)
+    return inner is not None and inner.kind in SHARED_DEVICE_KINDS
 
 
 def _why_nothing_is_crossed(site: Site, inner: Link, target: Target) -> str | None:
@@ -289,7 +372,9 @@ def _why_nothing_is_crossed(site: Site, inner: Link, target: Target) -> str | No
         shared = f"{name} uses the host's network: nothing is crossed, its RTTs are native ones"
         return shared if site.container else ""
     if inner.name == "lo":
-        return f"{target.address} is {name} itself: no packet leaves it, nothing is to be corrected"
+        return (
+            f"{target.address} is {name} itself: no packet leaves it, RTTs stay as ping prints them"
+        )
     if inner.kind == "tun":
         return (
             f"{target.path[0]} is served by a program (slirp4netns or pasta of a rootless engine, "
@@ -325,7 +410,8 @@ def _append_outer(
         return False
     if dev == "lo" or (dev == incoming.name and incoming.kind == "bridge"):
         target.notes.append(
-            f"{target.address} is reached by {incoming.name}: no outer device is passed"
+            f"{target.address} is reached by {incoming.name}: no outer device is passed, there is "
+            "no crossing to take out; RTTs stay as ping prints them"
         )
         return False
     if dev != incoming.name:

@@ -115,12 +115,19 @@ class Recorder:
     """
 
     def __init__(
-        self, output: Path, events: list[str], buffer_kb: int, tracefs: Path = TRACEFS
+        self,
+        output: Path,
+        events: list[str],
+        buffer_kb: int,
+        tracefs: Path = TRACEFS,
+        *,
+        name: str = "",
     ) -> None:
+        """Prepare to record into `output`; `name` tells several recorders of one process apart."""
         self.output = output
         self.events = events
         self.buffer_kb = buffer_kb
-        self.instance = f"{INSTANCE_PREFIX}{os.getpid()}"
+        self.instance = "-".join(filter(None, (f"{INSTANCE_PREFIX}{os.getpid()}", name)))
         self.covers_function_tracer = function_tracer_denied(tracefs)
         self.events_lost: dict[str, int] = {}
         self._tracefs = tracefs
@@ -134,7 +141,6 @@ class Recorder:
 
         Raises TracingError when the instance exists, or trace-cmd does not start.
         """
-        remove_stale_instances(self._tracefs)
         try:
             self._directory.mkdir()
         except FileExistsError as error:
@@ -290,18 +296,25 @@ class Recorder:
         return " ".join(line.strip() for line in said if line.strip()) or "it gave no reason"
 
 
+def stale_instances(tracefs: Path = TRACEFS) -> list[str]:
+    """Return the names of the instances whose recordings were killed."""
+    names = (path.name for path in (tracefs / "instances").glob(f"{INSTANCE_PREFIX}[0-9]*"))
+    pids = {name: name.removeprefix(INSTANCE_PREFIX).partition("-")[0] for name in names}
+    return sorted(
+        name for name, pid in pids.items() if pid.isdigit() and not Path(f"/proc/{pid}").exists()
+    )
+
+
 def remove_stale_instances(tracefs: Path = TRACEFS) -> list[str]:
     """Remove the instances of recordings that were killed; return their names.
 
     One that somebody still uses (its owner seen from another pid namespace) is busy, and stays.
     """
     removed = []
-    for path in (tracefs / "instances").glob(f"{INSTANCE_PREFIX}[0-9]*"):
-        pid = path.name.removeprefix(INSTANCE_PREFIX)
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            with contextlib.suppress(OSError):
-                path.rmdir()
-                removed.append(path.name)
+    for name in stale_instances(tracefs):
+        with contextlib.suppress(OSError):
+            (tracefs / "instances" / name).rmdir()
+            removed.append(name)
     return removed
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from maceproc.errors import TracingError
 from maceproc.tracing import mounted_tracefs
-from tests.engine import Engine, NoEngineError, started_engine
+from tests.engine import Engine, NoEngineError, Podman, started_engine, started_podman
 
 _mounts = ExitStack()
 
@@ -31,4 +31,15 @@ def engine() -> Iterator[Engine]:
             if os.environ.get("CI"):
                 pytest.fail(f"no container engine in CI: {error}")
             pytest.skip(f"no container engine: {error}")
+        yield started
+
+
+@pytest.fixture(scope="session")
+def podman(engine: Engine) -> Iterator[Podman]:
+    """Podman beside the engine; where it does not work its tests are skipped."""
+    with ExitStack() as stack:
+        try:
+            started = stack.enter_context(started_podman(engine))
+        except NoEngineError as error:
+            pytest.skip(f"no Podman: {error}")
         yield started

@@ -1,5 +1,7 @@
 """A Docker Engine for tests: its own daemon, in a lab's host namespace; nothing is pulled.
 
+Podman, which has no daemon, can join it there, with storage of its own.
+
     container of the engine      host (dockerd, maceproc)          remote
     eth0 ----------------- veth... - docker0 - (NAT) - eth0 ------ wire0
     172.28.0.x                     172.28.0.1    192.0.2.1         192.0.2.2
@@ -28,6 +30,8 @@ SUBNET_IPV6 = "fd6d:6163:6500:28::/64"
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 20
 APPLETS = ("sh", "sleep", "cat", "ip", "true")
+
+CGROUP_OF_PODMAN = "libpod_parent"  # without systemd
 
 PROGRAMS = ("dockerd", "docker", "busybox", "ping", "iptables", "ip6tables")
 
@@ -79,6 +83,9 @@ class Engine:
             self._daemon.wait()
         if self._log:
             self._log.close()
+        # A container on the host's network leaves this mounted.
+        for namespace in (self._directory / "run/netns").glob("*"):
+            subprocess.run(["umount", str(namespace)], capture_output=True, check=False)
         for cgroup in Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}"):
             with suppress(OSError):
                 cgroup.rmdir()
@@ -90,8 +97,7 @@ class Engine:
     @contextmanager
     def container(self, name: str, *options: str, image: str = IMAGE) -> Iterator[str]:
         """Run a container that sleeps, as long as the block runs; gives its name."""
-        self.docker("run", "--detach", "--name", name, *self._limits(), *options, image,
-                    "sleep", "600")  # fmt: skip
+        self.docker("run", "--detach", "--name", name, *options, image, "sleep", "600")
         try:
             yield name
         finally:
@@ -111,10 +117,14 @@ class Engine:
         """Return the pid of a container's first process."""
         return int(self.docker("inspect", "--format", "{{.State.Pid}}", name))
 
-    def maceproc(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    def maceproc(
+        self, *words: str | Path, env: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run maceproc on the engine's host, as its user would."""
         argv = self.maceproc_argv(*words)
-        return subprocess.run(argv, env=self.env, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            argv, env=env or self.env, capture_output=True, text=True, check=False
+        )
 
     def maceproc_argv(self, *words: str | Path) -> list[str]:
         """Return the command line that runs maceproc on the engine's host."""
@@ -128,10 +138,6 @@ class Engine:
     def _in_host(self, argv: list[str]) -> list[str]:
         return ["nsenter", f"--net=/run/netns/{self.host}", "--", *argv]
 
-    def _limits(self) -> list[str]:
-        # The engine's own default is refused where the machine allows less.
-        return ["--ulimit", "nofile=1024", "--cgroup-parent", self._cgroup]
-
     def _dockerd(self) -> list[str]:
         place = self._directory
         (place / "daemon.json").write_text("{}")  # not the machine's own configuration
@@ -143,6 +149,10 @@ class Engine:
             f"--data-root={place}/data",
             f"--exec-root={place}/run",
             f"--containerd-namespace={self._cgroup}",
+            f"--cgroup-parent={self._cgroup}",
+            # Docker's own default is refused where the machine allows less.
+            "--default-ulimit=nofile=1024:1024",
+            "--exec-opt=native.cgroupdriver=cgroupfs",  # also where systemd runs
             "--storage-driver=vfs",
             "--bip=172.28.0.1/24",
             "--default-address-pool=base=172.29.0.0/16,size=24",
@@ -176,12 +186,113 @@ class Engine:
 
     def _import_images(self) -> None:
         for image, programs in ((IMAGE, ["ping"]), (BUSYBOX_IMAGE, [])):
-            files = self._directory / image.replace("/", "-")
+            archive = self._directory / f"{image.replace('/', '-')}.tar"
+            files = archive.with_suffix("")
             _make_image(files, programs)
-            tar = subprocess.run(["tar", "-C", str(files), "-c", "."], stdout=subprocess.PIPE,
-                                 check=True)  # fmt: skip
-            argv = ["docker", "import", "-", image]
-            subprocess.run(argv, env=self.env, input=tar.stdout, capture_output=True, check=True)
+            subprocess.run(["tar", "-C", str(files), "-cf", str(archive), "."], check=True)
+            self.docker("import", str(archive), image)
+
+    def archive(self, image: str) -> Path:
+        """Return the file that an image was imported from."""
+        return self._directory / f"{image.replace('/', '-')}.tar"
+
+
+class Podman:
+    """Podman on the engine's host: its images, containers and networks apart from the machine's."""
+
+    def __init__(self, engine: Engine, directory: Path) -> None:
+        self._engine = engine
+        self._directory = directory
+        self.env = {name: value for name, value in engine.env.items() if name != "DOCKER_CONFIG"}
+        self.env |= {
+            "CONTAINERS_CONF": str(directory / "containers.conf"),
+            "CONTAINERS_STORAGE_CONF": str(directory / "storage.conf"),
+        }
+
+    def __enter__(self) -> Podman:
+        place = self._directory
+        (place / "storage.conf").write_text(
+            f"""
+            [storage]
+            driver = "vfs"
+            graphroot = "{place}/root"
+            runroot = "{place}/run"
+            """
+        )
+        # Without systemd; limits that the machine may not raise.
+        (place / "containers.conf").write_text(
+            f"""
+            [network]
+            network_config_dir = "{place}/networks"
+            [engine]
+            cgroup_manager = "cgroupfs"
+            events_logger = "none"
+            tmp_dir = "{place}/tmp"
+            volume_path = "{place}/volumes"
+            [containers]
+            default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+            """
+        )
+        try:
+            self("import", str(self._engine.archive(IMAGE)), IMAGE)
+            self("run", "--rm", IMAGE, "true")
+        except subprocess.CalledProcessError as error:
+            self.__exit__()
+            said = error.stderr.strip().splitlines() or ["it said nothing"]
+            raise NoEngineError(f"podman: {said[-1]}") from error
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        with suppress(subprocess.CalledProcessError):
+            self("rm", "--all", "--force")
+        for cgroup in Path("/sys/fs/cgroup").glob(f"**/{CGROUP_OF_PODMAN}"):
+            for empty in (cgroup / "conmon", cgroup):
+                with suppress(OSError):  # somebody else has containers
+                    empty.rmdir()
+
+    def __call__(self, *words: str) -> str:
+        """Run the podman command; return what it prints, without the last line's end."""
+        argv = ["nsenter", f"--net=/run/netns/{self._engine.host}", "--", "podman", *words]
+        done = subprocess.run(argv, env=self.env, check=True, capture_output=True, text=True)
+        return done.stdout.rstrip()
+
+
+@contextmanager
+def started_podman(engine: Engine) -> Iterator[Podman]:
+    """Give Podman beside an engine; NoEngineError tells why it cannot be."""
+    if shutil.which("podman") is None:
+        raise NoEngineError("not installed: podman")
+    with (
+        tempfile.TemporaryDirectory(prefix="maceproc-podman-") as directory,
+        Podman(engine, Path(directory)) as podman,
+    ):
+        yield podman
+
+
+@contextmanager
+def mounted_cgroups() -> Iterator[None]:
+    """Mount the control groups that an engine needs, where no init has done that."""
+    if " cgroup" in Path("/proc/self/mounts").read_text():
+        yield
+        return
+    place = Path("/sys/fs/cgroup")
+    _mount("tmpfs", place)
+    # Columns of /proc/cgroups: name, hierarchy, number of groups, enabled.
+    listed = [line.split() for line in Path("/proc/cgroups").read_text().splitlines()[1:]]
+    mounted = [name for name, *_, on in listed if on == "1" and _mount("cgroup", place / name)]
+    if not mounted:  # a kernel without version 1
+        _mount("cgroup2", place)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--recursive", str(place)], check=False)
+
+
+def _mount(kind: str, place: Path) -> bool:
+    place.mkdir(exist_ok=True)
+    options = ["-o", place.name] if kind == "cgroup" else []
+    argv = ["mount", "-t", kind, *options, kind, str(place)]
+    return subprocess.run(argv, capture_output=True, check=False).returncode == 0
 
 
 @contextmanager
@@ -194,6 +305,7 @@ def started_engine() -> Iterator[Engine]:
         raise NoEngineError(f"not installed: {', '.join(missing)}")
     with (
         tempfile.TemporaryDirectory(prefix="maceproc-engine-") as directory,
+        mounted_cgroups(),
         Lab() as lab,
         Engine(lab, Path(directory)) as engine,
     ):

@@ -5,13 +5,15 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import maceproc
 from maceproc.capture import Sidecar, load_sidecar, sidecar_path
-from tests.engine import BUSYBOX_IMAGE, Engine
+from tests.engine import BUSYBOX_IMAGE, IMAGE, Engine, Podman
 
 pytestmark = pytest.mark.kernel
 
@@ -27,11 +29,21 @@ def web(engine: Engine) -> Iterator[str]:
         yield name
 
 
-def record(engine: Engine, trace: Path, *words: str) -> Sidecar:
+def record(engine: Engine, trace: Path, *words: str, env: dict[str, str] | None = None) -> Sidecar:
     """Record on the engine's host; return the sidecar."""
-    done = engine.maceproc("record", "-o", trace, "--force", *words)
+    done = engine.maceproc("record", "-o", trace, "--force", *words, env=env)
     assert done.returncode == 0, done.stderr
     return load_sidecar(sidecar_path(trace))
+
+
+def refused(engine: Engine, tmp_path: Path, *words: str) -> str:
+    """Record what cannot be recorded; return the one line that says why."""
+    done = engine.maceproc("record", "-o", tmp_path / "refused.dat", *words)
+    assert done.returncode
+    assert done.stderr.startswith("maceproc: ")
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "refused.dat").exists()
+    return done.stderr
 
 
 def analyze(engine: Engine, trace: Path) -> dict[str, Any]:
@@ -46,6 +58,20 @@ def assert_corrected(engine: Engine, trace: Path, pings: int = 20) -> None:
     assert [(r["status"], r["reason"]) for r in rtts] == [("corrected", "")] * pings
     assert all(r["outbound_ns"] > 0 and r["inbound_ns"] > 0 for r in rtts)
     assert all(r["bare_metal_rtt_ns"] < r["rtt_ns"] for r in rtts)
+
+
+def assert_left_alone(engine: Engine, trace: Path, sidecar: Sidecar) -> None:
+    """No ping is corrected, and nobody calls that a problem."""
+    analysis = analyze(engine, trace)
+    rtts = [r for r in analysis["rtts"] if r["arm"] == "container traced"]
+    assert rtts
+    assert {(r["status"], r["reason"]) for r in rtts} == {
+        ("incomplete", "its path has no crossing that can be seen")
+    }
+    assert all(r["bare_metal_rtt_ns"] is None for r in rtts)
+    assert "no crossing" in {finding["finding"] for finding in analysis["findings"]}
+    assert "problem" not in {finding["level"] for finding in analysis["findings"]}
+    assert "RTTs stay as ping prints them" in " ".join(sidecar.target.notes)
 
 
 def devices(sidecar: Sidecar) -> str:
@@ -111,3 +137,343 @@ def test_the_native_control_runs_the_container_s_own_ping(engine: Engine, tmp_pa
         assert "seq=0" in run.output  # and counts from 0
     assert made.runs[-1].arm == "native untraced"
     assert_corrected(engine, trace, pings=3)
+
+
+def test_published_ports_change_nothing(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with engine.container("server", "--publish", "8080:80") as server:
+        made = record(engine, trace, "--container", server, "--", *PING, REMOTE)
+    assert devices(made) == "server:eth0 -> host:vethN -> docker0 -> (NAT) -> eth0"
+    assert_corrected(engine, trace)
+
+
+def test_ipv6(engine: Engine, web: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    made = record(engine, trace, "--container", web, "--", *PING, REMOTE_IPV6)
+    assert devices(made) == "web:eth0 -> host:vethN -> docker0 -> (NAT) -> eth0"
+    assert made.runs[-1].arm == "native untraced"
+    assert_corrected(engine, trace)
+
+
+def test_two_containers_ping_at_once(engine: Engine, web: str, tmp_path: Path) -> None:
+    ping = ("--", "ping", "-i", "0.005", "-c", "200", REMOTE)
+    with engine.container("db") as db:
+        recordings = {
+            name: subprocess.Popen(
+                engine.maceproc_argv("record", "-o", tmp_path / f"{name}.dat", "--no-baseline",
+                                     "--container", name, *ping),
+                env=engine.env, stderr=subprocess.PIPE, text=True,
+            )
+            for name in (web, db)
+        }  # fmt: skip
+        errors = [recording.communicate()[1] for recording in recordings.values()]
+    assert all(recording.returncode == 0 for recording in recordings.values()), errors
+    both = {name: maceproc.analyze(tmp_path / f"{name}.dat") for name in recordings}
+    first, second = (analysis.capture.sidecar.runs[0] for analysis in both.values())
+    assert min(first.end_ns, second.end_ns) > max(first.start_ns, second.start_ns)
+    for analysis in both.values():
+        own = analysis.capture.sidecar.target.path[1].dev
+        corrected = analysis.rtts[analysis.rtts["status"] == "corrected"]
+        # The other's packets are as long as ours, to the same address, on devices of one name.
+        assert len(corrected) >= 0.99 * len(analysis.rtts)
+        journeys = [*corrected["outbound_journey"], *corrected["inbound_journey"]]
+        followed = analysis.crossings[analysis.crossings["journey"].isin(journeys)]
+        assert set(followed["peer"]) == {own}
+
+
+def test_ping_over_a_datagram_and_over_a_raw_socket(engine: Engine, tmp_path: Path) -> None:
+    datagram = ("--cap-drop=ALL", "--sysctl=net.ipv4.ping_group_range=0 2147483647")
+    raw = ("--cap-drop=ALL", "--cap-add=NET_RAW", "--sysctl=net.ipv4.ping_group_range=1 0")
+    for kind, options in (("icmp", datagram), ("raw", raw)):
+        trace = tmp_path / f"{kind}.dat"
+        with engine.container(kind, *options) as name:
+            record(engine, trace, "--container", name, "--", *PING, REMOTE)
+            assert socket_of_ping(engine, name) == kind
+        assert_corrected(engine, trace)
+
+
+def socket_of_ping(engine: Engine, container: str) -> str:
+    """Return the kind of socket that a container's ping uses: icmp (datagram) or raw."""
+    engine.docker("exec", "--detach", container, "ping", "-c", "100", REMOTE)
+    net = Path(f"/proc/{engine.pid(container)}/net")
+    sockets: list[str] = []
+    while not sockets:
+        # The first line is a heading.
+        sockets = [k for k in ("icmp", "raw") if len((net / k).read_text().splitlines()) > 1]
+    return " ".join(sockets)
+
+
+# Other networks
+
+
+def test_user_defined_bridge(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with (
+        engine.network("shop") as shop,
+        engine.container("cart", "--network", shop) as cart,
+        engine.container("till", "--network", shop),
+    ):
+        made = record(engine, trace, "--container", cart, "--", *PING, REMOTE)
+        assert devices(made) == "cart:eth0 -> host:vethN -> br-N -> (NAT) -> eth0"
+        assert_corrected(engine, trace)
+        # The engine resolves the names of containers for those on the network alone.
+        made = record(engine, trace, "--container", cart, "--", *PING, "till")
+        assert devices(made) == "cart:eth0 -> host:vethN -> br-N"
+        assert made.target.address.startswith("172.29.")
+        assert "no native control: no outer device is known" in notes(made)
+        assert_left_alone(engine, trace, made)
+
+
+def test_a_container_behind_a_second_network(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with (
+        engine.network("aside", "--internal", "--subnet=172.29.200.0/24") as aside,
+        engine.container("both") as both,
+        engine.container("far", "--network", aside, "--ip=172.29.200.7"),
+    ):
+        engine.docker("network", "connect", aside, both)
+        try:
+            made = record(engine, trace, "--container", both, "--", *PING, "172.29.200.7")
+            assert devices(made) == "both:eth1 -> host:vethN -> br-N"
+            assert_left_alone(engine, trace, made)
+            made = record(engine, trace, "--container", both, "--", *PING, REMOTE)
+            assert devices(made) == "both:eth0 -> host:vethN -> docker0 -> (NAT) -> eth0"
+            assert_corrected(engine, trace)
+        finally:
+            engine.docker("network", "disconnect", "--force", aside, both)
+
+
+def test_host_network(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    engine.shell(f"ping -c 1 {REMOTE}")  # so that the first packet waits for no address
+    with engine.container("bare", "--network", "host") as bare:
+        made = record(engine, trace, "--container", bare, "--", *PING, REMOTE)
+    assert devices(made) == "bare:eth0"
+    assert [run.arm for run in made.runs] == ["native traced", "native untraced"]
+    assert notes(made) == [
+        "bare uses the host's network: nothing is crossed, its RTTs are native ones"
+    ]
+    traced = [r for r in analyze(engine, trace)["rtts"] if r["arm"] == "native traced"]
+    assert {r["status"] for r in traced} == {"native"}
+    assert all(0 < r["wire_rtt_ns"] < r["rtt_ns"] for r in traced)
+
+
+def test_macvlan(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    options = ("--driver=macvlan", "--opt=parent=eth0", "--subnet=192.0.2.0/24")
+    with (
+        engine.network("wire", *options, "--gateway=192.0.2.2") as wire,
+        engine.container("mac", "--network", wire, "--ip=192.0.2.77") as mac,
+    ):
+        made = record(engine, trace, "--container", mac, "--", *PING, REMOTE)
+    assert devices(made) == "mac:eth0 -> host:eth0"
+    assert "mac:eth0 is a macvlan on eth0" in made.target.notes[0]
+    assert made.runs[-1].arm == "native untraced"
+    assert_left_alone(engine, trace, made)
+
+
+def test_no_network(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with engine.container("alone", "--network", "none") as alone:
+        done = engine.maceproc("record", "-o", trace, "--container", alone, "--", *PING, REMOTE)
+        assert done.returncode == 1
+        assert "alone has no route to 192.0.2.2" in done.stderr
+        made = record(engine, trace, "--container", alone, "--", *PING, "127.0.0.1")
+    assert "127.0.0.1 is alone itself" in made.target.notes[0]
+    assert_left_alone(engine, trace, made)
+
+
+def test_the_network_of_another_container(engine: Engine, web: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with engine.container("sidecar", "--network", f"container:{web}") as sidecar:
+        made = record(engine, trace, "--container", sidecar, "--", *PING, REMOTE)
+    assert devices(made) == "sidecar:eth0 -> host:vethN -> docker0 -> (NAT) -> eth0"
+    assert_corrected(engine, trace)
+
+
+# What the image lacks, and what ends early
+
+
+def test_without_a_ping_the_host_s_can_be_used(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with engine.container("tiny", image=BUSYBOX_IMAGE) as tiny:
+        asked = ("--container", tiny, "--", "fping", "-c", "3", REMOTE)
+        why = refused(engine, tmp_path, "--container", tiny, "--", "ping6", "-c", "3", REMOTE_IPV6)
+        assert "ping6: no such program in container 'tiny'; --host-ping runs" in why
+        made = record(engine, trace, "--host-ping", *asked[:3], *PING, REMOTE)
+    assert made.runs[0].argv[:2] == ["ping", "-D"]  # iputils: the host's
+    assert made.runs[-1].arm == "native untraced"
+    assert_corrected(engine, trace)
+
+
+def test_a_container_killed_during_recording(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with engine.container("doomed") as doomed:
+        ping = ("--", "ping", "-i", "0.01", "-c", "3000", REMOTE)
+        argv = engine.maceproc_argv("record", "-o", trace, "--container", doomed, *ping)
+        with subprocess.Popen(argv, env=engine.env, stderr=subprocess.PIPE, text=True) as recording:
+            wait_until(lambda: "ping -D" in engine.docker("top", doomed))
+            time.sleep(0.5)
+            engine.docker("kill", doomed)
+            _, said = recording.communicate()
+    assert recording.returncode == 68
+    assert f"container 'doomed' ended during the recording; 1 run kept in {trace}" in said
+    rtts = analyze(engine, trace)["rtts"]
+    assert len(rtts) > 10
+    assert {r["status"] for r in rtts[:10]} == {"corrected"}
+
+
+# Commands that are the engine's own
+
+
+def test_docker_exec(engine: Engine, web: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    made = record(engine, trace, "--", "docker", "exec", "-it", "-e", "A=1", web, *PING, REMOTE)
+    assert devices(made) == "web:eth0 -> host:vethN -> docker0 -> (NAT) -> eth0"
+    assert [run.arm for run in made.runs] == [
+        "container traced", "container untraced", "native untraced",
+    ]  # fmt: skip
+    assert made.runs[0].argv == ["ping", "-D", *PING[1:], REMOTE]
+    assert sender(trace, made) == {made.runs[0].pid}
+    assert_corrected(engine, trace)
+
+
+def test_docker_run(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    before = engine.docker("ps", "--all", "--quiet")
+    words = ("docker", "run", "-it", "--name", "once", IMAGE, *PING, REMOTE)
+    made = record(engine, trace, "--rounds", "2", "--", *words)
+    assert devices(made) == "once:eth0 -> host:vethN -> docker0 -> (NAT) -> eth0"
+    arms = ["container traced", "container untraced", "native untraced"]
+    assert [run.arm for run in made.runs] == [*arms, *reversed(arms)]
+    assert made.runs[0].argv == ["ping", "-D", *PING[1:], REMOTE]
+    assert sender(trace, made) == {run.pid for run in made.runs if run.traced}
+    assert_corrected(engine, trace, pings=40)
+    assert engine.docker("ps", "--all", "--quiet") == before
+
+
+def test_docker_run_of_an_image_that_pings_by_itself(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    words = (
+        "docker",
+        "run",
+        "--entrypoint=ping",
+        "--init",
+        BUSYBOX_IMAGE,
+        "-A",
+        "-c",
+        "20",
+        REMOTE,
+    )
+    made = record(engine, trace, "--", *words)
+    assert made.runs[0].argv == ["ping", "-A", "-c", "20", REMOTE]
+    assert made.runs[0].pid is None  # the first process is the engine's init
+    assert_corrected(engine, trace)
+
+
+def test_docker_run_on_networks(engine: Engine, web: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    run = ("--", "docker", "run", "--rm")
+    made = record(engine, trace, *run, "--network", "host", IMAGE, *PING, REMOTE)
+    assert [run.arm for run in made.runs] == ["native traced", "native untraced"]
+    shared = ("--net", f"container:{web}")
+    made = record(engine, trace, *run, *shared, IMAGE, *PING, REMOTE)
+    assert made.runs[-1].arm == "native untraced"
+    assert_corrected(engine, trace)
+
+
+def test_an_interrupted_docker_run_leaves_nothing(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    before = engine.docker("ps", "--all", "--quiet")
+    words = ("docker", "run", "--rm", IMAGE, "ping", "-i", "0.05", "-c", "3000", REMOTE)
+    argv = engine.maceproc_argv("record", "-o", trace, "--", *words)
+    with subprocess.Popen(argv, env=engine.env, stderr=subprocess.PIPE, text=True) as recording:
+        wait_until(lambda: "ping -D" in engine.shell("ps -e -o args"))
+        time.sleep(0.5)
+        recording.terminate()
+        _, said = recording.communicate()
+    assert "interrupted by SIGTERM; 1 run kept" in said
+    assert engine.docker("ps", "--all", "--quiet") == before
+    assert {r["status"] for r in analyze(engine, trace)["rtts"]} == {"corrected"}
+
+
+def test_engine_commands_that_cannot_be_recorded(engine: Engine, web: str, tmp_path: Path) -> None:
+    for words, reason in [
+        (("run", "-d", IMAGE, *PING, REMOTE), "returns before anything is pinged"),
+        (("run", "nosuch.invalid/image", "ping", REMOTE), "nosuch.invalid"),
+        (("run", IMAGE, "fping", REMOTE), "fping"),
+        (("run", BUSYBOX_IMAGE, "ping6", "-c", "3", REMOTE_IPV6), "no such program in image"),
+        (("run", IMAGE, "true"), "ended before its network was looked at"),
+        (("exec", "nosuch", *PING, REMOTE), "no container 'nosuch'"),
+        (("compose", "exec", web, *PING, REMOTE), "only `docker run` and `docker exec`"),
+    ]:
+        assert reason in refused(engine, tmp_path, "--", "docker", *words), words
+    both = ("--container", web, "--", "docker", "exec", web, *PING, REMOTE)
+    assert "says by itself where" in refused(engine, tmp_path, *both)
+
+
+# Podman, and engines without root
+
+
+def test_podman(engine: Engine, podman: Podman, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    podman("run", "--detach", "--name", "pod", IMAGE, "sleep", "600")
+    path = "host:vethN -> podman0 -> (NAT) -> eth0"
+    for where, words in [
+        ("pod", ("--container", "pod", "--", *PING)),
+        ("pod", ("--", "podman", "exec", "-it", "pod", *PING)),
+        ("ping", ("--", "podman", "run", "--rm", IMAGE, *PING)),
+    ]:
+        made = record(engine, trace, *words, REMOTE, env=podman.env)
+        assert devices(made).replace("cni-", "") == f"{where}:eth0 -> {path}"
+        assert [run.arm for run in made.runs] == [
+            "container traced", "container untraced", "native untraced",
+        ]  # fmt: skip
+        assert_corrected(engine, trace)
+
+
+@contextmanager
+def rootless_network(engine: Engine, program: str) -> Iterator[str]:
+    """Make a network as a rootless engine does, with this program; gives its namespace's name."""
+    name = f"{engine.lab.name}-rootless"
+    argv = {
+        "slirp4netns": ["slirp4netns", "--configure", "--netns-type=path", f"/run/netns/{name}",
+                        "tap0"],
+        "pasta": ["pasta", "--foreground", "--config-net", "--runas=0", "--netns-only",
+                  "--netns", name],
+    }[program]  # fmt: skip
+    # Both send what they are given by a socket for pings, from a network with a way out.
+    engine.shell("""
+        ip route add default via 192.0.2.2
+        echo 0 0 > /proc/sys/net/ipv4/ping_group_range
+    """)
+    engine.shell(f"ip netns add {name}")
+    in_host = ["nsenter", f"--net=/run/netns/{engine.host}", "--", *argv]
+    with subprocess.Popen(in_host, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as tap:
+        try:
+            routes = ["ip", "-n", name, "-4", "route"]
+            wait_until(
+                lambda: tap.poll() is not None or b"default" in subprocess.check_output(routes)
+            )
+            if tap.poll() is not None:
+                assert tap.stdout is not None
+                pytest.skip(f"{program}: {tap.stdout.read().decode(errors='replace')}")
+            yield name
+        finally:
+            tap.kill()
+            engine.shell(f"ip netns delete {name}")
+            engine.shell("""
+                ip route delete default
+                echo 1 0 > /proc/sys/net/ipv4/ping_group_range
+            """)
+
+
+@pytest.mark.parametrize("program", ["slirp4netns", "pasta"])
+def test_a_rootless_network_is_explained(engine: Engine, program: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with rootless_network(engine, program) as name:
+        made = record(engine, trace, "--netns", name, "--", "ping", "-c", "2", "-i", "0.2", REMOTE)
+    assert len(made.target.path) == 1
+    assert "is served by a program" in made.target.notes[0]
+    assert [run.arm for run in made.runs] == ["container traced", "container untraced"]
+    assert_left_alone(engine, trace, made)

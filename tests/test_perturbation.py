@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maceproc import perturbation
+from maceproc.capture import Run
 from maceproc.schema import RTTS
+from maceproc.statistics import difference, pair_rounds
 from maceproc.units import NS_PER_US
 
 US = NS_PER_US
@@ -29,9 +31,8 @@ def test_print_resolution_does_not_shift_a_median() -> None:
     noise = rng.normal(0, 1200, 2000)
     native = printed_rtts("native untraced", 6900 + noise, rounds)
     container = printed_rtts("container untraced", 7400 + rng.permutation(noise), rounds)
-    estimate, low, high, *_ = perturbation.difference(
-        perturbation.UNTRACED.of(container), perturbation.NATIVE.of(native)
-    )
+    pairs = pair_rounds(perturbation.UNTRACED.of(container), perturbation.NATIVE.of(native))
+    estimate, low, high, *_ = difference(list(pairs.values()))
     assert estimate == pytest.approx(500, abs=150)
     assert low < 500 < high
 
@@ -52,3 +53,29 @@ def test_values_of_unknown_step_stay_as_they_are() -> None:
     values = pd.Series([7.0, 7.0])
     step = pd.Series([pd.NA, pd.NA], dtype="Int64")
     assert list(perturbation.spread_ties(values, step, pd.Series([1, 1]))) == [7.0, 7.0]
+
+
+def test_a_change_of_the_machine_is_no_cost_of_tracing() -> None:
+    # All traced runs first, all untraced ones last: what the machine did in between is no evidence.
+    rng = np.random.default_rng(2)
+    rounds, n = np.repeat(np.arange(1, 9), 50), 400
+    level = np.where(rounds > 4, 50_000, 83_000)
+    rows = pd.concat(
+        [
+            printed_rtts("container traced", level + 2000 + rng.normal(0, 500, n), rounds),
+            printed_rtts("container untraced", level + rng.normal(0, 500, n), rounds),
+        ]
+    )
+    arms = {"traced": 0, "untraced": 1}
+
+    def compared(interleaved: bool) -> pd.Series:
+        runs = [
+            Run(round=number, place="container", traced=arm == "traced", argv=["ping"], start_ns=at)
+            for number in range(1, 9)
+            for arm, nth in arms.items()
+            for at in [2 * number + (nth + number) % 2 if interleaved else 8 * nth + number]
+        ]
+        return perturbation.compare(rows, runs).iloc[0]
+
+    assert "changed by -33" in compared(interleaved=False)["refused"]
+    assert compared(interleaved=True)["refused"] == ""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +19,16 @@ from maceproc.cli import cli
 from maceproc.lab import NETNS_DIR
 from maceproc.record import record
 from maceproc.targets import lab_site
+from tests.engine import BUSYBOX_IMAGE, IMAGE, Engine
 
 pytestmark = pytest.mark.kernel
 
-README = Path(__file__).parent.parent / "README.md"
-COMMANDS = re.findall(r"^    maceproc (.*?)(?:\s+#.*)?$", README.read_text(), re.MULTILINE)
-PYTHON = re.findall(r"^    >>> (.*)$", README.read_text(), re.MULTILINE)
+README = (Path(__file__).parent.parent / "README.md").read_text()
+CONTAINERS = re.findall(r"^## In containers\n.*?(?=^## )", README, re.MULTILINE | re.DOTALL)[0]
+COMMAND = re.compile(r"^    ((?:maceproc|docker) .*?)(?:\s+#.*)?$", re.MULTILINE)
+COMMANDS = COMMAND.findall(README.replace(CONTAINERS, ""))
+IN_CONTAINERS = COMMAND.findall(CONTAINERS)
+PYTHON = re.findall(r"^    >>> (.*)$", README, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +43,8 @@ def here(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     argv = ["ping", "-i", "0.01", "-c", "20"]
     record(argv, lab_site(lab), "trace.dat", baseline=False, events="full")
+    for suffix in ("", ".json"):
+        shutil.copy(f"trace.dat{suffix}", f"other.dat{suffix}")
     with Path("trace.txt").open("wb") as text:
         report = ["trace-cmd", "report", "-t", "-l", "trace.dat"]
         subprocess.run(report, stdout=text, check=True)
@@ -47,12 +55,26 @@ def here(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_readme_has_commands() -> None:
-    verbs = {command.split()[0] for command in COMMANDS}
-    assert {"record", "analyze", "explain", "events"} <= verbs
+    verbs = {command.split()[1] for command in COMMANDS}
+    assert {"record", "analyze", "explain", "events", "export", "compare"} <= verbs
+    assert len(IN_CONTAINERS) > 5
     assert PYTHON
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if "--container" not in c])
+def test_commands_in_containers(engine: Engine, tmp_path: Path) -> None:
+    # One after the other, as they are read: the container stays, the trace is analyzed.
+    names = {"192.0.2.1": "192.0.2.2", "debian": IMAGE, "alpine": BUSYBOX_IMAGE, "infinity": "600"}
+    short = {"100": "5", "10": "2", "record": "record --force"}
+    try:
+        for command in IN_CONTAINERS:
+            line = " ".join((names | short).get(word, word) for word in command.split())
+            line = re.sub(r"^maceproc", f"{sys.executable} -m maceproc", line)
+            engine.shell(f"cd {tmp_path}; {line}")
+    finally:
+        engine.docker("rm", "--force", "web")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_command(command: str, here: Path, lab: Lab) -> None:
     inside = ["nsenter", f"--net={NETNS_DIR / lab.netns('container')}", "--", "sleep", "60"]
     with subprocess.Popen(inside) as process:
@@ -68,7 +90,7 @@ def in_the_lab(command: str, lab: Lab, pid: int) -> list[str]:
     """Put the lab's names in place of the README's, and make the runs short."""
     short = {"web": lab.netns("container"), "4711": str(pid), "100": "5", "200": "5", "5": "1"}
     short |= {"192.0.2.1": "192.0.2.2", "eno1": "eth0"}
-    words = [short.get(word, word) for word in shlex.split(command)]
+    words = [short.get(word, word) for word in shlex.split(command)[1:]]
     if words[0] == "record":
         words.insert(1, "--force")
     if "--host" in words:  # the machine's own namespace has no way to the lab

@@ -113,7 +113,9 @@ def test_no_outer_device_on_the_way_to_the_bridge(lab: Lab, address: str) -> Non
     found = survey(lab_site(lab), address)
     assert path(found) == "container:eth0 host:veth1 host:br0"
     assert found.host is None
-    assert found.target.notes == [f"{address} is reached by br0: no outer device is passed"]
+    assert len(found.target.notes) == 1
+    assert found.target.notes[0].startswith(f"{address} is reached by br0: no outer device")
+    assert not found.target.crossing
 
 
 def test_no_route_is_a_note(lab: Lab) -> None:

@@ -12,9 +12,16 @@ import click
 
 from maceproc import __version__
 from maceproc.cli.analyze import analyze, explain
+from maceproc.cli.compare import compare
+from maceproc.cli.completion import NAME, completion
+from maceproc.cli.doctor import doctor
 from maceproc.cli.events import events, salvage
+from maceproc.cli.experiment import experiment
+from maceproc.cli.export import export
 from maceproc.cli.lab import lab
 from maceproc.cli.record import record
+from maceproc.cli.selftest import selftest
+from maceproc.cli.terminal import complete
 from maceproc.errors import MaceprocError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -23,21 +30,46 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(context_settings=CONTEXT)
 @click.version_option(__version__, prog_name="maceproc")
 def cli() -> None:
-    """Corrected ping RTTs for containers.
+    r"""Corrected ping RTTs for containers.
 
     Record raw net tracepoints beside a ping, then take the time that its packets spent between the
     container and the outer device out of every RTT.
+
+    \b
+    Try it without any container, as root:
+      maceproc record --lab --rounds 5 -- ping -i 0.01 -c 200
+      maceproc analyze trace.dat
+    Every verb has examples of its own:
+      maceproc record --help
+
+    Results are written to standard output, notes and progress to standard error. Colours and
+    progress are for terminals only; NO_COLOR in the environment turns colours off.
+
+    \b
+    Exit status:
+      0    done
+      1    failed; one line on standard error says what, where and what to do next
+      2    the command line was not understood
+      68   no such container, namespace, process or device
+      69   tracing, trace-cmd or an event is not available
+      77   not permitted: recording needs root
+      128+ ended by that signal: 130 is Ctrl-C
     """
 
 
-for verb in (lab, record, analyze, explain, events, salvage):
+VERBS = (
+    *(lab, doctor, selftest, record, analyze, explain, compare, experiment, export),
+    *(events, salvage, completion),
+)
+for verb in VERBS:
     cli.add_command(verb)
+complete(cli)
 
 
 def main() -> None:
     """Run the command line; an error becomes one line on stderr and a non-zero exit status."""
     try:
-        cli()
+        cli(prog_name=NAME)
     except MaceprocError as error:
         click.echo(f"maceproc: {error}", err=True)
         sys.exit(error.exit_status)

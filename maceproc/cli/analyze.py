@@ -6,35 +6,43 @@ from pathlib import Path
 
 import click
 
+from maceproc.cli.options import TRACE, by_hand
+from maceproc.cli.terminal import working
 from maceproc.errors import CaptureError
 
 
 @click.command()
-@click.argument("file", type=click.Path(), metavar="TRACE")
-@click.option("--ping", metavar="FILE", help="What the ping printed, where no sidecar says so.")
-@click.option("--inner", default="", metavar="DEV", help="The container's device, likewise.")
-@click.option("--outer", default="", metavar="DEV", help="The outer device, likewise.")
-@click.option(
-    "--peer", default="", metavar="DEV", help="The other end of the container's veth pair."
-)
+@TRACE
+@by_hand
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a report.")
 @click.option("--html", metavar="FILE", help="Write the report as a page for a browser, too.")
 def analyze(
     file: str,
-    ping: str | None,
+    ping: str,
     inner: str,
     outer: str,
     peer: str,
     as_json: bool,
     html: str | None,
 ) -> None:
-    """Follow every packet of a capture and correct the RTT of every ping."""
+    r"""Follow every packet of a capture and correct the RTT of every ping.
+
+    \b
+    maceproc analyze trace.dat
+    maceproc analyze trace.dat --html report.html
+    maceproc analyze trace.dat --json | jq '.summary.series'
+    A trace recorded by hand, and what the ping printed:
+      maceproc analyze trace.txt --ping ping.txt --inner eth0 --outer eno1
+    """
     from maceproc import report
     from maceproc.pipeline import analyze as analyze_capture
 
-    analysis = analyze_capture(file, ping=ping, inner=inner, outer=outer, peer=peer)
+    with working():
+        given = {"inner": inner, "outer": outer, "peer": peer}
+        analysis = analyze_capture(file, ping=ping or None, **given)
+        page = analysis.as_html() if html else ""
     if html:
-        _write_page(analysis.as_html(), Path(html))
+        _write_page(page, Path(html))
     if as_json:
         click.echo(report.as_json(analysis))
     else:
@@ -52,12 +60,34 @@ def _write_page(page: str, path: Path) -> None:
 
 
 @click.command()
-@click.argument("file", type=click.Path(), metavar="TRACE")
+@TRACE
 @click.argument("seq", type=int)
 @click.option("--round", "round_", type=click.IntRange(1), help="Which round; the first otherwise.")
-def explain(file: str, seq: int, round_: int | None) -> None:
-    """Show one ping: its events, its ledger, and why these packets are its own."""
+@by_hand
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+def explain(
+    file: str,
+    seq: int,
+    round_: int | None,
+    ping: str,
+    inner: str,
+    outer: str,
+    peer: str,
+    as_json: bool,
+) -> None:
+    r"""Show one ping: its events, its ledger, and why these packets are its own.
+
+    SEQ is the icmp_seq that ping printed.
+
+    \b
+    maceproc explain trace.dat 17
+    maceproc explain trace.dat 17 --round 3
+    """
     from maceproc.explain import explain as explain_ping
     from maceproc.pipeline import analyze as analyze_capture
 
-    click.echo(str(explain_ping(analyze_capture(file), seq, round_)))
+    with working():
+        given = {"inner": inner, "outer": outer, "peer": peer}
+        analysis = analyze_capture(file, ping=ping or None, **given)
+    explanation = explain_ping(analysis, seq, round_)
+    click.echo(explanation.as_json() if as_json else str(explanation))

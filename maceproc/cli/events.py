@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from maceproc.cli.terminal import tell_notes, working
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), metavar="TRACE")
@@ -24,10 +26,12 @@ def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool
         raise click.UsageError("--json prints the list of events; the rows of one come with --csv")
     from maceproc.tracedat import view
 
-    if event is None:
-        click.echo(view.listing_json(file) if as_json else view.listing(file))
-    else:
-        click.echo(view.rows_csv(file, event) if as_csv else view.rows(file, event, head), nl=False)
+    with working():
+        if event is None:
+            text = (view.listing_json(file) if as_json else view.listing(file)) + "\n"
+        else:
+            text = view.rows_csv(file, event) if as_csv else view.rows(file, event, head)
+    click.echo(text, nl=False)
 
 
 @click.command()
@@ -41,10 +45,16 @@ def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool
 )
 @click.option("--clock", default="", help="The trace clock that was recorded with.")
 def salvage(file: Path, output: Path | None, formats: Path | None, clock: str) -> None:
-    """Make a trace.dat of the TRACE.cpuN files that a recorder left when it died."""
+    r"""Make a trace.dat of the TRACE.cpuN files that a recorder left when it died.
+
+    \b
+    ls trace.dat.cpu*
+    maceproc salvage trace.dat --clock mono -o saved.dat
+    maceproc salvage trace.dat --formats earlier.dat
+    """
     from maceproc.tracedat.salvage import salvage as salvage_recording
 
-    saved = salvage_recording(file, output or file, formats, clock)
-    for note in saved.notes:
-        click.echo(f"note: {note}", err=True)
+    with working():
+        saved = salvage_recording(file, output or file, formats, clock)
+    tell_notes(saved.notes)
     click.echo(f"salvaged {saved.pages} pages of {len(saved.sources)} files: {saved.trace}")

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import click
 
+from maceproc.cli.terminal import working
+
 
 @click.group()
 def lab() -> None:
-    """Try maceproc without Docker: a network made of namespaces."""
+    r"""Try maceproc without Docker: a network made of namespaces.
+
+    \b
+    maceproc lab up
+    maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05 192.0.2.2
+    maceproc lab down
+    """
 
 
 LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="The lab's name.")
@@ -17,27 +25,42 @@ LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="T
 @LAB_NAME
 @click.option("--containers", default=1, show_default=True, help="Containers on the bridge.")
 def up(name: str, containers: int) -> None:
-    """Bring the lab up; it stays until `maceproc lab down`."""
+    r"""Bring the lab up; it stays until `maceproc lab down`.
+
+    \b
+    maceproc lab up --containers 2
+    ip netns exec maceproc-container ping 192.0.2.2
+    """
     from maceproc.lab import Lab
 
     made = Lab(name, containers)
-    made.up()
+    with working():
+        made.up()
     click.echo(f"lab {name!r} is up: {', '.join(made.netns(role) for role in made.roles)}")
 
 
 @lab.command()
 @LAB_NAME
 def down(name: str) -> None:
-    """Remove the lab, also one that was left half made."""
+    r"""Remove the lab, also one that was left half made.
+
+    \b
+    maceproc lab down
+    """
     from maceproc.lab import Lab
 
-    removed = Lab(name).down()
+    with working():
+        removed = Lab(name).down()
     click.echo(f"lab {name!r} is down" if removed else f"lab {name!r} was not up")
 
 
 @lab.command()
 def status() -> None:
-    """Show the labs on this machine."""
+    r"""Show the labs on this machine.
+
+    \b
+    maceproc lab status
+    """
     from maceproc.lab import is_complete, labs
 
     found = labs()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import signal
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
 
-from maceproc.errors import Interrupted
+from maceproc.cli.terminal import LOG, may_move, tell, tell_notes, working
+from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
 
 if TYPE_CHECKING:
     from maceproc import record as recording
@@ -87,7 +87,7 @@ def record(
     force: bool,
     command: tuple[str, ...],
 ) -> None:
-    r"""Record a command, usually ping, and the kernel's net events beside it.
+    """Record a command, usually ping, and the kernel's net events beside it.
 
     Each round runs the command traced and untraced in the target, and untraced from the host.
     Without a target the command runs here, as a native ping.
@@ -96,15 +96,15 @@ def record(
     maceproc record --container web -- ping -c 100 192.0.2.1
     maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
     maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
-    """
+    """  # noqa: D301  \b is click's
     from maceproc import record as recording
 
-    _interrupt_cleanly()
+    interrupt_cleanly()
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
     told: list[str] = []
-    where = _site(lab_name, netns, container, host_ping, pid, host)
-    with where as site, _recording_progress() as (tell, show):
+    where = chosen_site(lab_name, netns, container, host_ping, pid, host)
+    with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
         capture = recording.record(
             list(command),
             site,
@@ -117,17 +117,28 @@ def record(
             buffer_kb=buffer_kb,
             awake=awake,
             announce=lambda sidecar: told.extend(_announce(sidecar)),
-            tell=tell,
+            tell=follow,
             show=show,
         )
-    _echo_notes(note for note in _notes(capture.sidecar) if note not in told)
-    click.echo(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}", err=True)
+    tell_notes(note for note in _notes(capture.sidecar) if note not in told)
+    tell(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}")
+
+
+@contextmanager
+def _doctor_at_hand() -> Iterator[None]:
+    """Point to `maceproc doctor` where a recording fails for reasons of this machine."""
+    try:
+        yield
+    except (PrivilegeError, TracingError, TargetError) as error:
+        advice = "`maceproc doctor` checks what a recording needs"
+        error.hint = f"{error.hint}; {advice}" if error.hint else advice
+        raise
 
 
 def _announce(sidecar: Sidecar) -> list[str]:
     """Show, before anything runs, the packets' path and what cannot be seen; return the notes."""
-    click.echo(f"path: {sidecar.target.route}", err=True)
-    _echo_notes(_notes(sidecar))
+    tell(f"path: {sidecar.target.route}")
+    tell_notes(_notes(sidecar))
     return _notes(sidecar)
 
 
@@ -135,12 +146,7 @@ def _notes(sidecar: Sidecar | None) -> list[str]:
     return [*sidecar.target.notes, *sidecar.notes] if sidecar else []
 
 
-def _echo_notes(notes: Iterable[str]) -> None:
-    for note in notes:
-        click.echo(f"note: {note}", err=True)
-
-
-def _interrupt_cleanly() -> None:
+def interrupt_cleanly() -> None:
     """Turn a signal that would end us on the spot into an error, so that everything is put back."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
@@ -151,15 +157,20 @@ def _interrupt_cleanly() -> None:
 
 
 @contextmanager
-def _site(
+def chosen_site(
     lab_name: str | None,
     netns: str | None,
     container: str | None,
-    host_ping: bool,
-    pid: int | None,
-    host: bool,
+    host_ping: bool = False,
+    pid: int | None = None,
+    host: bool = False,
+    *,
+    containers: int = 1,
 ) -> Iterator[targets.Site]:
-    """Give the site that the options name; where no lab is up yet, one is up just inside."""
+    """Give the site that the options name; where no lab is up yet, one is up just inside.
+
+    That one has so many `containers`.
+    """
     from maceproc import targets
     from maceproc.lab import DEFAULT_NAME, Lab, is_complete
 
@@ -167,7 +178,7 @@ def _site(
     if sum((*chosen, host)) > 1:
         raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab() as lab:
+        with Lab(containers=containers) as lab:
             yield targets.lab_site(lab)
     elif lab_name is not None:
         yield targets.lab_site(Lab(lab_name or DEFAULT_NAME))
@@ -181,14 +192,20 @@ def _site(
         yield targets.here_site("host" if host else "here")
 
 
+def _log(progress: recording.Progress) -> None:
+    if progress.done < progress.total:
+        LOG.info("run %d of %d: %s", progress.done + 1, progress.total, progress.arm)
+
+
 @contextmanager
 def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows a recording's progress on a terminal: a bar, or the command's own output.
 
     The bar is drawn at most once a second: whoever wakes up beside a measurement disturbs it.
     """
-    if not sys.stderr.isatty():
-        yield (lambda _: None), None
+    if not may_move():
+        with working():
+            yield _log, None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -204,7 +221,7 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     ) as bar:
         task = bar.add_task("", total=None, visible=False)
 
-        def tell(progress: recording.Progress) -> None:
+        def follow(progress: recording.Progress) -> None:
             bar.update(
                 task,
                 total=progress.total,
@@ -214,4 +231,4 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
                 refresh=True,
             )
 
-        yield tell, lambda printed: click.echo(printed, nl=False)
+        yield follow, lambda printed: click.echo(printed, nl=False)

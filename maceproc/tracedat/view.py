@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from maceproc.errors import AnalysisError
-from maceproc.schema import Trace
+from maceproc.schema import SCHEMA_VERSION, Trace
 from maceproc.tracedat.container import is_trace_dat
 from maceproc.tracedat.reader import read_events
 from maceproc.tracedat.summary import Summary, summarize, summarize_tables
@@ -27,7 +27,8 @@ def summarize_any(path: Path) -> Summary:
 
 def listing_json(path: Path) -> str:
     """Return the list of events as one JSON object."""
-    return json.dumps(summarize_any(path).as_json(), indent=1)
+    summary = {"schema_version": SCHEMA_VERSION, **summarize_any(path).as_json()}
+    return json.dumps(summary, indent=1)
 
 
 def listing(path: Path) -> str:

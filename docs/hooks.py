@@ -1,0 +1,117 @@
+"""What the site is made of beside its pages: pictures, tables and commands, from captures and code.
+
+MkDocs calls these. In a page, ``<!-- tables -->``, ``<!-- commands -->`` and ``<!-- statuses -->``
+stand for what is written here.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+DOCS = Path(__file__).parent
+
+# Pages listed where they exist: title and file.
+ALSO = (
+    ("Read any trace.dat", "reading-trace-dat.md"),
+    ("Experiments", "experiment/index.md"),
+    ("Experiments", "experiment/README.md"),
+)
+
+
+def on_config(config: Any) -> Any:
+    """List pages that are there, and have the pictures drawn before files are looked for."""
+    sys.path.insert(0, str(DOCS))  # MkDocs takes it away again after loading this file
+    import pictures
+
+    listed = config["nav"]
+    listed[-1:-1] = [{title: page} for title, page in ALSO if (DOCS / page).exists()]
+    pictures.draw(DOCS / "pictures")
+    return config
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put in what is made from the code."""
+    for mark, make in (
+        ("<!-- tables -->", tables),
+        ("<!-- commands -->", commands),
+        ("<!-- statuses -->", statuses),
+    ):
+        if mark in markdown:
+            markdown = markdown.replace(mark, "\n".join(make()))
+    return markdown
+
+
+def tables() -> Iterator[str]:
+    """Describe every declared table."""
+    from maceproc import comparison, schema, views
+
+    for module, title in (
+        (schema, "The way from events to results"),
+        (comparison, "Captures compared: `maceproc.compare(...)`"),
+        (views, "Behind the pictures: `analysis.view.NAME()`"),
+    ):
+        yield f"## {title}\n"
+        for table in vars(module).values():
+            elsewhere = module is not schema and table in vars(schema).values()
+            if isinstance(table, schema.Table) and not elsewhere:
+                yield from _table(table)
+
+
+def _table(table: Any) -> Iterator[str]:
+    yield f"### {table.name}\n\nA row is {table.row}.\n"
+    yield "| column | type | unit | meaning |\n|---|---|---|---|"
+    for column in table.columns:
+        meaning = column.meaning.replace("|", "\\|").replace("<", "&lt;")
+        yield f"| `{column.name}` | {column.dtype} | {column.unit} | {meaning} |"
+    yield ""
+
+
+def statuses() -> Iterator[str]:
+    """Describe every status of a ping."""
+    from maceproc.rtt import STATUSES
+
+    yield "| status | meaning |\n|---|---|"
+    for status, meaning in STATUSES.items():
+        yield f"| `{status}` | {meaning} |"
+
+
+def commands() -> Iterator[str]:
+    """Describe every verb, as its help does."""
+    from maceproc.cli import cli
+
+    yield from _command(click.Context(cli, info_name="maceproc", **cli.context_settings), 2)
+
+
+def _command(context: click.Context, level: int) -> Iterator[str]:
+    command = context.command
+    pieces = command.collect_usage_pieces(context)
+    yield f"{'#' * level} {context.command_path}\n"
+    yield f"```text\n{' '.join([context.command_path, *pieces])}\n```\n"
+    yield from _help(command.help or "")
+    yield "| option | meaning |\n|---|---|"
+    for option in command.get_params(context):
+        record = option.get_help_record(context)
+        if record and isinstance(option, click.Option):
+            flags, text = (part.replace("|", "\\|") for part in record)
+            yield f"| `{flags}` | {text} |"
+    yield ""
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            verb = command.get_command(context, name)
+            yield from _command(click.Context(verb, info_name=name, parent=context), level + 1)
+
+
+def _help(text: str) -> Iterator[str]:
+    """Give the paragraphs of a help text; what keeps its line breaks is code."""
+    for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(text)):
+        if paragraph.startswith("\b"):
+            yield f"```text\n{paragraph[1:].strip(chr(10))}\n```\n"
+        else:
+            yield re.sub(r"\s*\n\s*", " ", paragraph) + "\n"

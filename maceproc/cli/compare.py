@@ -1,0 +1,73 @@
+"""`maceproc compare`: captures side by side."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from maceproc.cli.terminal import bar
+
+
+@click.command()
+@click.argument("files", type=click.Path(), metavar="TRACE TRACE...", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(),
+    metavar="FILE",
+    help="Draw a picture too: PNG, SVG or PDF, by the name's ending.",
+)
+@click.option(
+    "--label", "labels", multiple=True, metavar="TEXT", help="Name of a capture, in order."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def compare(
+    files: tuple[str, ...], output: str | None, labels: tuple[str, ...], as_json: bool
+) -> None:
+    r"""Compare captures with the first of them: medians, differences, intervals, tests.
+
+    Rounds are what was repeated, so they are the unit wherever both captures have five or more
+    (Welch's t test of their medians); with fewer the pings are (bootstrap interval, and
+    Brunner-Munzel's test, which is one of delta), and drift between rounds is not in the interval.
+    Delta is Cliff's: the probability that a ping is slower than one of the first capture minus that
+    it is faster. P values are adjusted for their number (Holm).
+
+    A capture that cannot be analyzed is reported, and the others are compared; the exit status is
+    then 1.
+
+    \b
+    maceproc compare bridge/trace.dat macvlan/trace.dat
+    maceproc compare idle.dat loaded.dat -o loaded.png
+    maceproc compare *.dat --json | jq '.contrasts[] | select(.p_adjusted < 0.05)'
+    """
+    from maceproc import report
+    from maceproc.comparison import compare as compare_captures
+    from maceproc.errors import AnalysisError
+    from maceproc.many import analyze_many
+    from maceproc.side_by_side import print_comparison
+
+    if len(files) < 2:
+        raise click.UsageError("a comparison needs two captures or more")
+    if labels and len(labels) != len(files):
+        raise click.UsageError(f"{len(files)} captures, but {len(labels)} labels")
+    with bar("analyzing") as show:
+        outcomes = analyze_many(files, tell=lambda done, _: show(done, len(files)))
+    failed = [outcome.error for outcome in outcomes if outcome.error]
+    for error in failed:
+        click.echo(f"maceproc: {error}", err=True)
+    analyses = [outcome.analysis for outcome in outcomes if outcome.analysis]
+    if len(analyses) < 2:
+        raise AnalysisError("fewer than two captures are left to compare")
+    kept = [label for label, outcome in zip(labels, outcomes, strict=False) if outcome.analysis]
+    comparison = compare_captures(*analyses, labels=kept or None)
+    if as_json:
+        click.echo(comparison.as_json())
+    else:
+        print_comparison(comparison, report.terminal())
+    if output:
+        from maceproc.plots import save
+
+        save(comparison.plot(), output)
+    if failed:
+        sys.exit(1)

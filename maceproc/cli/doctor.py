@@ -1,0 +1,47 @@
+"""`maceproc doctor`: what a recording needs, checked on this machine."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from maceproc.doctor import Check
+
+COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Remove what recordings that were killed left behind.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+def doctor(fix: bool, as_json: bool) -> None:
+    r"""Check everything that a recording needs on this machine; a problem is exit status 1.
+
+    A short trial recording is a part of it. Nothing is changed, unless --fix is given.
+
+    \b
+    maceproc doctor
+    maceproc doctor --fix
+    """
+    from maceproc.doctor import as_json as checks_as_json
+    from maceproc.doctor import examine, remove_leftovers
+
+    removed = remove_leftovers() if fix else []
+    checks = examine()
+    if as_json:
+        click.echo(checks_as_json(checks, removed))
+    else:
+        for what in removed:
+            click.echo(f"removed {what}")
+        for check in checks:
+            _show(check)
+    sys.exit(any(check.level == "problem" for check in checks))
+
+
+def _show(check: Check) -> None:
+    level = click.style(f"{check.level:7}", fg=COLORS[check.level])
+    click.echo(f"{level}  {check.check:15}  {check.message}")
+    if check.advice:
+        click.echo(f"{'':26}-> {check.advice}")

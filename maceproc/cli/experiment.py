@@ -1,0 +1,251 @@
+"""`maceproc experiment`: the paper's experiment, and its report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from maceproc.cli.record import chosen_site, interrupt_cleanly
+
+if TYPE_CHECKING:
+    from maceproc.experiment.run import Progress
+
+
+class _Experiment(click.Group):
+    """`maceproc experiment ... -- ping` runs one; `maceproc experiment report DIR` shows one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Take everything but the other verbs and a plain ``--help`` for the verb `run`."""
+        if args[:1] not in (["report"], ["agree"], ["run"], ["-h"], ["--help"]):
+            args = ["run", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    cls=_Experiment,
+    options_metavar="",
+    subcommand_metavar="[run] [OPTIONS] -- PING... | report DIR | agree DIR DIR",
+)
+def experiment() -> None:
+    r"""Measure what tracing and the container cost, and what the correction leaves.
+
+    `maceproc experiment run --help` shows the options; `run` itself may be left out.
+
+    \b
+    maceproc experiment --lab --awake -o DIR -- ping -i 0.02 -c 20
+    maceproc experiment report DIR
+    maceproc experiment agree DIR OTHER
+    """
+
+
+def _numbers(_context: click.Context, option: click.Parameter, text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError as error:
+        raise click.BadParameter("give numbers separated by commas", param=option) from error
+
+
+@experiment.command()
+@click.option(
+    "--lab",
+    "lab_name",
+    is_flag=False,
+    flag_value="",
+    metavar="[NAME]",
+    help="In a lab: NAME, or one just for this, with a container for each flow.",
+)
+@click.option("--container", metavar="NAME", help="In a container, by name or id.")
+@click.option("--netns", metavar="NAME", help="In a network namespace, by ip-netns name or file.")
+@click.option(
+    "--flows",
+    callback=_numbers,
+    metavar="N,N,...",
+    help="Background flows at each level of traffic. [default: 0,2,4,8 in a lab, 0 elsewhere]",
+)
+@click.option(
+    "--traffic",
+    default="flood",
+    show_default=True,
+    metavar="flood[:SECONDS]|iperf3:RATE",
+    help="What a flow is: ping -f, or UDP of iperf3 at a rate (100M).",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(1),
+    default=10,
+    show_default=True,
+    help="Runs per arm and level; made up to whole blocks.",
+)
+@click.option(
+    "--block-rounds",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Rounds at one level before the next; what is interrupted in one is done again.",
+)
+@click.option(
+    "--tracers",
+    default="minimal,net,mace",
+    show_default=True,
+    metavar="NAME,...",
+    help="minimal, full, net (net:*), mace (its four), or SYSTEM:EVENT+SYSTEM:EVENT.",
+)
+@click.option("--awake", is_flag=True, help="Keep the CPUs from going idle while anything runs.")
+@click.option("--seed", default=1, show_default=True, help="Of the order of arms and levels.")
+@click.option("--outer", default="", metavar="DEV", help="The outer device, if not the routes'.")
+@click.option("--buffer-kb", type=click.IntRange(64), metavar="KB", help="Per CPU and tracer.")
+@click.option(
+    "-o", "--output", default="experiment", show_default=True, metavar="DIR",
+    help="Where it is kept; one that was interrupted goes on.",
+)  # fmt: skip
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- PING...")
+def run(
+    lab_name: str | None,
+    container: str | None,
+    netns: str | None,
+    flows: list[int] | None,
+    traffic: str,
+    rounds: int,
+    block_rounds: int,
+    tracers: str,
+    awake: bool,
+    seed: int,
+    outer: str,
+    buffer_kb: int | None,
+    output: str,
+    command: tuple[str, ...],
+) -> None:
+    r"""Run a ping in a container and natively, traced and untraced, under growing traffic.
+
+    Interrupted, the same command goes on where it ended; with more --rounds it adds some.
+
+    \b
+    maceproc experiment --lab --awake -o DIR -- ping -i 0.02 -c 20
+    maceproc experiment --container web --flows 0 -o DIR -- ping -c 100 192.0.2.1
+    """
+    from maceproc.experiment.plan import Plan
+    from maceproc.experiment.report import require_plots
+    from maceproc.experiment.run import run_experiment
+
+    if lab_name is None and container is None and netns is None:
+        raise click.UsageError("choose one of --lab, --container and --netns")
+    interrupt_cleanly()
+    require_plots()
+    levels = flows or ([0] if lab_name is None else [0, 2, 4, 8])
+    plan = Plan(
+        command=list(command),
+        flows=levels,
+        rounds=rounds,
+        block_rounds=block_rounds,
+        tracers=[name for name in tracers.split(",") if name],
+        traffic=traffic,
+        awake=awake,
+        seed=seed,
+    )
+    directory = Path(output)
+    site = chosen_site(lab_name, netns, container, containers=1 + max(levels))
+    with site as where, _experiment_progress() as tell:
+        run_experiment(
+            plan,
+            where,
+            directory,
+            outer=outer,
+            buffer_kb=buffer_kb,
+            announce=lambda begun: click.echo(f"path: {begun.target.route}", err=True),
+            tell=tell,
+        )
+    _report(directory, directory)
+
+
+@experiment.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Elsewhere than in DIR."
+)
+def report(directory: Path, output: Path | None) -> None:
+    r"""Analyze the captures of an experiment, and write report, plots, JSON and Parquet.
+
+    \b
+    maceproc experiment report DIR
+    """
+    from maceproc.experiment.report import require_plots
+
+    require_plots()
+    _report(directory, output or directory)
+
+
+@experiment.command()
+@click.argument("first", type=click.Path(path_type=Path), metavar="DIR")
+@click.argument("second", type=click.Path(path_type=Path), metavar="DIR")
+def agree(first: Path, second: Path) -> None:
+    r"""Tell whether two experiments found the same, within their intervals; both with reports.
+
+    \b
+    maceproc experiment agree DIR OTHER
+    """
+    from maceproc.experiment.report import agreement, agreement_lines, load_results, state_lines
+
+    results = load_results(first), load_results(second)
+    for line in (*agreement_lines(agreement(*results)), *state_lines(*results)):
+        click.echo(line)
+
+
+def _report(directory: Path, output: Path) -> None:
+    import matplotlib as mpl
+
+    from maceproc.experiment.report import as_markdown, save_report
+    from maceproc.experiment.results import read_results
+
+    mpl.use("Agg")
+    with _reading_progress() as tell:
+        results = read_results(directory, tell)
+    written = save_report(results, output)
+    click.echo(as_markdown(results), nl=False)
+    click.echo(f"wrote {', '.join(path.name for path in written)} to {output}", err=True)
+
+
+@contextmanager
+def _experiment_progress() -> Iterator[Callable[[Progress], None]]:
+    """Give what shows how far it is, and the time left; it draws once a second."""
+    with _bar("run") as update:
+        yield lambda told: update(
+            told.done,
+            told.total,
+            f"round {told.round}, {told.flows} flows: {told.arm}" if told.arm else "done",
+        )
+
+
+@contextmanager
+def _reading_progress() -> Iterator[Callable[[int, int], None]]:
+    with _bar("capture") as update:
+        yield lambda done, total: update(done, total, "following packets")
+
+
+@contextmanager
+def _bar(unit: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Give what draws a bar on a terminal's standard error, and nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield lambda *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description:<42}"),
+        BarColumn(),
+        TextColumn(f"{unit} {{task.completed}} of {{task.total}}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, refresh_per_second=1, transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, what: bar.update(
+            task, completed=done, total=total, description=what
+        )

@@ -1,0 +1,155 @@
+"""What is shown beside a result: how far the work is, and notes.
+
+Results go to standard output. Everything else goes to standard error, as much of it as is wanted:
+every verb has -q and -v. What moves or has colours is for terminals only.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.progress import Progress
+
+LOG = logging.getLogger("maceproc")  # the stages of an analysis, by the library
+PATIENCE_S = 1.0  # so long nothing is shown: most captures are small
+_KEY = "maceproc.verbosity"
+
+
+class Verbosity(IntEnum):
+    """How much is told beside results and errors."""
+
+    QUIET = -1
+    NORMAL = 0
+    VERBOSE = 1
+
+
+def complete(command: click.Command) -> click.Command:
+    """Give a verb, or every verb of a group, what all have: -q, -v, and help that is laid out.
+
+    Click leaves a paragraph as it is after a backspace; docstrings have it as two characters.
+    """
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
+    command.short_help = " ".join(command.help.partition("\n\n")[0].split()).rstrip(".")
+    if isinstance(command, click.Group):
+        for verb in command.commands.values():
+            complete(verb)
+        return command
+    if command.name == "completion":  # nothing but a result
+        return command
+    for flags, level, text in (
+        (("-q", "--quiet"), Verbosity.QUIET, "Only results and errors: no notes, no progress."),
+        (("-v", "--verbose"), Verbosity.VERBOSE, "Tell what is being done, and when."),
+    ):
+        option: dict[str, Any] = {"is_flag": True, "expose_value": False, "help": text}
+        command.params.append(click.Option(flags, callback=_remember(level), **option))
+    return command
+
+
+def _remember(level: Verbosity) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def remember(context: click.Context, _parameter: click.Parameter, chosen: bool) -> None:
+        if chosen and context.meta.setdefault(_KEY, level) is not level:
+            raise click.UsageError("choose one of --quiet and --verbose")
+
+    return remember
+
+
+def verbosity() -> Verbosity:
+    """Return how much the running verb is to tell."""
+    context = click.get_current_context(silent=True)
+    return Verbosity.NORMAL if context is None else context.meta.get(_KEY, Verbosity.NORMAL)
+
+
+def tell(text: str) -> None:
+    """Write a line to standard error, unless only results are wanted."""
+    if verbosity() > Verbosity.QUIET:
+        click.echo(text, err=True)
+
+
+def tell_notes(notes: Iterable[str]) -> None:
+    """Write notes to standard error, a line each, unless only results are wanted."""
+    for note in notes:
+        tell(f"note: {note}")
+
+
+def may_move() -> bool:
+    """Tell whether progress may be drawn: on a terminal, unless less or more is wanted."""
+    return sys.stderr.isatty() and verbosity() is Verbosity.NORMAL
+
+
+@contextmanager
+def working() -> Iterator[None]:
+    """Show what the library is doing: on a terminal once it takes a second, or all with -v."""
+    handler: logging.Handler
+    if verbosity() is Verbosity.VERBOSE:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("{relativeCreated:7.0f} ms  {message}", style="{"))
+    elif may_move():
+        handler = _Spinner()
+    else:
+        yield
+        return
+    level = LOG.level
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.setLevel(level)
+        LOG.removeHandler(handler)
+        handler.close()
+
+
+class _Spinner(logging.Handler):
+    """Show the latest message beside something that moves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+
+        self._status = Console(stderr=True).status("working")
+        self._timer = threading.Timer(PATIENCE_S, self._status.start)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from rich.markup import escape
+
+        self._status.update(escape(record.getMessage()))
+
+    def close(self) -> None:
+        self._timer.cancel()
+        self._timer.join()
+        self._status.stop()
+        super().close()
+
+
+@contextmanager
+def bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Give a function that says how many of how many are done, shown as a bar on a terminal."""
+    if not may_move():
+        with working():
+            yield lambda _done, _total: None
+        return
+    with _progress() as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _progress() -> Progress:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,0 +1,219 @@
+"""What an experiment runs, and in which order; and where it is kept.
+
+A round runs every arm once; a block is a few rounds at one level of traffic, one after the other,
+so that the arms of a round share the state of the machine. Levels come in a random order, arms in a
+balanced one: over as many rounds as there are arms, every arm runs once in each position, and every
+two rounds each arm before and after every other one.
+
+A directory holds the plan and, for every finished block, the captures of its tracers:
+
+    experiment.json
+    block-01/flows-4/minimal.dat, minimal.dat.json, net.dat, ..., traffic.json
+
+Each capture is an ordinary one: the runs traced by its tracer, and the untraced runs of the same
+block, which all captures of a block share. A block is the smallest thing that can be compared
+without what started and stopped around it, so it is what is kept or done again: a directory has its
+final name when all in it is whole.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from maceproc import __version__
+from maceproc.capture import Machine, Place, Target
+from maceproc.errors import CaptureError, CommandError
+
+PLAN_FILE = "experiment.json"
+PLAN_VERSION = 1
+
+# The four that the paper's kernel module hooks, as events of ftrace.
+MACE_EVENTS = (
+    "syscalls:sys_enter_sendto",
+    "net:net_dev_start_xmit",
+    "net:netif_receive_skb",
+    "syscalls:sys_exit_recvmsg",
+)
+# Names of tracers, and what `maceproc record --events` calls them.
+TRACERS = {
+    "minimal": "minimal",
+    "full": "full",
+    "net": "net:*",
+    "mace": ",".join(MACE_EVENTS),
+}
+DEFAULT_TRACERS = ("minimal", "net", "mace")
+
+_BLOCK = re.compile(r"block-(\d+)/flows-(\d+)")
+
+
+class Arm(NamedTuple):
+    """One way of running the ping: where, and watched by which tracer ("" for none)."""
+
+    place: Place
+    tracer: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.place} {self.tracer or 'untraced'}"
+
+
+class Turn(NamedTuple):
+    """One run: an arm in a round."""
+
+    round: int
+    arm: Arm
+
+
+class Block(NamedTuple):
+    """A few rounds at one level of traffic: every run of them, in order."""
+
+    number: int
+    flows: int
+    turns: tuple[Turn, ...]
+
+    @property
+    def path(self) -> Path:
+        """Its directory within that of the experiment."""
+        return Path(f"block-{self.number:02d}", f"flows-{self.flows}")
+
+
+class Plan(msgspec.Struct, kw_only=True, frozen=True):
+    """An experiment, as asked for."""
+
+    command: list[str]
+    flows: list[int]
+    rounds: int  # made up to whole blocks
+    tracers: list[str]
+    block_rounds: int = 5
+    traffic: str = "flood"
+    awake: bool = False
+    seed: int = 1
+
+    def blocks(self, places: tuple[Place, ...]) -> Iterator[Block]:
+        """Yield every block in the order they run; the same plan gives the same order."""
+        arms = [Arm(place, tracer) for place in places for tracer in ("", *self.tracers)]
+        orders = {flows: _orders(len(arms), f"{self.seed} {flows}") for flows in self.flows}
+        for number in range(1, -(-self.rounds // self.block_rounds) + 1):
+            levels = list(self.flows)
+            random.Random(f"{self.seed} block {number}").shuffle(levels)
+            for flows in levels:
+                first = (number - 1) * self.block_rounds
+                turns = (
+                    Turn(first + nth + 1, arms[index])
+                    for nth in range(self.block_rounds)
+                    for index in orders[flows][(first + nth) % len(orders[flows])]
+                )
+                yield Block(number, flows, tuple(turns))
+
+    def events_of(self, tracer: str) -> str:
+        """Return what a tracer records, as ``record --events`` takes it."""
+        return TRACERS.get(tracer, tracer.replace("+", ","))
+
+
+class Experiment(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The whole of ``experiment.json``: the plan, and what it was carried out on."""
+
+    format: Literal["maceproc experiment"] = "maceproc experiment"
+    version: int = PLAN_VERSION
+    maceproc: str = __version__
+    plan: Plan
+    target: Target
+    places: list[Place]
+    machine: Machine
+    pinned: list[int] = []  # CPUs that the flows are pinned to, in turn
+    sessions: list[int] = []  # when it was begun and resumed, UTC [ns]
+    notes: list[str] = []
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield every block of the plan."""
+        return self.plan.blocks(tuple(self.places))
+
+
+def file_name(tracer: str) -> str:
+    """Return the name of a tracer's captures: what is no letter, digit, '_' or '-' becomes '_'."""
+    return re.sub(r"[^\w-]+", "_", tracer).strip("_") + ".dat"
+
+
+def finished(directory: Path) -> set[tuple[int, int]]:
+    """Return (number, flows) of every finished block."""
+    found = (
+        _BLOCK.fullmatch(path.relative_to(directory).as_posix())
+        for path in directory.glob("block-*/flows-*")
+    )
+    return {(int(match[1]), int(match[2])) for match in found if match}
+
+
+def load_experiment(directory: Path) -> Experiment:
+    """Read the plan of an experiment; CaptureError when there is none or it cannot be read."""
+    path = directory / PLAN_FILE
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=Experiment)
+    except OSError as error:
+        raise CaptureError(
+            f"{path}: {error.strerror}", hint="name a directory that `maceproc experiment` made"
+        ) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise CaptureError(f"{path}: not an experiment: {error}") from error
+    if found.version > PLAN_VERSION:
+        raise CaptureError(f"{path}: version {found.version} is not known", hint="upgrade maceproc")
+    return found
+
+
+def save_experiment(directory: Path, experiment: Experiment) -> None:
+    """Write ``experiment.json`` whole or not at all; CaptureError when it cannot be written."""
+    path = directory / PLAN_FILE
+    identity = {"format": experiment.format, "version": experiment.version}
+    document = identity | msgspec.to_builtins(experiment)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
+        partial.replace(path)
+    except OSError as error:
+        raise CaptureError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def check_plan(plan: Plan) -> None:
+    """Raise CommandError when a plan makes no sense."""
+    if not plan.tracers:
+        raise CommandError("no tracers to compare", hint=f"--tracers {','.join(DEFAULT_TRACERS)}")
+    if min(plan.rounds, plan.block_rounds) < 1:
+        raise CommandError(f"{plan.rounds} rounds in blocks of {plan.block_rounds}")
+    names = [file_name(tracer) for tracer in plan.tracers]
+    if len(set(names)) < len(names):
+        raise CommandError(f"tracers {', '.join(plan.tracers)}: two have one name")
+    if len(set(plan.flows)) < len(plan.flows) or min(plan.flows, default=-1) < 0:
+        raise CommandError(f"flows {plan.flows}: give different numbers, none below 0")
+
+
+def what_differs(plan: Plan, other: Plan) -> str:
+    """Return what two plans differ in, but for the number of rounds; empty when they agree."""
+    for name in plan.__struct_fields__:
+        ours, theirs = getattr(plan, name), getattr(other, name)
+        if name != "rounds" and ours != theirs:
+            return f"{name} {theirs!r}, not {ours!r}"
+    return ""
+
+
+def _orders(arms: int, seed: str) -> list[list[int]]:
+    """Return balanced orders of so many arms, each followed by its reverse.
+
+    The rows of a Williams design: every arm in every position, and after every other one, equally
+    often. E. J. Williams, "Experimental designs balanced for the estimation of residual effects of
+    treatments", 1949. With the reverse beside each row, every two arms change sides at once.
+    """
+    chance = random.Random(seed)
+    first = [(step + 1) // 2 if step % 2 else -(step // 2) for step in range(arms)]
+    names = chance.sample(range(arms), arms)
+    shifts = list(range(arms if arms % 2 else arms // 2))
+    chance.shuffle(shifts)
+    orders = []
+    for shift in shifts:
+        row = [names[(step + shift) % arms] for step in first]
+        orders += [row, row[::-1]]
+    return orders

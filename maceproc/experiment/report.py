@@ -1,0 +1,445 @@
+"""What a person reads of an experiment, Markdown with plots; JSON and Parquet for scripts."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from maceproc import __version__
+from maceproc.errors import AnalysisError, CaptureError
+from maceproc.experiment.results import CONTRASTS, SOURCES, Results
+from maceproc.schema import SCHEMA_VERSION
+from maceproc.statistics import Estimate
+from maceproc.units import NS_PER_S, format_us
+
+REPORT_FILE, JSON_FILE, PARQUET_FILE = "report.md", "results.json", "pings.parquet"
+
+MEANING = {
+    "native control": "from the host, untraced",
+    "native monitored": "from the host, traced",
+    "native corrected": "the same: a native ping crosses nothing",
+    "native untraced": "without what its events cost",
+    "native wire": "outer device: sent to first received",
+    "container control": "untraced, as ping reports it",
+    "container monitored": "traced, as ping reports it",
+    "container corrected": "RTT - outbound - inbound crossing",
+    "container untraced": "that, without what the events left in it cost",
+    "container wire": "outer device: sent to first received",
+    "native off the wire": "corrected RTT - wire RTT",
+    "container off the wire": "corrected RTT - wire RTT",
+}
+_TABLES = (
+    "series", "comparisons", "shifts", "segments", "event_costs", "events", "rates", "findings",
+)  # fmt: skip
+_PICTURES = {
+    "Series": ("medians", "means", "deviations", "distributions"),
+    "Differences": ("differences", "shifts"),
+    "What tracing costs": ("perturbation", "event-costs"),
+}
+
+
+def save_report(results: Results, directory: Path) -> list[Path]:
+    """Write report, plots, JSON and, where pyarrow is installed, Parquet; return what was written.
+
+    Raises CaptureError when the directory cannot be written to.
+    """
+    from maceproc.experiment.plots import save_plots
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        written = save_plots(results, directory)
+        for name, text in (
+            (REPORT_FILE, as_markdown(results, pictures=True)),
+            (JSON_FILE, as_json(results)),
+        ):
+            written.append(directory / name)
+            written[-1].write_text(text)
+        if save_parquet(results, directory / PARQUET_FILE):
+            written.append(directory / PARQUET_FILE)
+    except OSError as error:
+        raise CaptureError(f"{directory}: cannot be written to: {error.strerror}") from error
+    return written
+
+
+def save_parquet(results: Results, path: Path) -> bool:
+    """Write every ping as Parquet; tell whether it could be: that needs pyarrow."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError:
+        return False
+    results.pings.to_parquet(path, index=False)
+    return True
+
+
+def as_dict(results: Results) -> dict[str, Any]:
+    """Return the results as one object; its rows are those of the tables of the same name."""
+    experiment = results.experiment
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "maceproc": __version__,
+        "plan": {
+            name: getattr(experiment.plan, name) for name in experiment.plan.__struct_fields__
+        },
+        "machine": {
+            name: getattr(experiment.machine, name) for name in experiment.machine.__struct_fields__
+        },
+        "blocks": len(results.blocks),
+        **{name: _rows(getattr(results, name)) for name in _TABLES},
+        "claims": list(claims(results)),
+    }
+
+
+def _rows(table: pd.DataFrame) -> Any:
+    # Through pandas' own JSON, which writes every kind of missing value as null.
+    return json.loads(table.to_json(orient="records", double_precision=3))
+
+
+def as_json(results: Results) -> str:
+    """Return `as_dict` as JSON text."""
+    return json.dumps(as_dict(results), indent=1, allow_nan=False) + "\n"
+
+
+_CORRECTION = {
+    "corrected - native control": "corrected is {} us from the native control",
+    "corrected - native corrected": "from the native ping traced likewise it is {} us",
+    "the same, off the wire": "without the time on the wire that is {} us",
+}
+
+
+def claims(results: Results) -> Iterator[dict[str, Any]]:
+    """Yield what the experiment was made to tell: a sentence for each, with its numbers [ns]."""
+    for flows in results.values.levels:
+        overhead = results.comparison(flows, "container overhead")
+        for name in _CORRECTION:
+            left = results.comparison(flows, name, results.tracer)
+            if left.rounds and overhead.rounds:
+                yield _claim_of_correction(flows, name, left, overhead)
+    for flows in results.values.levels:
+        yield from _claims_of_cost(results, flows)
+
+
+def _claim_of_correction(
+    flows: int, name: str, left: Estimate, overhead: Estimate
+) -> dict[str, Any]:
+    told = overhead.low_ns > 0
+    share = abs(left.estimate_ns) / overhead.estimate_ns if told else math.nan
+    of = f"{share:.0%} of the container's overhead, {_us(overhead)} us"
+    if not told:
+        of = f"the container's overhead, {_us(overhead)} us, is not told from nothing"
+    said = _CORRECTION[name].format(_us(left))
+    return {
+        "claim": name,
+        "flows": flows,
+        "estimate_ns": left.estimate_ns,
+        "margin_ns": left.margin_ns,
+        "overhead_ns": overhead.estimate_ns,
+        "share": share if told else None,
+        "text": (
+            f"{flows} flows: {said}, equivalent within {format_us(left.margin_ns)} us (95 %): {of}"
+        ),
+    }
+
+
+def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
+    first, *others = results.experiment.plan.tracers
+    mine = results.comparison(flows, "perturbation, container", first)
+    for tracer in others:
+        other = results.comparison(flows, "perturbation, container", tracer)
+        if not mine.rounds or not other.rounds:
+            continue
+        told = mine.low_ns > 0 and other.low_ns > 0
+        ratio = mine.estimate_ns / other.estimate_ns if told else math.nan
+        yield {
+            "claim": f"{first} against {tracer}",
+            "flows": flows,
+            "estimate_ns": mine.estimate_ns,
+            "other_ns": other.estimate_ns,
+            "ratio": ratio if told else None,
+            "text": f"{flows} flows: {first} adds {_us(mine)} us to the container's median RTT, "
+            f"{tracer} {_us(other)} us"
+            + (f": {ratio:.0%} of it" if told else ": not both are told from nothing"),
+        }
+
+
+def agreement(first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
+    """Hold the comparisons of two experiments against each other: one row for each they share.
+
+    Takes what `as_dict` gives. Columns: ``flows``, ``comparison``, ``tracer``, ``statistic``, the
+    estimates ``first_ns`` and ``second_ns``, how far apart they may be (``allowed_ns``: the root of
+    the sum of their squared half widths, so 95 % of them agree if nothing changed), and ``agree``.
+    """
+    keys = ["flows", "comparison", "tracer", "statistic"]
+    tables = [pd.DataFrame(data["comparisons"]).set_index(keys) for data in (first, second)]
+    half = [(table["high_ns"] - table["low_ns"]) / 2 for table in tables]
+    found = pd.DataFrame(
+        {
+            "first_ns": tables[0]["estimate_ns"],
+            "second_ns": tables[1]["estimate_ns"],
+            "allowed_ns": (half[0] ** 2 + half[1] ** 2) ** 0.5,
+        }
+    ).dropna()
+    found["agree"] = (found["first_ns"] - found["second_ns"]).abs() <= found["allowed_ns"]
+    return found.reset_index()
+
+
+def agreement_lines(table: pd.DataFrame) -> Iterator[str]:
+    """Yield how many comparisons of two experiments agree, and each that does not."""
+    medians = table[table["statistic"] == "median"]
+    yield (
+        f"{medians['agree'].sum()} of {len(medians)} differences of medians agree, "
+        f"{table['agree'].sum()} of {len(table)} with those of means"
+    )
+    for row in medians[~medians["agree"]].itertuples():
+        estimates = (format_us(row.first_ns, signed=True), format_us(row.second_ns, signed=True))
+        yield (
+            f"* {row.flows} flows, {row.comparison} {row.tracer}: {' and '.join(estimates)} us, "
+            f"no more than {format_us(row.allowed_ns)} us apart were expected"
+        )
+
+
+def state_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
+    """Yield where two experiments' controls differ: they found the machine in another state.
+
+    Takes what `as_dict` gives. What differs there says nothing against either.
+    """
+    for name in ("native control", "container control"):
+        tables = []
+        for data in (first, second):
+            rows = pd.DataFrame(data["series"])
+            rows = rows[(rows["series"] == name) & (rows["statistic"] == "median")]
+            tables.append(rows.set_index("flows"))
+        for flows in tables[0].index.intersection(tables[1].index):
+            one, other = (table.loc[flows] for table in tables)
+            if one["low_ns"] > other["high_ns"] or other["low_ns"] > one["high_ns"]:
+                medians = (format_us(row["estimate_ns"]) for row in (one, other))
+                yield (
+                    f"* {flows} flows: the {name} itself is {' and '.join(medians)} us: the "
+                    "machine was not in the same state"
+                )
+
+
+def load_results(directory: Path) -> dict[str, Any]:
+    """Read the results that a report wrote; CaptureError when they are not there."""
+    path = directory / JSON_FILE
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CaptureError(
+            f"{path}: {error}", hint=f"write it with: maceproc experiment report {directory}"
+        ) from error
+    return data
+
+
+def as_markdown(results: Results, *, pictures: bool = False) -> str:
+    """Return the report as Markdown; with `pictures`, it shows the plots beside it."""
+    return "\n".join(_lines(results, pictures)) + "\n"
+
+
+def _lines(results: Results, pictures: bool) -> Iterator[str]:
+    yield from _heading(results)
+    yield "\n## What it says\n"
+    yield from (f"* {claim['text']}" for claim in claims(results))
+    sections = (
+        ("Series", _series_section),
+        ("Differences", _differences_section),
+        ("What tracing costs", _cost_section),
+    )
+    for title, section in sections:
+        yield f"\n## {title}\n"
+        yield from section(results)
+        if pictures:
+            yield ""
+            yield from (f"![{name}]({name}.png)" for name in _PICTURES[title])
+    if len(results.findings):
+        yield "\n## Findings\n"
+        for row in results.findings.itertuples():
+            yield f"* **{row.level}, {row.finding}**: {row.message}. {row.advice}".rstrip()
+
+
+def _heading(results: Results) -> Iterator[str]:
+    experiment, machine = results.experiment, results.experiment.machine
+    plan = experiment.plan
+    begun = datetime.datetime.fromtimestamp(experiment.sessions[0] / NS_PER_S, datetime.UTC)
+    arms = len(experiment.places) * (1 + len(plan.tracers))
+    yield "# What tracing and the container cost, and what the correction leaves\n"
+    command = f"`{' '.join(plan.command)}`"
+    yield f"* **ran**: {command}, {results.rounds} rounds of {arms} arms at each level"
+    yield f"* **where**: {experiment.target.route} ({experiment.target.kind})"
+    yield f"* **traffic**: {_traffic(results)}"
+    yield f"* **tracers**: {', '.join(plan.tracers)}; the corrected series are of {results.tracer}"
+    virtual = f" of a virtual machine ({machine.virtualization})" if machine.virtualization else ""
+    awake = "kept awake" if machine.awake else "may sleep"
+    cpus = f"{machine.cpus} CPUs{virtual} that {'are ' * machine.awake}{awake}"
+    yield f"* **machine**: {machine.cpu}, {cpus}, Linux {machine.kernel}"
+    yield f"* **when**: {begun:%Y-%m-%d}, maceproc {experiment.maceproc}"
+    yield (
+        "\nEvery number is the mean over rounds of a statistic of one round, in us, with the 95 % "
+        "interval from resampling rounds."
+    )
+
+
+def _traffic(results: Results) -> str:
+    plan = results.experiment.plan
+    pinned = ", ".join(map(str, results.experiment.pinned))
+    told = f"flows of `{plan.traffic}`, pinned to the CPUs {pinned} in turn"
+    rates = results.rates.dropna()
+    rates = rates[rates["flows"] > 0]
+    if len(rates):
+        each = (f"{row.packets_per_s:,.0f}/s with {row.flows}" for row in rates.itertuples())
+        told += f"; requests: {', '.join(each)}"
+    return told
+
+
+def _series_section(results: Results) -> Iterator[str]:
+    table = results.series
+    for flows in results.values.levels:
+        here = table[(table["flows"] == flows) & table["tracer"].isin(["", results.tracer])]
+        rows = []
+        for name in SOURCES:
+            mine = here[here["series"] == name].set_index("statistic")
+            if mine.empty:
+                continue
+            first = mine.iloc[0]
+            cells = [_estimate_of(mine.loc[statistic]) for statistic in ("median", "mean", "sd")]
+            counts = [f"{first['used']}", f"{first['used'] / first['of']:.1%}"]
+            rows.append([name, *counts, f"{first['effective']:.0f}", *cells, MEANING[name]])
+        header = ["series", "n", "of answered", "effective n", "median", "mean", "sd", ""]
+        yield f"\n### {flows} flows\n"
+        yield from _table(header, rows, ">1234")
+
+
+def _differences_section(results: Results) -> Iterator[str]:
+    table = results.comparisons
+    rows = []
+    for flows in results.values.levels:
+        for name in CONTRASTS:
+            if name.startswith("perturbation"):
+                continue
+            here = table[
+                (table["flows"] == flows)
+                & (table["comparison"] == name)
+                & table["tracer"].isin(["", results.tracer])
+            ].set_index("statistic")
+            if len(here):
+                median, mean = here.loc["median"], here.loc["mean"]
+                evidence = "no evidence: the machine changed" if median["refused"] else ""
+                margin = format_us(median["margin_ns"])
+                cells = [_estimate_of(median), margin, _estimate_of(mean), evidence]
+                rows.append([str(flows), name, *cells])
+    header = ["flows", "difference", "of medians", "equivalent within", "of means", ""]
+    yield from _table(header, rows, "0")
+    yield from _segments_part(results.segments)
+
+
+def _segments_part(segments: pd.DataFrame) -> Iterator[str]:
+    """Say in which segments corrected and native RTTs differ; of means, which add up."""
+    if segments.empty:
+        return
+    yield (
+        "\nWhere corrected and native RTTs differ, both traced: means of the segments that both "
+        "have; they add up to the difference of the mean RTTs.\n"
+    )
+    rows = []
+    for row in segments.itertuples():
+        means = (format_us(row.container_ns), format_us(row.native_ns))
+        found = _interval(row.estimate_ns, row.low_ns, row.high_ns, signed=True)
+        rows.append([str(row.flows), row.segment, *means, found])
+    yield from _table(["flows", "segment", "container", "native", "difference"], rows, "023")
+
+
+def _cost_section(results: Results) -> Iterator[str]:
+    rows = []
+    for flows in results.values.levels:
+        for tracer in results.experiment.plan.tracers:
+            native, container, inside = (
+                results.comparison(flows, f"perturbation{where}", tracer)
+                for where in (", native", ", container", " inside the crossings")
+            )
+            seen = results.events
+            seen = seen[(seen["flows"] == flows) & (seen["tracer"] == tracer)].set_index("place")
+            counts = [
+                "-" if place not in seen.index or math.isnan(count) else f"{count:.1f}"
+                for place in ("native", "container")
+                for count in [seen["events"].get(place, math.nan)]
+            ]
+            recorded = f"{seen['recorded'].get('container', math.nan):.1f}"
+            cells = [_us(estimate) for estimate in (native, container, inside)]
+            rows.append([str(flows), tracer, *cells, *counts, recorded])
+    yield (
+        "What a tracer adds to the median RTT. Inside the crossings is what it adds to the "
+        "container's more than to the native one: that goes with the correction, the rest stays.\n"
+    )
+    header = ["flows", "tracer", "native", "container", "inside the crossings"]
+    counted = ["events on a native ping's path", "on a container's", "recorded per ping"]
+    yield from _table([*header, *counted], rows, "0567")
+    if len(results.event_costs):
+        yield (
+            "\nThe RTT's slope on the events on the path, over the tracers; and the RTT it finds "
+            "for no events, which must be the untraced one for the slope to mean anything.\n"
+        )
+        yield from _table(*_event_cost_rows(results.event_costs), "0")
+
+
+def _event_cost_rows(costs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    rows = []
+    for row in costs.itertuples():
+        cost = f"{row.cost_ns:.0f}"
+        if not math.isnan(row.low_ns):
+            cost += f" ({row.low_ns:.0f} to {row.high_ns:.0f})"
+        off = _interval(row.off_ns, row.off_low_ns, row.off_high_ns, signed=True)
+        said = "yes: `untraced_rtt_ns`" if row.supported else "no"
+        untraced = format_us(row.untraced_ns)
+        cells = [format_us(row.zero_ns), untraced, off, said]
+        rows.append([str(row.flows), row.place, cost, *cells])
+    header = [
+        "flows",
+        "place",
+        "ns an event",
+        "RTT at no events",
+        "untraced",
+        "off by",
+        "supported",
+    ]
+    return header, rows
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> Iterator[str]:
+    """Write a table; `right` names the columns that are set to the right, by number."""
+    yield f"| {' | '.join(header)} |"
+    rules = ("--:" if str(n) in right else "---" for n in range(len(header)))
+    yield f"|{'|'.join(rules)}|"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+
+
+def _estimate_of(row: pd.Series) -> str:
+    signed = "comparison" in row.index
+    return _interval(row["estimate_ns"], row["low_ns"], row["high_ns"], signed=signed)
+
+
+def _us(estimate: Estimate) -> str:
+    return _interval(*estimate[:3], signed=True)
+
+
+def _interval(estimate_ns: float, low_ns: float, high_ns: float, *, signed: bool) -> str:
+    if math.isnan(estimate_ns):
+        return "-"
+    middle = format_us(estimate_ns, signed=signed)
+    if math.isnan(low_ns):
+        return middle
+    return f"{middle} ({format_us(low_ns, signed=signed)} to {format_us(high_ns, signed=signed)})"
+
+
+def require_plots() -> None:
+    """Raise AnalysisError when matplotlib is not installed: before an hour of measuring."""
+    from importlib.util import find_spec
+
+    if find_spec("matplotlib") is None:
+        raise AnalysisError(
+            "the report's plots need matplotlib", hint="pip install 'maceproc[plot]'"
+        )

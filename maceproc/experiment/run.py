@@ -1,0 +1,372 @@
+"""Carry out a plan: one capture for every tracer in every block."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from maceproc import __version__
+from maceproc.capture import Place, Run, Sidecar, save_sidecar, sidecar_path
+from maceproc.command import Command, parse_command
+from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
+from maceproc.experiment.plan import (
+    PLAN_FILE,
+    Block,
+    Experiment,
+    Plan,
+    Turn,
+    check_plan,
+    file_name,
+    finished,
+    load_experiment,
+    save_experiment,
+    what_differs,
+)
+from maceproc.experiment.traffic import (
+    Running,
+    Traffic,
+    running_flows,
+    save_reports,
+    usable_cpus,
+)
+from maceproc.record import (
+    SETTLE_S,
+    Interruption,
+    choose_events,
+    cpus_awake,
+    describe_machine,
+    describe_tracing,
+    destination_address,
+    execute,
+    failed,
+    minimal_events,
+    no_native_control,
+    path_ends,
+    require_command,
+    require_programs,
+    require_root,
+    with_destination,
+)
+from maceproc.targets import Entrance, Netns, Site, Survey, survey
+from maceproc.tracing import Recorder, available_events, default_buffer_kb, mounted_tracefs
+
+TRAFFIC_FILE = "traffic.json"
+_PARTIAL = ".partial"
+
+
+class Progress(NamedTuple):
+    """How far an experiment is: told before every run, and after the last one."""
+
+    done: int
+    total: int
+    round: int
+    flows: int
+    arm: str
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What every block needs."""
+
+    plan: Plan
+    command: Command
+    site: Site
+    surveyed: Survey
+    entrances: dict[Place, Entrance]
+    tracefs: Path
+    available: list[str]
+    buffer_kb: int
+    interruption: Interruption
+
+    @property
+    def sources(self) -> list[Netns]:
+        """Where flows come from: a lab's other containers, or the host."""
+        others = [n for n in self.site.around if n.name.startswith("container")]
+        return others or [self.surveyed.host or self.site.inside]
+
+    @property
+    def server(self) -> Netns | None:
+        """Where a lab's remote is."""
+        return next((n for n in self.site.around if n.name == "remote"), None)
+
+
+def run_experiment(
+    plan: Plan,
+    site: Site,
+    directory: Path,
+    *,
+    outer: str = "",
+    buffer_kb: int | None = None,
+    announce: Callable[[Experiment], None] = lambda _: None,
+    tell: Callable[[Progress], None] = lambda _: None,
+) -> Experiment:
+    """Run what is left of a plan in a directory.
+
+    Blocks that are finished there stay as they are; more rounds may be asked for than before.
+
+    Parameters
+    ----------
+    site
+        Where to run it, from `maceproc.targets`.
+    outer
+        The outer device, when it is not the one that the host's routes choose.
+    buffer_kb
+        Ring buffer per CPU and tracer [KiB]; by default `default_buffer_kb`.
+    announce
+        Told, before anything runs, what will be run on which path.
+    tell
+        Told the progress before every run, and after the last.
+
+    Raises RecordError and its subclasses, CaptureError when the directory holds something else, and
+    Interrupted after Ctrl-C or SIGTERM; every finished block is kept.
+    """
+    check_plan(plan)
+    traffic = Traffic.parse(plan.traffic)
+    require_root()
+    command = with_destination(parse_command(plan.command), site)
+    if not command.is_ping:
+        raise CommandError(
+            f"{command.argv[0]}: not a ping", hint="give one after --: -- ping -i 0.02 -c 100"
+        )
+    require_command(command, site)
+    require_programs()
+    with mounted_tracefs() as tracefs, Interruption() as interruption:
+        surveyed = survey(site, destination_address(command, site), outer)
+        stage = _Stage(
+            plan,
+            command.with_timestamps(site.entrance.enter),
+            site,
+            surveyed,
+            _entrances(site, surveyed, command),
+            tracefs,
+            available_events(tracefs),
+            buffer_kb or default_buffer_kb(),
+            interruption,
+        )
+        for tracer in plan.tracers:  # an unknown event is told before anything runs
+            _events(stage, tracer)
+        experiment = _begin(stage, directory)
+        announce(experiment)
+        with cpus_awake() if plan.awake else contextlib.nullcontext():
+            _run_blocks(stage, experiment, traffic, directory, tell)
+    return experiment
+
+
+def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, Entrance]:
+    """Return the ways into container and host; of a native site there is just the one."""
+    if site.is_native:
+        return {"native": site.entrance}
+    reason = no_native_control(site, surveyed, command)
+    if reason or surveyed.host is None:
+        raise TargetError(
+            f"nothing to compare the container with: {reason or 'no crossing is seen'}",
+            hint="`maceproc record` needs no native control",
+        )
+    return {"native": site.native_entrance(surveyed.host), "container": site.entrance}
+
+
+def _events(stage: _Stage, tracer: str) -> list[str]:
+    minimal = minimal_events(*path_ends(stage.surveyed))
+    return choose_events(stage.plan.events_of(tracer), stage.available, minimal)[0]
+
+
+def _begin(stage: _Stage, directory: Path) -> Experiment:
+    """Write the plan, or find it written: then what is left of it is to be run."""
+    places = list(stage.entrances)
+    machine = describe_machine(stage.plan.awake)
+    target = stage.surveyed.target
+    if (directory / PLAN_FILE).exists():
+        experiment = load_experiment(directory)
+        differs = what_differs(stage.plan, experiment.plan)
+        if not differs and experiment.places != places:
+            differs = f"arms in {' and '.join(experiment.places)}"
+        if differs:
+            raise CaptureError(
+                f"{directory}: holds another experiment, with {differs}",
+                hint="choose another -o, or repeat its options to go on with it",
+            )
+        before = experiment.machine
+        if (before.kernel, before.cpu, before.cpus) != (machine.kernel, machine.cpu, machine.cpus):
+            raise CaptureError(
+                f"{directory}: was begun on another machine: {before.cpu}, {before.kernel}",
+                hint="choose another -o",
+            )
+        experiment.plan = stage.plan
+    else:
+        if directory.exists() and any(directory.iterdir()):
+            raise CaptureError(
+                f"{directory}: not empty, and no experiment", hint="choose another -o"
+            )
+        experiment = Experiment(
+            plan=stage.plan,
+            target=target,
+            places=places,
+            machine=machine,
+            pinned=usable_cpus(),
+        )
+    experiment.sessions.append(time.time_ns())
+    save_experiment(directory, experiment)
+    return experiment
+
+
+def _run_blocks(
+    stage: _Stage,
+    experiment: Experiment,
+    traffic: Traffic,
+    directory: Path,
+    tell: Callable[[Progress], None],
+) -> None:
+    blocks = list(experiment.blocks())
+    total = sum(len(block.turns) for block in blocks)
+    kept, done = finished(directory), 0
+    for block in blocks:
+        if (block.number, block.flows) not in kept:
+            partial = directory / block.path.with_name(block.path.name + _PARTIAL)
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+
+            def tell_turn(nth: int, turn: Turn, done: int = done, flows: int = block.flows) -> None:
+                tell(Progress(done + nth, total, turn.round, flows, str(turn.arm)))
+
+            try:
+                _run_block(stage, block, traffic, partial, tell_turn)
+                partial.rename(directory / block.path)
+            except BaseException:
+                shutil.rmtree(partial, ignore_errors=True)
+                _raise_interruption(stage, directory, len(blocks))
+                raise
+        done += len(block.turns)
+    tell(Progress(total, total, 0, 0, ""))
+
+
+def _raise_interruption(stage: _Stage, directory: Path, total: int) -> None:
+    if stage.interruption.signal_number:
+        raise Interrupted(
+            f"interrupted by {stage.interruption.reason}; "
+            f"{len(finished(directory))} of {total} blocks kept in {directory}",
+            signal_number=stage.interruption.signal_number,
+            hint="the same command goes on with it",
+        )
+
+
+def _run_block(
+    stage: _Stage,
+    block: Block,
+    traffic: Traffic,
+    directory: Path,
+    tell: Callable[[int, Turn], None],
+) -> None:
+    """Run every round of a block, and leave its captures in the directory."""
+    address = stage.surveyed.target.address
+    with contextlib.ExitStack() as stack:
+        # The flows last, so that they have stopped when the recorders write what is left.
+        recorders = {
+            tracer: stack.enter_context(
+                Recorder(
+                    directory / file_name(tracer),
+                    _events(stage, tracer),
+                    stage.buffer_kb,
+                    stage.tracefs,
+                    name=file_name(tracer).removesuffix(".dat"),
+                )
+            )
+            for tracer in stage.plan.tracers
+        }
+        flows = stack.enter_context(
+            running_flows(traffic, block.flows, address, stage.sources, stage.server)
+        )
+        sidecars = {
+            tracer: _sidecar(stage, block, tracer, recorder)
+            for tracer, recorder in recorders.items()
+        }
+        _warm_up(stage)
+        others: set[str] = set()
+        for nth, turn in enumerate(block.turns):
+            tell(nth, turn)
+            run = _run(stage, turn, recorders, flows, others)
+            for tracer, sidecar in sidecars.items():
+                if turn.arm.tracer in ("", tracer):
+                    sidecar.runs.append(run)
+    _save(directory, recorders, sidecars, flows, others)
+
+
+def _warm_up(stage: _Stage) -> None:
+    """Send one ping from each place: neighbours are known, and the program is in memory."""
+    address = stage.surveyed.target.address
+    for entrance in stage.entrances.values():
+        probe = entrance.enter(stage.command.probe(address))
+        subprocess.run(probe, capture_output=True, check=False)
+
+
+def _run(
+    stage: _Stage,
+    turn: Turn,
+    recorders: dict[str, Recorder],
+    flows: Running,
+    others: set[str],
+) -> Run:
+    """Run one arm; what else is traced during an untraced one is added to `others`."""
+    arm = turn.arm
+    run = Run(
+        round=turn.round, place=arm.place, traced=bool(arm.tracer), argv=list(stage.command.argv)
+    )
+    recorder = recorders[arm.tracer or stage.plan.tracers[0]]
+    recorder.check_running()
+    entrance = stage.entrances[arm.place]
+    if arm.tracer:
+        recorder.switch_on()
+    else:
+        others.update(recorder.others())
+    try:
+        time.sleep(SETTLE_S)
+        execute(run, entrance, stage.interruption, None)
+    finally:
+        if arm.tracer:
+            recorder.switch_off()
+    flows.check()
+    if number := stage.interruption.signal_number:
+        raise Interrupted("interrupted", signal_number=number)
+    if failed(stage.command, run) or not entrance.is_alive():
+        said = (run.errors + run.output).strip().splitlines() or ["it said nothing"]
+        raise CommandError(
+            f"{' '.join(run.argv)} ({arm}) failed with exit status {run.exit_status}: {said[0]}"
+        )
+    return run
+
+
+def _sidecar(stage: _Stage, block: Block, tracer: str, recorder: Recorder) -> Sidecar:
+    event_set = choose_events(stage.plan.events_of(tracer), stage.available, recorder.events)[1]
+    flows = f"{block.flows} background flows: {stage.plan.traffic}" if block.flows else ""
+    return Sidecar(
+        maceproc=__version__,
+        command=list(stage.plan.command),
+        rounds=stage.plan.block_rounds,
+        target=stage.surveyed.target,
+        runs=[],
+        namespaces=stage.surveyed.namespaces,
+        tracing=describe_tracing(recorder, event_set),
+        machine=describe_machine(stage.plan.awake),
+        notes=[flows] if flows else [],
+    )
+
+
+def _save(
+    directory: Path,
+    recorders: dict[str, Recorder],
+    sidecars: dict[str, Sidecar],
+    flows: Running,
+    others: set[str],
+) -> None:
+    for tracer, sidecar in sidecars.items():
+        sidecar.tracing.events_lost = recorders[tracer].events_lost
+        if others:
+            names = ", ".join(sorted(repr(name) for name in others))
+            sidecar.notes.append(f"untraced runs were traced by somebody else ({names})")
+        save_sidecar(sidecar_path(directory / file_name(tracer)), sidecar)
+    save_reports(directory / TRAFFIC_FILE, flows.reports)
