@@ -198,7 +198,7 @@ def damaged_lines(draw: st.DrawFn) -> str:
 
 
 @given(lines=st.lists(damaged_lines(), max_size=12), end=st.sampled_from(["\n", ""]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_text_is_read_or_refused(text_file: Path, lines: list[str], end: str) -> None:
     text_file.write_bytes(("\n".join(lines) + end).encode(errors="surrogatepass"))
     try:
