@@ -198,7 +198,7 @@ def damaged_lines(draw: st.DrawFn) -> str:
 
 
 @given(lines=st.lists(damaged_lines(), max_size=12), end=st.sampled_from(["\n", ""]))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_any_text_is_read_or_refused(text_file: Path, lines: list[str], end: str) -> None:
     text_file.write_bytes(("\n".join(lines) + end).encode(errors="surrogatepass"))
     try:
@@ -237,6 +237,8 @@ def test_report_of_a_recording_reads_as_the_recording(tmp_path: Path, options: l
         assert len(common) >= 5
         for column in common:
             ours = frame[column].astype(int) if frame[column].dtype == bool else frame[column]
+            if column == "comm" and "-l" in options:
+                ours = ours.astype(str).str[:8].str.strip()  # no more is printed
             assert printed[column].tolist() == ours.tolist(), (name, column)
 
 
