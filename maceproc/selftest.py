@@ -273,9 +273,10 @@ def _with_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> pd
     rows = rows[whole].sort_values(["round", "queued_ns"])
     if rows["round"].nunique() < TRAINS // 2:
         reasons = rtts.loc[rtts["status"] != "corrected", "reason"].value_counts()
+        often = f"; most often: {reasons.index[0]}" if len(reasons) else ""
         raise LabError(
-            f"only {rows['round'].nunique()} of {TRAINS} trains of pings could be followed",
-            hint=f"most often: {reasons.index[0]}" if len(reasons) else "is the machine busy?",
+            f"only {rows['round'].nunique()} of {TRAINS} trains of pings could be followed{often}",
+            hint="a longer --delay-us sets their packets further apart",
         )
     arrivals = rows.groupby("round")["queued_ns"]
     waits = arrivals.transform(
