@@ -126,16 +126,18 @@ class EngineRun:
         return [self.engine, "run", *words, "--entrypoint", argv[0], self.image, *argv[1:]]
 
     def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
-        """Return the pid of the container's first process, as seen from here.
+        """Return the pid of the container's first process; with ``--init``, that of its only child.
 
-        None when it has ended before it was seen, or is not the command but an init (``--init``).
+        As seen from here; None when it has ended before it was seen.
         """
         deadline = time.monotonic() + START_TIMEOUT_S
         while process.poll() is None and time.monotonic() < deadline:
             answer = _inspect(self.engine, self.name)
-            if not isinstance(answer, str) and answer["State"].get("Pid"):
-                has_init = (answer.get("HostConfig") or {}).get("Init")
-                return None if has_init else int(answer["State"]["Pid"])
+            first = 0 if isinstance(answer, str) else int(answer["State"].get("Pid") or 0)
+            has_init = not isinstance(answer, str) and (answer.get("HostConfig") or {}).get("Init")
+            started = _children(first) if first and has_init else [first]
+            if len(started) == 1 and started[0]:
+                return started[0]
             time.sleep(ASK_EVERY_S)
         return None
 
@@ -352,6 +354,15 @@ def _member_files(container: Container) -> Iterator[Path]:
         members = hierarchy / path / "cgroup.procs"
         if container.id in path and members.exists():
             yield members
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        ]
+    except OSError:
+        return []
 
 
 def _parent(pid: int) -> int:
