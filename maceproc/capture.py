@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -163,6 +163,18 @@ class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):
     machine: Machine
     interrupted: str = ""  # why the recording ended early; empty when it did not
     notes: list[str] = []  # what a reader of the results should know, one sentence each
+
+    def facts(self) -> dict[str, Any]:
+        """Return in short what ran, where, and how it was recorded."""
+        return {
+            "command": self.command,
+            "rounds": self.rounds,
+            "target": self.target.name or self.target.kind,
+            "path": [str(hop) for hop in self.target.path],
+            "kernel": self.machine.kernel,
+            "cpu": self.machine.cpu,
+            "event_set": self.tracing.event_set,
+        }
 
     def link(self, hop: Hop) -> Link | None:
         """Return the device of a hop; None when it is not described."""

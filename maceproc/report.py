@@ -148,15 +148,7 @@ def capture_facts(analysis: Analysis) -> dict[str, Any]:
     }
     sidecar = analysis.capture.sidecar
     if sidecar:
-        facts |= {
-            "command": sidecar.command,
-            "rounds": sidecar.rounds,
-            "target": sidecar.target.name or sidecar.target.kind,
-            "path": [str(hop) for hop in sidecar.target.path],
-            "kernel": sidecar.machine.kernel,
-            "cpu": sidecar.machine.cpu,
-            "event_set": sidecar.tracing.event_set,
-        }
+        facts |= sidecar.facts()
     return facts
 
 

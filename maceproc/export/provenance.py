@@ -34,13 +34,7 @@ def provenance(analysis: Analysis) -> dict[str, Any]:
         facts |= {
             "recorded_by": f"maceproc {sidecar.maceproc}",
             "recorded_at": _utc(sidecar.runs[0].start_utc_ns) if sidecar.runs else "",
-            "command": sidecar.command,
-            "rounds": sidecar.rounds,
-            "target": sidecar.target.name or sidecar.target.kind,
-            "path": [str(hop) for hop in sidecar.target.path],
-            "kernel": sidecar.machine.kernel,
-            "cpu": sidecar.machine.cpu,
-            "event_set": sidecar.tracing.event_set,
+            **sidecar.facts(),
         }
     return facts
 
