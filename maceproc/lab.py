@@ -9,6 +9,9 @@ The host is a namespace too: nothing in the machine's own namespace, firewall or
 That container and host both have an eth0 is meant: a name is not a place. The remote has none: of
 another machine no event would be seen. The host end of a veth has a name of its own in every lab,
 as in Docker: events do not say in which namespace they are.
+
+Without NAT the remote knows the way to the containers, and the host has no netfilter rules at all:
+what these cost, the host's own pings among others, is the difference between two such labs.
 """
 
 from __future__ import annotations
@@ -71,6 +74,12 @@ link set wire0 up
 addr add 192.0.2.2/24 dev wire0
 addr add fd6d:6163:6500:2::2/64 dev wire0 nodad
 """
+_WAY_BACK = """\
+route add 172.17.0.0/16 via 192.0.2.1
+route add fd6d:6163:6500:17::/64 via fd6d:6163:6500:2::1
+"""
+# A forwarded packet is not the host's: it asks for the neighbour from its link-local address.
+_LINK_LOCAL = "addr add fe80::1/64 dev eth0 nodad\n"
 _FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 # As Docker writes it: what leaves the bridge's network by another device takes that one's address.
 _MASQUERADE = (
@@ -89,6 +98,7 @@ class Lab:
 
     name: str = ""
     containers: int = 1
+    nat: bool = True
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -170,8 +180,8 @@ class Lab:
             _batch([], _CONTAINER_LINK.format(lab=self.name, role=role, port=self.port(n)))
         _batch([], _WIRE_LINK.format(lab=self.name))
         ports = "".join(_HOST_PORT.format(port=self.port(n)) for n, _ in self._containers())
-        _batch(["-n", self.netns("host")], _HOST + ports)
-        _batch(["-n", self.netns("remote")], _REMOTE)
+        _batch(["-n", self.netns("host")], _HOST + ports + ("" if self.nat else _LINK_LOCAL))
+        _batch(["-n", self.netns("remote")], _REMOTE + ("" if self.nat else _WAY_BACK))
         for n, role in self._containers():
             _batch(["-n", self.netns(role)], _CONTAINER.format(address=n + 1))
         self._forward()
@@ -181,7 +191,7 @@ class Lab:
         # /proc/sys/net shows the namespace of the process that looks.
         settings = "".join(f"echo 1 > /proc/sys/{path};" for path in _FORWARDING)
         _run([*inside_host, "sh", "-ec", settings])
-        for program, source in _MASQUERADE:
+        for program, source in _MASQUERADE if self.nat else ():
             rule = f"-t nat -A POSTROUTING -s {source} ! -o {BRIDGE} -j MASQUERADE"
             _run([*inside_host, program, "-w", *rule.split()])
 

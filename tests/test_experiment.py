@@ -37,7 +37,6 @@ PLAN = Plan(
     command=["ping", "-i", "0.005", "-c", str(PING_COUNT)],
     flows=[0, 2],
     rounds=4,
-    block_rounds=2,
     tracers=["minimal", "mace"],
     traffic="flood:0.002",
 )
@@ -50,10 +49,9 @@ def test_arms_are_balanced(places: tuple, tracers: int) -> None:
     plan = Plan(command=[], flows=[0], rounds=100, tracers=list("abc"[:tracers]))
     arms = len(places) * (1 + tracers)
     cycle = arms if arms % 2 == 0 else 2 * arms
-    turns = [turn for block in plan.blocks(places) for turn in block.turns]
-    rounds = [turns[n : n + arms] for n in range(0, len(turns), arms)][:cycle]
-    assert [{turn.round for turn in turns} for turns in rounds[:2]] == [{1}, {2}]
-    orders = [[turn.arm for turn in turns] for turns in rounds]
+    blocks = list(plan.blocks(places))
+    assert [block.round for block in blocks[:3]] == [1, 2, 3]
+    orders = [block.arms for block in blocks[:cycle]]
     for position in range(arms):
         assert set(Counter(order[position] for order in orders).values()) == {cycle // arms}
     followers = Counter(pair for order in orders for pair in pairwise(order))
@@ -64,14 +62,13 @@ def test_arms_are_balanced(places: tuple, tracers: int) -> None:
 
 def test_more_rounds_go_on_with_the_same_plan() -> None:
     short, long = (
-        Plan(command=[], flows=[0, 4, 2], rounds=n, block_rounds=2, tracers=["minimal"], seed=3)
-        for n in (5, 18)
+        Plan(command=[], flows=[0, 4, 2], rounds=n, tracers=["minimal"], seed=3) for n in (3, 9)
     )
     blocks = list(long.blocks(PLACES))
     assert list(short.blocks(PLACES)) == blocks[:9]
-    assert len({(block.number, block.flows) for block in blocks}) == 27
-    assert len({tuple(b.flows for b in blocks if b.number == n) for n in range(1, 10)}) > 1
-    assert len({turn for block in blocks for turn in block.turns if block.flows == 0}) == 18 * 4
+    assert len({(block.round, block.flows) for block in blocks}) == 27
+    assert len({tuple(b.flows for b in blocks if b.round == n) for n in range(1, 10)}) > 1
+    assert all(len(set(block.arms)) == 4 for block in blocks)
     assert what_differs(short, long) == ""
     assert "command" in what_differs(short, PLAN)
 
@@ -184,7 +181,7 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def stopped(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An experiment that was ended in the middle of its third block."""
+    """An experiment that was ended in the middle of its fifth block."""
     directory = tmp_path_factory.mktemp("experiment")
 
     def stop(progress: Progress) -> None:
@@ -199,12 +196,12 @@ def stopped(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(stopped: Path, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """The same experiment, gone on with, and read from a copy of its files."""
-    before = {path: path.stat().st_mtime_ns for path in stopped.glob("block-*/*/*")}
-    assert len(finished(stopped)) == 2
-    assert len(before) == 2 * 5  # nothing of the third
+    before = {path: path.stat().st_mtime_ns for path in stopped.glob("round-*/*/*")}
+    assert len(finished(stopped)) == 4
+    assert len(before) == 4 * 5  # nothing of the fifth
     told: list[Progress] = []
     run_experiment(PLAN, lab_site(lab), stopped, tell=told.append)
-    assert len(finished(stopped)) == 4
+    assert len(finished(stopped)) == 8
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert told[0].done == 24
     assert told[-1].done == told[-1].total == 48
@@ -227,9 +224,8 @@ def test_captures_are_ordinary_ones(results: Results) -> None:
     arms = {"container traced", "container untraced", "native traced", "native untraced"}
     assert set(analysis.rtts["arm"]) == arms
     assert "container overhead" in set(analysis.comparisons["comparison"])
-    assert set(analysis.rtts["round"]) == {1, 2}
-    arms = {Arm(p, t) for p in PLACES for t in ("", "minimal", "mace")}
-    assert {turn.arm for turn in block.turns} == arms
+    assert set(analysis.rtts["round"]) == {1}
+    assert set(block.arms) == {Arm(p, t) for p in PLACES for t in ("", "minimal", "mace")}
 
 
 @pytest.mark.kernel
@@ -309,7 +305,7 @@ def test_report_from_the_files_alone(results: Results, tmp_path: Path) -> None:
 def test_ctrl_c_keeps_what_is_finished(lab: Lab, tmp_path: Path) -> None:
     directory = tmp_path / "experiment"
     argv = [sys.executable, "-m", "maceproc", "experiment", "--lab", lab.name, "--flows", "0"]
-    argv += ["--rounds", "50", "--block-rounds", "1", "--tracers", "minimal"]
+    argv += ["--rounds", "50", "--tracers", "minimal"]
     argv += ["-o", str(directory)]
     ping = ["--", "ping", "-i", "0.005", "-c", "5"]
     with subprocess.Popen([*argv, *ping], stderr=subprocess.PIPE, text=True) as process:
@@ -323,7 +319,7 @@ def test_ctrl_c_keeps_what_is_finished(lab: Lab, tmp_path: Path) -> None:
     assert kept >= 1
     assert f"{kept} of 50 blocks kept" in told
     assert "Traceback" not in told
-    assert not list(directory.glob("block-*/*.partial"))
+    assert not list(directory.glob("round-*/*.partial"))
     assert not list((TRACEFS / "instances").glob(f"maceproc-{process.pid}*"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from maceproc.errors import LabError
-from maceproc.lab import Lab, labs, remove_stale_labs
+from maceproc.lab import NETNS_DIR, Lab, labs, remove_stale_labs
 
 pytestmark = pytest.mark.kernel
 
@@ -41,6 +41,17 @@ def test_remote_sees_the_host_address_not_the_container_s() -> None:
         assert "172.17" not in routes
         assert "default" not in routes
         assert ping(lab, "container", "192.0.2.2") == 0
+
+
+@pytest.mark.parametrize("address", ["192.0.2.2", "fd6d:6163:6500:2::2"])
+def test_without_nat_the_remote_knows_the_way_and_the_host_no_rules(address: str) -> None:
+    with Lab(containers=2, nat=False) as lab:
+        for role in ("container", "container2", "host"):
+            assert ping(lab, role, address) == 0, role
+        for program in ("iptables-save", "ip6tables-save"):
+            argv = ["nsenter", f"--net={NETNS_DIR / lab.netns('host')}", "--", program, "-t", "nat"]
+            shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+            assert "MASQUERADE" not in shown
 
 
 def test_labs_live_side_by_side_and_leave_the_machine_alone() -> None:

@@ -81,14 +81,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
     type=click.IntRange(1),
     default=10,
     show_default=True,
-    help="Runs per arm and level; made up to whole blocks.",
-)
-@click.option(
-    "--block-rounds",
-    type=click.IntRange(1),
-    default=5,
-    show_default=True,
-    help="Rounds at one level before the next; what is interrupted in one is done again.",
+    help="Runs per arm and level.",
 )
 @click.option(
     "--tracers",
@@ -113,7 +106,6 @@ def run(
     flows: list[int] | None,
     traffic: str,
     rounds: int,
-    block_rounds: int,
     tracers: str,
     awake: bool,
     seed: int,
@@ -143,7 +135,6 @@ def run(
         command=list(command),
         flows=levels,
         rounds=rounds,
-        block_rounds=block_rounds,
         tracers=[name for name in tracers.split(",") if name],
         traffic=traffic,
         awake=awake,

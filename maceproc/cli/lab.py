@@ -24,7 +24,8 @@ LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="T
 @lab.command()
 @LAB_NAME
 @click.option("--containers", default=1, show_default=True, help="Containers on the bridge.")
-def up(name: str, containers: int) -> None:
+@click.option("--no-nat", is_flag=True, help="Route to the containers; no netfilter rules.")
+def up(name: str, containers: int, no_nat: bool) -> None:
     r"""Bring the lab up; it stays until `maceproc lab down`.
 
     \b
@@ -33,7 +34,7 @@ def up(name: str, containers: int) -> None:
     """
     from maceproc.lab import Lab
 
-    made = Lab(name, containers)
+    made = Lab(name, containers, nat=not no_nat)
     with working():
         made.up()
     click.echo(f"lab {name!r} is up: {', '.join(made.netns(role) for role in made.roles)}")

@@ -1,19 +1,19 @@
 """What an experiment runs, and in which order; and where it is kept.
 
-A round runs every arm once; a block is a few rounds at one level of traffic, one after the other,
-so that the arms of a round share the state of the machine. Levels come in a random order, arms in a
-balanced one: over as many rounds as there are arms, every arm runs once in each position, and every
-two rounds each arm before and after every other one.
+A block is one round at one level of traffic: every arm runs once, close together, so that they
+share the state of the machine. Whatever else a round needs, flows and recorders, is started for the
+block and stopped after it: no two rounds share more than the machine. Levels come in a random
+order, arms in a balanced one: over as many rounds as there are arms, every arm runs once in each
+position, and every two rounds each arm before and after every other one.
 
 A directory holds the plan and, for every finished block, the captures of its tracers:
 
     experiment.json
-    block-01/flows-4/minimal.dat, minimal.dat.json, net.dat, ..., traffic.json
+    round-001/flows-4/minimal.dat, minimal.dat.json, net.dat, ..., traffic.json
 
 Each capture is an ordinary one: the runs traced by its tracer, and the untraced runs of the same
-block, which all captures of a block share. A block is the smallest thing that can be compared
-without what started and stopped around it, so it is what is kept or done again: a directory has its
-final name when all in it is whole.
+block, which all captures of a block share. A block is what is kept or done again: a directory has
+its final name when all in it is whole.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from maceproc.capture import Machine, Place, Target
 from maceproc.errors import CaptureError, CommandError
 
 PLAN_FILE = "experiment.json"
-PLAN_VERSION = 1
+PLAN_VERSION = 2  # 1 had several rounds in a block
 
 # The four that the paper's kernel module hooks, as events of ftrace.
 MACE_EVENTS = (
@@ -49,7 +49,7 @@ TRACERS = {
 }
 DEFAULT_TRACERS = ("minimal", "net", "mace")
 
-_BLOCK = re.compile(r"block-(\d+)/flows-(\d+)")
+_BLOCK = re.compile(r"round-(\d+)/flows-(\d+)")
 
 
 class Arm(NamedTuple):
@@ -62,24 +62,17 @@ class Arm(NamedTuple):
         return f"{self.place} {self.tracer or 'untraced'}"
 
 
-class Turn(NamedTuple):
-    """One run: an arm in a round."""
+class Block(NamedTuple):
+    """One round at one level of traffic: every arm, in the order in which they run."""
 
     round: int
-    arm: Arm
-
-
-class Block(NamedTuple):
-    """A few rounds at one level of traffic: every run of them, in order."""
-
-    number: int
     flows: int
-    turns: tuple[Turn, ...]
+    arms: tuple[Arm, ...]
 
     @property
     def path(self) -> Path:
         """Its directory within that of the experiment."""
-        return Path(f"block-{self.number:02d}", f"flows-{self.flows}")
+        return Path(f"round-{self.round:03d}", f"flows-{self.flows}")
 
 
 class Plan(msgspec.Struct, kw_only=True, frozen=True):
@@ -87,9 +80,8 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
 
     command: list[str]
     flows: list[int]
-    rounds: int  # made up to whole blocks
+    rounds: int
     tracers: list[str]
-    block_rounds: int = 5
     traffic: str = "flood"
     awake: bool = False
     seed: int = 1
@@ -98,17 +90,12 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
         """Yield every block in the order they run; the same plan gives the same order."""
         arms = [Arm(place, tracer) for place in places for tracer in ("", *self.tracers)]
         orders = {flows: _orders(len(arms), f"{self.seed} {flows}") for flows in self.flows}
-        for number in range(1, -(-self.rounds // self.block_rounds) + 1):
+        for number in range(1, self.rounds + 1):
             levels = list(self.flows)
-            random.Random(f"{self.seed} block {number}").shuffle(levels)
+            random.Random(f"{self.seed} round {number}").shuffle(levels)
             for flows in levels:
-                first = (number - 1) * self.block_rounds
-                turns = (
-                    Turn(first + nth + 1, arms[index])
-                    for nth in range(self.block_rounds)
-                    for index in orders[flows][(first + nth) % len(orders[flows])]
-                )
-                yield Block(number, flows, tuple(turns))
+                order = orders[flows][(number - 1) % len(orders[flows])]
+                yield Block(number, flows, tuple(arms[index] for index in order))
 
     def events_of(self, tracer: str) -> str:
         """Return what a tracer records, as ``record --events`` takes it."""
@@ -140,10 +127,10 @@ def file_name(tracer: str) -> str:
 
 
 def finished(directory: Path) -> set[tuple[int, int]]:
-    """Return (number, flows) of every finished block."""
+    """Return (round, flows) of every finished block."""
     found = (
         _BLOCK.fullmatch(path.relative_to(directory).as_posix())
-        for path in directory.glob("block-*/flows-*")
+        for path in directory.glob("round-*/flows-*")
     )
     return {(int(match[1]), int(match[2])) for match in found if match}
 
@@ -159,8 +146,11 @@ def load_experiment(directory: Path) -> Experiment:
         ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CaptureError(f"{path}: not an experiment: {error}") from error
-    if found.version > PLAN_VERSION:
-        raise CaptureError(f"{path}: version {found.version} is not known", hint="upgrade maceproc")
+    if found.version != PLAN_VERSION:
+        raise CaptureError(
+            f"{path}: version {found.version}, not {PLAN_VERSION}",
+            hint="read it with the maceproc that made it, or run it again",
+        )
     return found
 
 
@@ -182,8 +172,8 @@ def check_plan(plan: Plan) -> None:
     """Raise CommandError when a plan makes no sense."""
     if not plan.tracers:
         raise CommandError("no tracers to compare", hint=f"--tracers {','.join(DEFAULT_TRACERS)}")
-    if min(plan.rounds, plan.block_rounds) < 1:
-        raise CommandError(f"{plan.rounds} rounds in blocks of {plan.block_rounds}")
+    if plan.rounds < 1:
+        raise CommandError(f"{plan.rounds} rounds")
     names = [file_name(tracer) for tracer in plan.tracers]
     if len(set(names)) < len(names):
         raise CommandError(f"tracers {', '.join(plan.tracers)}: two have one name")

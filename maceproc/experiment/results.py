@@ -290,7 +290,7 @@ class Results:
     @property
     def rounds(self) -> int:
         """How many rounds are finished, at one level at least."""
-        return len({turn.round for block in self.blocks for turn in block.turns})
+        return len({block.round for block in self.blocks})
 
     @property
     def tracer(self) -> str:
@@ -320,7 +320,7 @@ def read_results(directory: Path, tell: Callable[[int, int], None] = lambda *_: 
     """
     experiment = load_experiment(directory)
     kept = finished(directory)
-    blocks = [block for block in experiment.blocks() if (block.number, block.flows) in kept]
+    blocks = [block for block in experiment.blocks() if (block.round, block.flows) in kept]
     if not blocks:
         raise CaptureError(
             f"{directory}: no block is finished", hint="run the experiment first, or further"

@@ -17,10 +17,10 @@ from maceproc.command import Command, parse_command
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
 from maceproc.experiment.plan import (
     PLAN_FILE,
+    Arm,
     Block,
     Experiment,
     Plan,
-    Turn,
     check_plan,
     file_name,
     finished,
@@ -223,25 +223,25 @@ def _run_blocks(
     tell: Callable[[Progress], None],
 ) -> None:
     blocks = list(experiment.blocks())
-    total = sum(len(block.turns) for block in blocks)
+    total = sum(len(block.arms) for block in blocks)
     kept, done = finished(directory), 0
     for block in blocks:
-        if (block.number, block.flows) not in kept:
+        if (block.round, block.flows) not in kept:
             partial = directory / block.path.with_name(block.path.name + _PARTIAL)
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
 
-            def tell_turn(nth: int, turn: Turn, done: int = done, flows: int = block.flows) -> None:
-                tell(Progress(done + nth, total, turn.round, flows, str(turn.arm)))
+            def tell_arm(nth: int, arm: Arm, done: int = done, block: Block = block) -> None:
+                tell(Progress(done + nth, total, block.round, block.flows, str(arm)))
 
             try:
-                _run_block(stage, block, traffic, partial, tell_turn)
+                _run_block(stage, block, traffic, partial, tell_arm)
                 partial.rename(directory / block.path)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 _raise_interruption(stage, directory, len(blocks))
                 raise
-        done += len(block.turns)
+        done += len(block.arms)
     tell(Progress(total, total, 0, 0, ""))
 
 
@@ -260,9 +260,9 @@ def _run_block(
     block: Block,
     traffic: Traffic,
     directory: Path,
-    tell: Callable[[int, Turn], None],
+    tell: Callable[[int, Arm], None],
 ) -> None:
-    """Run every round of a block, and leave its captures in the directory."""
+    """Run every arm of a block, and leave its captures in the directory."""
     address = stage.surveyed.target.address
     with contextlib.ExitStack() as stack:
         # The flows last, so that they have stopped when the recorders write what is left.
@@ -287,11 +287,11 @@ def _run_block(
         }
         _warm_up(stage)
         others: set[str] = set()
-        for nth, turn in enumerate(block.turns):
-            tell(nth, turn)
-            run = _run(stage, turn, recorders, flows, others)
+        for nth, arm in enumerate(block.arms):
+            tell(nth, arm)
+            run = _run(stage, block.round, arm, recorders, flows, others)
             for tracer, sidecar in sidecars.items():
-                if turn.arm.tracer in ("", tracer):
+                if arm.tracer in ("", tracer):
                     sidecar.runs.append(run)
     _save(directory, recorders, sidecars, flows, others)
 
@@ -306,16 +306,14 @@ def _warm_up(stage: _Stage) -> None:
 
 def _run(
     stage: _Stage,
-    turn: Turn,
+    number: int,
+    arm: Arm,
     recorders: dict[str, Recorder],
     flows: Running,
     others: set[str],
 ) -> Run:
     """Run one arm; what else is traced during an untraced one is added to `others`."""
-    arm = turn.arm
-    run = Run(
-        round=turn.round, place=arm.place, traced=bool(arm.tracer), argv=list(stage.command.argv)
-    )
+    run = Run(round=number, place=arm.place, traced=bool(arm.tracer), argv=list(stage.command.argv))
     recorder = recorders[arm.tracer or stage.plan.tracers[0]]
     recorder.check_running()
     entrance = stage.entrances[arm.place]
@@ -330,8 +328,8 @@ def _run(
         if arm.tracer:
             recorder.switch_off()
     flows.check()
-    if number := stage.interruption.signal_number:
-        raise Interrupted("interrupted", signal_number=number)
+    if stage.interruption.signal_number:
+        raise Interrupted("interrupted", signal_number=stage.interruption.signal_number)
     if failed(stage.command, run) or not entrance.is_alive():
         said = (run.errors + run.output).strip().splitlines() or ["it said nothing"]
         raise CommandError(
@@ -346,7 +344,7 @@ def _sidecar(stage: _Stage, block: Block, tracer: str, recorder: Recorder) -> Si
     return Sidecar(
         maceproc=__version__,
         command=list(stage.plan.command),
-        rounds=stage.plan.block_rounds,
+        rounds=1,
         target=stage.surveyed.target,
         runs=[],
         namespaces=stage.surveyed.namespaces,
