@@ -27,9 +27,6 @@ class Finding(NamedTuple):
     advice: str
 
 
-NO_CROSSING = "its path has no crossing that can be seen"
-"""The reason of pings that are left as they were printed."""
-
 RESIDUAL_BAND_NS = 3 * NS_PER_US
 GOOD_COVERAGE = 0.99
 ROUNDS_MAY_DIFFER = 0.2  # of the median of a baseline arm, before drift is worth a word
@@ -66,7 +63,7 @@ def _from_the_trace(trace: Trace) -> Iterator[Finding]:
             "lost events",
             "warning",
             f"{how_many}, in {len(trace.lost)} places: the ring buffer was full",
-            "record with a larger --buffer-size, or fewer --events",
+            "record with a larger --buffer-kb, or fewer --events",
         )
     if trace.clock and trace.clock not in GLOBAL_CLOCKS:
         yield Finding(
@@ -105,7 +102,7 @@ def _from_coverage(rtts: pd.DataFrame) -> Iterator[Finding]:
     traced = rtts["arm"].isin(["container traced", "native traced"])
     answered = rtts[traced & rtts["rtt_ns"].notna() & (rtts["status"] != "duplicate")]
     matched = answered["status"].isin(["corrected", "native"])
-    if (answered["reason"] == NO_CROSSING).any():
+    if (answered["status"] == "uncrossed").any():
         yield Finding(
             "no crossing",
             "note",

@@ -43,6 +43,7 @@ from maceproc.statistics import (
     ROUNDS_TO_RESAMPLE,
     SEED,
     difference,
+    holm,
 )
 
 if TYPE_CHECKING:
@@ -334,15 +335,6 @@ def _by_ping(mine: pd.Series, other: pd.Series) -> tuple[float, float, float, fl
     if np.isnan(p_value):  # they do not overlap at all, or are all equal
         p_value = float(mine.median() == other.median())
     return estimate, low, high, float(p_value)
-
-
-def holm(p_values: Values) -> Values:
-    """Adjust p values for their number, as S. Holm, Scand. J. Statist. 6, 1979."""
-    order = np.argsort(p_values)
-    steps = p_values[order] * np.arange(len(p_values), 0, -1)
-    adjusted = np.empty_like(p_values)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
 
 
 def _captures(named: dict[str, Analysis]) -> pd.DataFrame:

@@ -123,16 +123,20 @@ def find_crossings(
 
 
 def find_passages(
-    hops: pd.DataFrame, way: Path, recorded: Collection[str] | None = None
+    hops: pd.DataFrame, way: Path, links: Links, recorded: Collection[str] | None = None
 ) -> pd.DataFrame:
     """Return what passes the outer device of a native ping, as CROSSINGS without a latency.
 
-    Outbound is what a task of the host queued there, inbound what was first received there.
+    Outbound is what a task of the host queued there, inbound what was first received there. What a
+    container received on a device of the same name is none of it, where `links` tell.
     """
     walk = _Walk(hops, recorded)
     queued = walk.find(walk.on(way.outer), Kind.QUEUE)
     queued = queued[~walk.softirq[queued]]
     received = walk.first_receptions(way.outer)
+    before = walk.step(received, -1)
+    for peer in (sender for sender, receiver in links.dead_ends if receiver == way.outer):
+        received, before = _where(~walk.on(peer)[before] | (before == NOWHERE), received, before)
     passages = pd.concat(
         [
             walk.rows(OUTBOUND, queued, queued, queued, walk.driver(queued)),

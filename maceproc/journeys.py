@@ -275,11 +275,14 @@ def _in_context(hops: _Hops) -> Bools:
     queued = hops["kind"][1:] == Kind.QUEUE
     softirq, before = hops["softirq"], hops["kind"][:-1]
     # A bridge, VLAN or bond has no queue: it gives its port the packet in the same call.
-    same = [hops[name][1:] == hops[name][:-1] for name in ("cpu", "pid", "softirq")]
-    possible = ~_sends(before) | np.logical_and.reduce(same)
+    columns = ("cpu", "pid", "softirq")
+    same = np.logical_and.reduce([hops[name][1:] == hops[name][:-1] for name in columns])
+    possible = ~_sends(before) | same
     # Forwarding is done in softirq: what a task queues in its own system call has just been born.
+    # But the stack takes up at once, and forwards, what a task writes to a tun or tap device
+    # (drivers/net/tun.c, tun_get_user(), v6.8), or what NAPI polls in a thread.
     if softirq.any():  # text without latency columns does not say
-        possible &= ~_receives(before) | softirq[1:]
+        possible &= ~_receives(before) | softirq[1:] | ((before == Kind.RECEIVE) & same)
     return np.asarray(~queued | possible)
 
 

@@ -11,7 +11,8 @@ another machine no event would be seen. The host end of a veth has a name of its
 as in Docker: events do not say in which namespace they are.
 
 Without NAT the remote knows the way to the containers, and the host has no netfilter rules at all:
-what these cost, the host's own pings among others, is the difference between two such labs.
+what these cost, the host's own pings among others, is the difference between two such labs. The
+remote can be a program instead, behind a tap device: `maceproc.lab_remote`.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ import os
 import re
 import secrets
 import subprocess
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from maceproc.errors import LabError
 
@@ -37,6 +40,7 @@ MAX_CONTAINERS = 200  # the addresses .2 to .201
 
 BRIDGE = "br0"
 REMOTE_IPV4 = "192.0.2.2"
+WIRE = "wire0"  # the remote's end
 REMOTE_IPV6 = "fd6d:6163:6500:2::2"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -99,6 +103,7 @@ class Lab:
     name: str = ""
     containers: int = 1
     nat: bool = True
+    remote: Literal["kernel", "program"] = "kernel"
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -178,16 +183,29 @@ class Lab:
             _run(["ip", "netns", "add", self.netns(role)])
         for n, role in self._containers():
             _batch([], _CONTAINER_LINK.format(lab=self.name, role=role, port=self.port(n)))
-        _batch([], _WIRE_LINK.format(lab=self.name))
+        if self.remote == "program":
+            self._start_remote()
+        else:
+            _batch([], _WIRE_LINK.format(lab=self.name))
+            _batch(["-n", self.netns("remote")], _REMOTE + ("" if self.nat else _WAY_BACK))
         ports = "".join(_HOST_PORT.format(port=self.port(n)) for n, _ in self._containers())
         _batch(["-n", self.netns("host")], _HOST + ports + ("" if self.nat else _LINK_LOCAL))
-        _batch(["-n", self.netns("remote")], _REMOTE + ("" if self.nat else _WAY_BACK))
         for n, role in self._containers():
             _batch(["-n", self.netns(role)], _CONTAINER.format(address=n + 1))
         self._forward()
 
+    def _start_remote(self) -> None:
+        """Start the program that is the remote, and give the host its tap device as eth0."""
+        program = [sys.executable, "-m", "maceproc.lab_remote", WIRE]
+        _run([*self._inside("remote"), *program, str(max(os.sched_getaffinity(0)))])
+        moved = ["set", WIRE, "netns", self.netns("host"), "name", "eth0"]
+        _run(["ip", "-n", self.netns("remote"), "link", *moved])
+
+    def _inside(self, role: str) -> list[str]:
+        return ["nsenter", f"--net={NETNS_DIR / self.netns(role)}", "--"]
+
     def _forward(self) -> None:
-        inside_host = ["nsenter", f"--net={NETNS_DIR / self.netns('host')}", "--"]
+        inside_host = self._inside("host")
         # /proc/sys/net shows the namespace of the process that looks.
         settings = "".join(f"echo 1 > /proc/sys/{path};" for path in _FORWARDING)
         _run([*inside_host, "sh", "-ec", settings])

@@ -212,7 +212,7 @@ def follow_pings(
         runs = list(pings.parse_runs(sidecar.runs)) if sidecar else []
     passages = {"container": crossed}
     if any(run.traced and run.place == "native" for run, _ in runs):
-        passages["native"] = crossings.find_passages(hops, way, recorded)
+        passages["native"] = crossings.find_passages(hops, way, links, recorded)
     printed = pings.pings_table(runs)
     rtts = rtt.rtts_table(
         printed, runs, sends, deliveries, passages, lost=trace.lost, mtu=_mtu(sidecar)
@@ -223,10 +223,10 @@ def follow_pings(
 
 
 def _left_alone(rtts: pd.DataFrame) -> pd.DataFrame:
-    """Give the pings of a container the reason why they were not to be corrected."""
+    """Say of the pings of a container that there was nothing to correct."""
     alone = (rtts["arm"] == "container traced") & rtts["status"].isin(["incomplete", "ambiguous"])
-    status = rtts["status"].astype("str").where(~alone, "incomplete")
-    reason = rtts["reason"].where(~alone, checks.NO_CROSSING)
+    status = rtts["status"].astype("str").where(~alone, "uncrossed")
+    reason = rtts["reason"].where(~alone, rtt.NO_CROSSING)
     return RTTS.frame(rtts.assign(status=status, reason=reason))
 
 

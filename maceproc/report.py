@@ -12,9 +12,9 @@ from rich.markup import escape
 
 from maceproc import __version__
 from maceproc.capture import Sidecar
-from maceproc.checks import NO_CROSSING
 from maceproc.observer import UNTOLD
 from maceproc.perturbation import corrected_bounds
+from maceproc.rtt import NO_CROSSING
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import NS_PER_S, format_us
 
@@ -247,7 +247,7 @@ def _series_table(analysis: Analysis) -> RenderableType:
 
 
 def _coverage_line(rtts: pd.DataFrame) -> str:
-    if (rtts["reason"] == NO_CROSSING).any():
+    if (rtts["status"] == "uncrossed").any():
         return f"nothing was corrected: {NO_CROSSING}"
     counts = coverage(rtts)
     line = f"corrected: {counts['corrected']} of {counts['answered']} answered pings"

@@ -37,6 +37,7 @@ from maceproc.units import NS_PER_US
 STATUSES: Mapping[str, str] = {
     "corrected": "both crossings were followed; the RTT is given without them",
     "native": "ran on the bare machine: nothing to correct; the wire RTT is given",
+    "uncrossed": "its path has no crossing that can be seen; the RTT stays as printed",
     "untraced": "ran without tracing: there are no events to correct it with",
     "unanswered": "no reply was printed",
     "unprinted": "ping printed no line for it (-f, -q)",
@@ -45,6 +46,9 @@ STATUSES: Mapping[str, str] = {
     "incomplete": "an event that is needed was lost or not recorded",
     "ambiguous": "more than one packet could be this ping's",
 }
+
+NO_CROSSING = "its path has no crossing that can be seen"
+"""The reason of what is `uncrossed`."""
 
 FINE_STEP_NS = 1 * NS_PER_US
 """A printed RTT of larger steps is coarser than what is corrected: the kernel's RTT is used.

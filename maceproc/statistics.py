@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -124,9 +124,38 @@ def estimate_rounds(by_round: Values) -> Estimate:
     return _estimate(np.asarray(by_round), lambda: np.full(1, math.nan))
 
 
+class Ratio(NamedTuple):
+    """How many times one mean over rounds is another, with its interval.
+
+    Attributes
+    ----------
+    ratio, low, high
+        The ratio of the means, and its interval of confidence `CONFIDENCE`: unknown (nan) where
+        the other one is not told from 0, for then it may be any.
+    rounds
+        Rounds it rests on.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    rounds: int
+
+
+def ratio(mine: Values, other: Values) -> Ratio:
+    """Estimate mean(mine) / mean(other), given one value of each per round, of the same rounds."""
+    n = len(mine)
+    if n < ROUNDS_TO_RESAMPLE or estimate_rounds(other).low_ns <= 0:
+        return Ratio(math.nan, math.nan, math.nan, n)
+    draws = _resample_rounds(
+        mine, other, statistic=lambda a, b, axis: np.mean(a, axis=axis) / np.mean(b, axis=axis)
+    )
+    return Ratio(float(mine.mean() / other.mean()), *_quantiles(draws, _expanded(CONFIDENCE, n)), n)
+
+
 def _estimate(by_round: Values, resample_pings: Callable[[], Values]) -> Estimate:
     if len(by_round) >= ROUNDS_TO_RESAMPLE:
-        resampled, draws = "rounds", _resample_rounds(by_round)
+        resampled, draws = "rounds", _resample_rounds(by_round, statistic=np.mean)
         levels = [_expanded(level, len(by_round)) for level in (CONFIDENCE, 2 * CONFIDENCE - 1)]
     else:
         resampled, draws = "pings", resample_pings()
@@ -154,13 +183,14 @@ def _expanded(confidence: float, n: int) -> float:
     return 1 - 2 * float(norm.cdf(-quantile))
 
 
-def _resample_rounds(by_round: Values) -> Values:
-    """Draw means of resampled rounds."""
+def _resample_rounds(*by_round: Values, statistic: Callable[..., Any]) -> Values:
+    """Draw a statistic of resampled rounds, what belongs to a round kept together."""
     from scipy.stats import bootstrap
 
     result = bootstrap(
-        (by_round,),
-        np.mean,
+        by_round,
+        statistic,
+        paired=len(by_round) > 1,
         n_resamples=RESAMPLES,
         method="percentile",
         rng=np.random.default_rng(SEED),
@@ -411,6 +441,15 @@ def refuses(estimate: Estimate, bias_ns: float) -> bool:
     """Tell whether a bias of that size leaves nothing of an estimate to rely on."""
     half_width = (estimate.high_ns - estimate.low_ns) / 2
     return bias_ns > max(abs(estimate.estimate_ns) / 2, half_width)
+
+
+def holm(p_values: Values) -> Values:
+    """Adjust p values for their number, as S. Holm, Scand. J. Statist. 6, 1979."""
+    order = np.argsort(p_values)
+    steps = p_values[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
 
 
 class Slope(NamedTuple):

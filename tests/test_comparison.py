@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import maceproc
-from maceproc.comparison import _contrast, cliffs_delta, holm, labels_of
+from maceproc.comparison import _contrast, cliffs_delta, labels_of
 from maceproc.errors import AnalysisError
 from maceproc.perturbation import UNTRACED
 from maceproc.side_by_side import format_p
@@ -97,11 +97,6 @@ def test_delta_is_what_its_definition_says(mine: np.ndarray, other: np.ndarray) 
     assert -1 <= low <= delta <= high <= 1
     backwards, _, _ = cliffs_delta(*frames[::-1])
     assert backwards == pytest.approx(-delta)
-
-
-def test_holm_as_in_the_textbook() -> None:
-    np.testing.assert_allclose(holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02])
-    assert holm(np.array([0.9, 0.8])).max() == 1
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def assert_left_alone(engine: Engine, trace: Path, sidecar: Sidecar) -> None:
     rtts = [r for r in analysis["rtts"] if r["arm"] == "container traced"]
     assert rtts
     assert {(r["status"], r["reason"]) for r in rtts} == {
-        ("incomplete", "its path has no crossing that can be seen")
+        ("uncrossed", "its path has no crossing that can be seen")
     }
     assert all(r["bare_metal_rtt_ns"] is None for r in rtts)
     assert "no crossing" in {finding["finding"] for finding in analysis["findings"]}
@@ -480,3 +480,32 @@ def test_a_rootless_network_is_explained(engine: Engine, program: str, tmp_path:
     assert "is served by a program" in made.target.notes[0]
     assert [run.arm for run in made.runs] == ["container traced", "container untraced"]
     assert_left_alone(engine, trace, made)
+
+
+# The experiment
+
+
+def test_the_experiment_in_a_container(engine: Engine, web: str, tmp_path: Path) -> None:
+    directory = tmp_path / "experiment"
+    options = ("--flows", "0,2", "--traffic", "flood:0.002", "--tracers", "minimal,mace")
+    words = ("--container", web, *options, "--rounds", "3", "-o", directory)
+    done = engine.maceproc("experiment", *words, "--", *PING, REMOTE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# What tracing and the container cost")
+    results = json.loads((directory / "results.json").read_text())
+    medians = {
+        (row["flows"], row["series"]): row
+        for row in results["series"]
+        if row["statistic"] == "median" and row["tracer"] in ("", "minimal")
+    }
+    for flows in (0, 2):
+        assert medians[flows, "native control"]["used"] == 3 * 20
+        assert medians[flows, "container corrected"]["used"] >= 0.9 * 3 * 20
+        monitored, corrected = (
+            medians[flows, f"container {name}"]["estimate_ns"]
+            for name in ("monitored", "corrected")
+        )
+        assert corrected < monitored
+    sent = {row["flows"]: row["packets_per_s"] for row in results["rates"]}
+    assert sent[0] == 0
+    assert sent[2] > 100

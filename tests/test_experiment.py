@@ -23,8 +23,8 @@ import maceproc
 from maceproc import Lab, statistics
 from maceproc.cli import cli
 from maceproc.errors import CaptureError, CommandError
+from maceproc.experiment.agreement import agreement, agreement_lines, state_lines
 from maceproc.experiment.plan import Arm, Plan, check_plan, finished, what_differs
-from maceproc.experiment.report import agreement, agreement_lines, state_lines
 from maceproc.experiment.results import PINGS, Results, add_untraced, event_costs, read_results
 from maceproc.experiment.run import Progress, run_experiment
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
@@ -142,30 +142,46 @@ def test_no_third_correction_where_the_data_do_not_support_it(wrong: dict) -> No
     assert add_untraced(pings, event_costs(pings))["untraced_rtt_ns"].isna().all()
 
 
-def test_agreement_of_two_experiments() -> None:
-    def found(*estimates: float) -> dict:
-        rows = [
-            {"flows": n, "comparison": "x", "tracer": "", "statistic": "median",
-             "estimate_ns": e, "low_ns": e - 300, "high_ns": e + 300}
-            for n, e in enumerate(estimates)
-        ]  # fmt: skip
-        return {"comparisons": rows}
+def found(*estimates: float, rounds: int = 12, control_ns: float = 4000) -> dict:
+    """Results of an experiment with these differences, each known to +-300 ns."""
+    rows = [
+        {"flows": n, "comparison": "x", "tracer": "", "statistic": "median", "rounds": rounds,
+         "estimate_ns": e, "low_ns": e - 300, "high_ns": e + 300}
+        for n, e in enumerate(estimates)
+    ]  # fmt: skip
+    row = {"flows": 0, "series": "native control", "statistic": "median"}
+    ends = {"low_ns": control_ns - 500, "high_ns": control_ns + 500}
+    return {"comparisons": rows, "series": [row | {"estimate_ns": control_ns} | ends]}
 
-    table = agreement(found(1000, 2000, 3000), found(1400, 2500, 3000))
-    assert list(table["agree"]) == [True, False, True]
-    first, second = agreement_lines(table)
-    assert first.startswith("2 of 3")
-    assert "1 flows" in second
+
+def test_agreement_of_two_experiments() -> None:
+    first, second = found(1000, 2000, 3000), found(1300, 2500, 3000)
+    table = agreement(first, second)
+    assert list(table["p"] > 0.05) == [True, False, True]
+    text = "\n".join(agreement_lines(first, second))
+    assert "2 of 3 differences agree" in text
+    assert "None differs by more" in text  # one of three may
+    assert "+2.0 (+1.7 to +2.3) | +2.5 (+2.2 to +2.8) | **0.018** |" in text
+    assert "1 differ by more" in "\n".join(agreement_lines(first, found(1000, 3000, 3000)))
+
+
+def test_as_many_experiments_agree_as_the_intervals_promise() -> None:
+    rng = np.random.default_rng(7)
+    apart = 0
+    for _ in range(400):
+        runs = []
+        for _ in range(2):
+            estimate = statistics.estimate_rounds(rng.normal(1000, 900, 12))
+            run = found(estimate.estimate_ns)
+            run["comparisons"][0] |= {"low_ns": estimate.low_ns, "high_ns": estimate.high_ns}
+            runs.append(run)
+        apart += int((agreement(*runs)["p"] < 0.05).sum())
+    assert 0.02 <= apart / 400 <= 0.085
 
 
 def test_another_state_of_the_machine_is_told() -> None:
-    def control(median_ns: float) -> dict:
-        row = {"flows": 0, "series": "native control", "statistic": "median"}
-        ends = {"low_ns": median_ns - 500, "high_ns": median_ns + 500}
-        return {"series": [row | {"estimate_ns": median_ns} | ends]}
-
-    assert not list(state_lines(control(4000), control(4800)))
-    (line,) = state_lines(control(4000), control(27000))
+    assert not list(state_lines(found(), found(control_ns=4800)))
+    (line,) = state_lines(found(), found(control_ns=27000))
     assert "native control itself is 4.0 and 27.0" in line
 
 

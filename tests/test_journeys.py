@@ -96,6 +96,14 @@ def test_an_address_used_again_begins_a_new_life(end: str, beginning: str) -> No
     assert lives(f"1 {end}\n2 {beginning}") == [[1], [2]]
 
 
+def test_what_a_task_writes_to_a_tap_device_is_forwarded_in_its_call() -> None:
+    text = "0 net_dev_queue eth0 B\n1 netif_receive_skb/84 eno1 A task9\n2 net_dev_queue br0 A task"
+    assert lives(f"{text}9") == [[1, 2], [0]]
+    assert lives(f"{text}8") == [[1], [2], [0]]
+    queued = text.replace("netif_receive_skb", "netif_rx")  # that is left to softirq
+    assert lives(f"{queued}9") == [[1], [2], [0]]
+
+
 def test_what_arrived_in_a_container_is_not_forwarded() -> None:
     text = "1 net_dev_queue veth1 A\n2 netif_rx/84 eth0 A\n3 net_dev_queue eno1 A"
     assert lives(text) == [[1, 2], [3]]

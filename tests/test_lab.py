@@ -1,18 +1,19 @@
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from maceproc.errors import LabError
-from maceproc.lab import NETNS_DIR, Lab, labs, remove_stale_labs
+from maceproc.lab import NETNS_DIR, REMOTE_IPV4, REMOTE_IPV6, Lab, labs, remove_stale_labs
 
 pytestmark = pytest.mark.kernel
 
 
-def ping(lab: Lab, role: str, address: str) -> int:
-    argv = ["ip", "netns", "exec", lab.netns(role), "ping", "-qc1", "-W2", address]
+def ping(lab: Lab, role: str, *words: str) -> int:
+    argv = ["ip", "netns", "exec", lab.netns(role), "ping", "-qc1", "-W2", *words]
     return subprocess.run(argv, capture_output=True, check=False).returncode
 
 
@@ -52,6 +53,26 @@ def test_without_nat_the_remote_knows_the_way_and_the_host_no_rules(address: str
             argv = ["nsenter", f"--net={NETNS_DIR / lab.netns('host')}", "--", program, "-t", "nat"]
             shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
             assert "MASQUERADE" not in shown
+
+
+@pytest.mark.parametrize("nat", [True, False])
+def test_a_remote_that_is_a_program_answers_and_ends_with_the_lab(nat: bool) -> None:
+    def program() -> list[int]:
+        """The processes in the remote's namespace."""
+        argv = ["ip", "netns", "pids", lab.netns("remote")]
+        return [int(pid) for pid in subprocess.check_output(argv).split()]
+
+    with Lab(nat=nat, remote="program") as lab:
+        for role in ("container", "host"):
+            for address in (REMOTE_IPV4, REMOTE_IPV6):
+                assert ping(lab, role, address) == 0, (role, address)
+            assert ping(lab, role, "-s8000", REMOTE_IPV4) == 0
+        assert ping(lab, "host", "192.0.2.3") != 0  # nobody has that address
+        (pid,) = program()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def test_labs_live_side_by_side_and_leave_the_machine_alone() -> None:

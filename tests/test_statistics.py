@@ -214,3 +214,29 @@ def test_only_rounds_that_both_arms_have_are_paired() -> None:
     other = pd.DataFrame({"round": [1, 3], "value_ns": [4.0, 5.0]})
     assert list(statistics.pair_rounds(mine, other)) == [1]
     assert statistics.difference([]) == statistics.NOTHING
+
+
+def test_holm_as_in_the_textbook() -> None:
+    np.testing.assert_allclose(
+        statistics.holm(np.array([0.01, 0.04, 0.03, 0.005])), [0.03, 0.06, 0.06, 0.02]
+    )
+    assert statistics.holm(np.array([0.9, 0.8])).max() == 1
+
+
+def test_interval_of_a_ratio_covers_the_truth() -> None:
+    rng = np.random.default_rng(5)
+    covered = []
+    for _ in range(200):
+        level, own = rng.normal(10 * US, 3 * US, 12), rng.normal(0, US, 12)
+        found = statistics.ratio(0.4 * level + own, level)
+        covered.append(found.low <= 0.4 <= found.high)
+    assert 0.9 <= coverage(covered) <= 0.99
+
+
+def test_no_ratio_to_what_may_be_nothing() -> None:
+    rng = np.random.default_rng(6)
+    nothing, much = rng.normal(0, US, 12), rng.normal(5 * US, US, 12)
+    assert math.isnan(statistics.ratio(much, nothing).ratio)
+    assert statistics.ratio(nothing, much).low < 0 < statistics.ratio(nothing, much).high
+    few = statistics.ratio(much[:3], much[:3])
+    assert (few.rounds, math.isnan(few.ratio)) == (3, True)

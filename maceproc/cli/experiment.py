@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from maceproc.cli.options import recorded
 from maceproc.cli.record import chosen_site, interrupt_cleanly
+from maceproc.cli.terminal import bar, tell
 
 if TYPE_CHECKING:
     from maceproc.experiment.run import Progress
@@ -53,16 +52,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
 
 
 @experiment.command()
-@click.option(
-    "--lab",
-    "lab_name",
-    is_flag=False,
-    flag_value="",
-    metavar="[NAME]",
-    help="In a lab: NAME, or one just for this, with a container for each flow.",
-)
-@click.option("--container", metavar="NAME", help="In a container, by name or id.")
-@click.option("--netns", metavar="NAME", help="In a network namespace, by ip-netns name or file.")
+@recorded
 @click.option(
     "--flows",
     callback=_numbers,
@@ -90,10 +80,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
     metavar="NAME,...",
     help="minimal, full, net (net:*), mace (its four), or SYSTEM:EVENT+SYSTEM:EVENT.",
 )
-@click.option("--awake", is_flag=True, help="Keep the CPUs from going idle while anything runs.")
 @click.option("--seed", default=1, show_default=True, help="Of the order of arms and levels.")
-@click.option("--outer", default="", metavar="DEV", help="The outer device, if not the routes'.")
-@click.option("--buffer-kb", type=click.IntRange(64), metavar="KB", help="Per CPU and tracer.")
 @click.option(
     "-o", "--output", default="experiment", show_default=True, metavar="DIR",
     help="Where it is kept; one that was interrupted goes on.",
@@ -142,15 +129,15 @@ def run(
     )
     directory = Path(output)
     site = chosen_site(lab_name, netns, container, containers=1 + max(levels))
-    with site as where, _experiment_progress() as tell:
+    with site as where, bar(unit="run", per_second=1) as update:
         run_experiment(
             plan,
             where,
             directory,
             outer=outer,
             buffer_kb=buffer_kb,
-            announce=lambda begun: click.echo(f"path: {begun.target.route}", err=True),
-            tell=tell,
+            announce=lambda begun: tell(f"path: {begun.target.route}"),
+            tell=lambda progress: update(progress.done, progress.total, _doing(progress)),
         )
     _report(directory, directory)
 
@@ -181,11 +168,14 @@ def agree(first: Path, second: Path) -> None:
     \b
     maceproc experiment agree DIR OTHER
     """
-    from maceproc.experiment.report import agreement, agreement_lines, load_results, state_lines
+    from maceproc.experiment.agreement import agreement_lines, load_results
 
-    results = load_results(first), load_results(second)
-    for line in (*agreement_lines(agreement(*results)), *state_lines(*results)):
+    for line in agreement_lines(load_results(first), load_results(second)):
         click.echo(line)
+
+
+def _doing(progress: Progress) -> str:
+    return f"round {progress.round}, {progress.flows} flows: {progress.arm}"
 
 
 def _report(directory: Path, output: Path) -> None:
@@ -195,48 +185,8 @@ def _report(directory: Path, output: Path) -> None:
     from maceproc.experiment.results import read_results
 
     mpl.use("Agg")
-    with _reading_progress() as tell:
-        results = read_results(directory, tell)
+    with bar("following packets", "capture") as follow:
+        results = read_results(directory, follow)
     written = save_report(results, output)
     click.echo(as_markdown(results), nl=False)
-    click.echo(f"wrote {', '.join(path.name for path in written)} to {output}", err=True)
-
-
-@contextmanager
-def _experiment_progress() -> Iterator[Callable[[Progress], None]]:
-    """Give what shows how far it is, and the time left; it draws once a second."""
-    with _bar("run") as update:
-        yield lambda told: update(
-            told.done,
-            told.total,
-            f"round {told.round}, {told.flows} flows: {told.arm}" if told.arm else "done",
-        )
-
-
-@contextmanager
-def _reading_progress() -> Iterator[Callable[[int, int], None]]:
-    with _bar("capture") as update:
-        yield lambda done, total: update(done, total, "following packets")
-
-
-@contextmanager
-def _bar(unit: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Give what draws a bar on a terminal's standard error, and nothing elsewhere."""
-    if not sys.stderr.isatty():
-        yield lambda *_: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description:<42}"),
-        BarColumn(),
-        TextColumn(f"{unit} {{task.completed}} of {{task.total}}"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, refresh_per_second=1, transient=True) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total, what: bar.update(
-            task, completed=done, total=total, description=what
-        )
+    tell(f"wrote {', '.join(path.name for path in written)} to {output}")

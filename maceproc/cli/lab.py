@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
 from maceproc.cli.terminal import working
@@ -25,7 +27,14 @@ LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="T
 @LAB_NAME
 @click.option("--containers", default=1, show_default=True, help="Containers on the bridge.")
 @click.option("--no-nat", is_flag=True, help="Route to the containers; no netfilter rules.")
-def up(name: str, containers: int, no_nat: bool) -> None:
+@click.option(
+    "--remote",
+    type=click.Choice(["kernel", "program"]),
+    default="kernel",
+    show_default=True,
+    help="What answers: this kernel's own stack, or a program behind a tap device.",
+)
+def up(name: str, containers: int, no_nat: bool, remote: Literal["kernel", "program"]) -> None:
     r"""Bring the lab up; it stays until `maceproc lab down`.
 
     \b
@@ -34,7 +43,7 @@ def up(name: str, containers: int, no_nat: bool) -> None:
     """
     from maceproc.lab import Lab
 
-    made = Lab(name, containers, nat=not no_nat)
+    made = Lab(name, containers, nat=not no_nat, remote=remote)
     with working():
         made.up()
     click.echo(f"lab {name!r} is up: {', '.join(made.netns(role) for role in made.roles)}")

@@ -12,6 +12,45 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 TRACE = click.argument("file", type=click.Path(), metavar="TRACE")
 
 
+_RECORDED = (
+    click.option(
+        "--lab",
+        "lab_name",
+        is_flag=False,
+        flag_value="",
+        metavar="[NAME]",
+        help="In a lab's container: the lab NAME, the one that is up, or one just for this.",
+    ),
+    click.option(
+        "--container",
+        metavar="NAME",
+        help="In a container of Docker, Podman or containerd (nerdctl), by name or id.",
+    ),
+    click.option(
+        "--netns", metavar="NAME", help="In a network namespace, by ip-netns name or file."
+    ),
+    click.option(
+        "--outer", default="", metavar="DEV", help="The outer device, if not the routes' choice."
+    ),
+    click.option(
+        "--buffer-kb",
+        type=click.IntRange(64),
+        metavar="KB",
+        help="Ring buffer per CPU [KiB]. [default: 8192, less where memory is short]",
+    ),
+    click.option(
+        "--awake", is_flag=True, help="Keep the CPUs from going idle while anything runs."
+    ),
+)
+
+
+def recorded(verb: Verb) -> Verb:
+    """Add where something is recorded, and how."""
+    for option in reversed(_RECORDED):
+        verb = option(verb)
+    return verb
+
+
 def by_hand(verb: Verb) -> Verb:
     """Add what says of a trace recorded by hand what a sidecar says of a capture."""
     for name, metavar, text in (

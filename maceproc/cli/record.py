@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maceproc.cli.terminal import LOG, may_move, tell, tell_notes, working
+from maceproc.cli.options import recorded
+from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
 
 if TYPE_CHECKING:
@@ -23,22 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option(
-    "--lab",
-    "lab_name",
-    is_flag=False,
-    flag_value="",
-    metavar="[NAME]",
-    help="Run in a lab's container: the lab NAME, the one that is up, or one just for this.",
-)
-@click.option(
-    "--netns", metavar="NAME", help="Run in a network namespace, by ip-netns name or file."
-)
-@click.option(
-    "--container",
-    metavar="NAME",
-    help="Run in a container of Docker, Podman or containerd (nerdctl), by name or id.",
-)
+@recorded
 @click.option(
     "--host-ping",
     is_flag=True,
@@ -46,9 +32,6 @@ if TYPE_CHECKING:
 )
 @click.option("--pid", type=int, help="Run in the network namespace of a process.")
 @click.option("--host", is_flag=True, help="Run on the host: a native ping.")
-@click.option(
-    "--outer", default="", metavar="DEV", help="The outer device, if not the routes' choice."
-)
 @click.option(
     "--rounds", type=click.IntRange(1), default=1, show_default=True, help="Runs per arm."
 )
@@ -60,13 +43,6 @@ if TYPE_CHECKING:
     metavar="minimal|full|LIST",
     help="What to record; LIST is SYSTEM:EVENT,... with * and ? as wildcards.",
 )
-@click.option(
-    "--buffer-kb",
-    type=click.IntRange(64),
-    metavar="KB",
-    help="Ring buffer per CPU [KiB]. [default: 8192, less where memory is short]",
-)
-@click.option("--awake", is_flag=True, help="Keep the CPUs from going idle while anything runs.")
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
@@ -192,43 +168,12 @@ def chosen_site(
         yield targets.here_site("host" if host else "here")
 
 
-def _log(progress: recording.Progress) -> None:
-    if progress.done < progress.total:
-        LOG.info("run %d of %d: %s", progress.done + 1, progress.total, progress.arm)
-
-
 @contextmanager
 def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
-    """Give what shows a recording's progress on a terminal: a bar, or the command's own output.
-
-    The bar is drawn at most once a second: whoever wakes up beside a measurement disturbs it.
-    """
-    if not may_move():
-        with working():
-            yield _log, None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("run {task.completed} of {task.total}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(
-        *columns, console=Console(stderr=True), refresh_per_second=1, transient=True
-    ) as bar:
-        task = bar.add_task("", total=None, visible=False)
+    """Give what shows a recording's progress on a terminal: a bar, or the command's own output."""
+    with bar(unit="run", per_second=1) as update:
 
         def follow(progress: recording.Progress) -> None:
-            bar.update(
-                task,
-                total=progress.total,
-                completed=progress.done,
-                description=progress.arm,
-                visible=progress.total > 1,
-                refresh=True,
-            )
+            update(progress.done, progress.total, progress.arm)
 
-        yield follow, lambda printed: click.echo(printed, nl=False)
+        yield follow, (lambda printed: click.echo(printed, nl=False)) if may_move() else None

@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from maceproc.cli.terminal import tell
+
 
 @click.command()
 @click.option(
@@ -31,7 +33,7 @@ def selftest(delay_us: int) -> None:
     from maceproc.units import NS_PER_US, format_us
 
     interrupt_cleanly()
-    result = run_selftest(delay_us * NS_PER_US, lambda doing: click.echo(doing, err=True))
+    result = run_selftest(delay_us * NS_PER_US, tell)
     click.echo("noise floor: two halves of the same pings differ by")
     for name, found in result.noise.items():
         low, high = (format_us(end, signed=True) for end in (found.low_ns, found.high_ns))

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -134,22 +135,45 @@ class _Spinner(logging.Handler):
         super().close()
 
 
+class Tick(Protocol):
+    """What is told how far the work is."""
+
+    def __call__(self, done: int, total: int, what: str = "") -> None:
+        """Show that so many are done of so many, and what comes next."""
+
+
 @contextmanager
-def bar(what: str) -> Iterator[Callable[[int, int], None]]:
-    """Give a function that says how many of how many are done, shown as a bar on a terminal."""
+def bar(what: str = "", unit: str = "", per_second: float = 10) -> Iterator[Tick]:
+    """Give what shows how many `unit` are done: a bar on a terminal, a line for each with -v.
+
+    `what` stands beside the bar until something else is said. Whoever wakes up beside a measurement
+    disturbs it: then `per_second` should be 1.
+    """
     if not may_move():
         with working():
-            yield lambda _done, _total: None
+            yield partial(_log, unit)
         return
-    with _progress() as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    with _progress(unit, per_second) as progress:
+        task = progress.add_task(what, total=None, visible=False)
+        yield lambda done, total, said="": progress.update(
+            task, completed=done, total=total, description=said or what, visible=total > 1
+        )
 
 
-def _progress() -> Progress:
+def _log(unit: str, done: int, total: int, what: str = "") -> None:
+    if what and done < total:
+        LOG.info("%s %d of %d: %s", unit, done + 1, total, what)
+
+
+def _progress(unit: str, per_second: float) -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn(f"{unit} {{task.completed}} of {{task.total}}".lstrip()),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, refresh_per_second=per_second, transient=True)

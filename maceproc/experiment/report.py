@@ -35,8 +35,16 @@ MEANING = {
     "container off the wire": "corrected RTT - wire RTT",
 }
 _TABLES = (
-    "series", "comparisons", "shifts", "segments", "event_costs", "events", "rates", "findings",
-)  # fmt: skip
+    "series",
+    "comparisons",
+    "cost_ratios",
+    "shifts",
+    "segments",
+    "event_costs",
+    "events",
+    "rates",
+    "findings",
+)
 _PICTURES = {
     "Series": ("medians", "means", "deviations", "distributions"),
     "Differences": ("differences", "shifts"),
@@ -147,93 +155,29 @@ def _claim_of_correction(
 
 
 def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
-    first, *others = results.experiment.plan.tracers
-    mine = results.comparison(flows, "perturbation, container", first)
-    for tracer in others:
-        other = results.comparison(flows, "perturbation, container", tracer)
+    ratios = results.cost_ratios
+    for row in ratios[ratios["flows"] == flows].itertuples():
+        mine, other = (
+            results.comparison(flows, "perturbation, container", tracer)
+            for tracer in (row.tracer, row.other)
+        )
         if not mine.rounds or not other.rounds:
             continue
-        told = mine.low_ns > 0 and other.low_ns > 0
-        ratio = mine.estimate_ns / other.estimate_ns if told else math.nan
+        told = not math.isnan(row.ratio)
         yield {
-            "claim": f"{first} against {tracer}",
+            "claim": f"{row.tracer} against {row.other}",
             "flows": flows,
             "estimate_ns": mine.estimate_ns,
             "other_ns": other.estimate_ns,
-            "ratio": ratio if told else None,
-            "text": f"{flows} flows: {first} adds {_us(mine)} us to the container's median RTT, "
-            f"{tracer} {_us(other)} us"
-            + (f": {ratio:.0%} of it" if told else ": not both are told from nothing"),
+            "ratio": row.ratio if told else None,
+            "text": f"{flows} flows: {row.tracer} adds {_us(mine)} us to the container's median "
+            f"RTT, {row.other} {_us(other)} us: "
+            + (
+                f"{row.ratio:.0%} ({row.low:.0%} to {row.high:.0%}) of it"
+                if told
+                else "the latter is not told from nothing"
+            ),
         }
-
-
-def agreement(first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
-    """Hold the comparisons of two experiments against each other: one row for each they share.
-
-    Takes what `as_dict` gives. Columns: ``flows``, ``comparison``, ``tracer``, ``statistic``, the
-    estimates ``first_ns`` and ``second_ns``, how far apart they may be (``allowed_ns``: the root of
-    the sum of their squared half widths, so 95 % of them agree if nothing changed), and ``agree``.
-    """
-    keys = ["flows", "comparison", "tracer", "statistic"]
-    tables = [pd.DataFrame(data["comparisons"]).set_index(keys) for data in (first, second)]
-    half = [(table["high_ns"] - table["low_ns"]) / 2 for table in tables]
-    found = pd.DataFrame(
-        {
-            "first_ns": tables[0]["estimate_ns"],
-            "second_ns": tables[1]["estimate_ns"],
-            "allowed_ns": (half[0] ** 2 + half[1] ** 2) ** 0.5,
-        }
-    ).dropna()
-    found["agree"] = (found["first_ns"] - found["second_ns"]).abs() <= found["allowed_ns"]
-    return found.reset_index()
-
-
-def agreement_lines(table: pd.DataFrame) -> Iterator[str]:
-    """Yield how many comparisons of two experiments agree, and each that does not."""
-    medians = table[table["statistic"] == "median"]
-    yield (
-        f"{medians['agree'].sum()} of {len(medians)} differences of medians agree, "
-        f"{table['agree'].sum()} of {len(table)} with those of means"
-    )
-    for row in medians[~medians["agree"]].itertuples():
-        estimates = (format_us(row.first_ns, signed=True), format_us(row.second_ns, signed=True))
-        yield (
-            f"* {row.flows} flows, {row.comparison} {row.tracer}: {' and '.join(estimates)} us, "
-            f"no more than {format_us(row.allowed_ns)} us apart were expected"
-        )
-
-
-def state_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
-    """Yield where two experiments' controls differ: they found the machine in another state.
-
-    Takes what `as_dict` gives. What differs there says nothing against either.
-    """
-    for name in ("native control", "container control"):
-        tables = []
-        for data in (first, second):
-            rows = pd.DataFrame(data["series"])
-            rows = rows[(rows["series"] == name) & (rows["statistic"] == "median")]
-            tables.append(rows.set_index("flows"))
-        for flows in tables[0].index.intersection(tables[1].index):
-            one, other = (table.loc[flows] for table in tables)
-            if one["low_ns"] > other["high_ns"] or other["low_ns"] > one["high_ns"]:
-                medians = (format_us(row["estimate_ns"]) for row in (one, other))
-                yield (
-                    f"* {flows} flows: the {name} itself is {' and '.join(medians)} us: the "
-                    "machine was not in the same state"
-                )
-
-
-def load_results(directory: Path) -> dict[str, Any]:
-    """Read the results that a report wrote; CaptureError when they are not there."""
-    path = directory / JSON_FILE
-    try:
-        data: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CaptureError(
-            f"{path}: {error}", hint=f"write it with: maceproc experiment report {directory}"
-        ) from error
-    return data
 
 
 def as_markdown(results: Results, *, pictures: bool = False) -> str:
@@ -311,7 +255,7 @@ def _series_section(results: Results) -> Iterator[str]:
             rows.append([name, *counts, f"{first['effective']:.0f}", *cells, MEANING[name]])
         header = ["series", "n", "of answered", "effective n", "median", "mean", "sd", ""]
         yield f"\n### {flows} flows\n"
-        yield from _table(header, rows, ">1234")
+        yield from table_lines(header, rows, ">1234")
 
 
 def _differences_section(results: Results) -> Iterator[str]:
@@ -333,7 +277,7 @@ def _differences_section(results: Results) -> Iterator[str]:
                 cells = [_estimate_of(median), margin, _estimate_of(mean), evidence]
                 rows.append([str(flows), name, *cells])
     header = ["flows", "difference", "of medians", "equivalent within", "of means", ""]
-    yield from _table(header, rows, "0")
+    yield from table_lines(header, rows, "0")
     yield from _segments_part(results.segments)
 
 
@@ -348,9 +292,9 @@ def _segments_part(segments: pd.DataFrame) -> Iterator[str]:
     rows = []
     for row in segments.itertuples():
         means = (format_us(row.container_ns), format_us(row.native_ns))
-        found = _interval(row.estimate_ns, row.low_ns, row.high_ns, signed=True)
+        found = interval_text(row.estimate_ns, row.low_ns, row.high_ns, signed=True)
         rows.append([str(row.flows), row.segment, *means, found])
-    yield from _table(["flows", "segment", "container", "native", "difference"], rows, "023")
+    yield from table_lines(["flows", "segment", "container", "native", "difference"], rows, "023")
 
 
 def _cost_section(results: Results) -> Iterator[str]:
@@ -377,13 +321,13 @@ def _cost_section(results: Results) -> Iterator[str]:
     )
     header = ["flows", "tracer", "native", "container", "inside the crossings"]
     counted = ["events on a native ping's path", "on a container's", "recorded per ping"]
-    yield from _table([*header, *counted], rows, "0567")
+    yield from table_lines([*header, *counted], rows, "0567")
     if len(results.event_costs):
         yield (
             "\nThe RTT's slope on the events on the path, over the tracers; and the RTT it finds "
             "for no events, which must be the untraced one for the slope to mean anything.\n"
         )
-        yield from _table(*_event_cost_rows(results.event_costs), "0")
+        yield from table_lines(*_event_cost_rows(results.event_costs), "0")
 
 
 def _event_cost_rows(costs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
@@ -392,7 +336,7 @@ def _event_cost_rows(costs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
         cost = f"{row.cost_ns:.0f}"
         if not math.isnan(row.low_ns):
             cost += f" ({row.low_ns:.0f} to {row.high_ns:.0f})"
-        off = _interval(row.off_ns, row.off_low_ns, row.off_high_ns, signed=True)
+        off = interval_text(row.off_ns, row.off_low_ns, row.off_high_ns, signed=True)
         said = "yes: `untraced_rtt_ns`" if row.supported else "no"
         untraced = format_us(row.untraced_ns)
         cells = [format_us(row.zero_ns), untraced, off, said]
@@ -409,7 +353,7 @@ def _event_cost_rows(costs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     return header, rows
 
 
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> Iterator[str]:
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> Iterator[str]:
     """Write a table; `right` names the columns that are set to the right, by number."""
     yield f"| {' | '.join(header)} |"
     rules = ("--:" if str(n) in right else "---" for n in range(len(header)))
@@ -419,14 +363,15 @@ def _table(header: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> 
 
 def _estimate_of(row: pd.Series) -> str:
     signed = "comparison" in row.index
-    return _interval(row["estimate_ns"], row["low_ns"], row["high_ns"], signed=signed)
+    return interval_text(row["estimate_ns"], row["low_ns"], row["high_ns"], signed=signed)
 
 
 def _us(estimate: Estimate) -> str:
-    return _interval(*estimate[:3], signed=True)
+    return interval_text(*estimate[:3], signed=True)
 
 
-def _interval(estimate_ns: float, low_ns: float, high_ns: float, *, signed: bool) -> str:
+def interval_text(estimate_ns: float, low_ns: float, high_ns: float, *, signed: bool) -> str:
+    """Write an estimate [ns] with its interval in microseconds: ``+1.0 (+0.2 to +1.8)``."""
     if math.isnan(estimate_ns):
         return "-"
     middle = format_us(estimate_ns, signed=signed)

@@ -95,6 +95,20 @@ COMPARISONS = Table(
     ),
 )
 
+COST_RATIOS = Table(
+    "cost_ratios",
+    "what the first tracer adds to the container's median RTT, against what another adds",
+    (
+        _LEVEL,
+        _TRACER,
+        Column("other", "str", "", "the tracer it is held against"),
+        Column("ratio", "float64", "", "of the means over rounds; unknown if other adds nothing"),
+        Column("low", "float64", "", "lower end of its 95 % interval"),
+        Column("high", "float64", "", "upper end of its 95 % interval"),
+        Column("rounds", "int64", "", "rounds it rests on"),
+    ),
+)
+
 SHIFTS = Table(
     "shifts",
     "one decile of the difference of two series' distributions",
@@ -266,6 +280,11 @@ class Results:
     def comparisons(self) -> pd.DataFrame:
         """Every difference between series: `COMPARISONS`."""
         return COMPARISONS.from_rows(list(_comparison_rows(self)))
+
+    @cached_property
+    def cost_ratios(self) -> pd.DataFrame:
+        """What the first tracer costs against every other: `COST_RATIOS`."""
+        return COST_RATIOS.from_rows(list(_cost_ratio_rows(self)))
 
     @cached_property
     def shifts(self) -> pd.DataFrame:
@@ -480,16 +499,42 @@ def contrast(
     statistic: Statistic = statistics.median,
 ) -> Estimate:
     """Estimate a sum of series with signs, from the rounds that have all of them."""
+    sums = sums_by_round(values, flows, terms, tracer, statistic)
+    if len(sums) < ROUNDS_TO_RESAMPLE and len(terms) == 2:
+        first, second = (values.by_round(flows, series, tracer) for series, _ in terms)
+        return statistics.difference([(first[n], second[n]) for n in sums], statistic)
+    return statistics.estimate_rounds(np.array(list(sums.values())))
+
+
+def sums_by_round(
+    values: Values,
+    flows: int,
+    terms: Sequence[tuple[str, int]],
+    tracer: str,
+    statistic: Statistic = statistics.median,
+) -> dict[int, float]:
+    """Return a sum of series with signs for each round that has all of them [ns]."""
     samples = [(sign, values.by_round(flows, series, tracer)) for series, sign in terms]
     rounds = set.intersection(*(set(by_round) for _, by_round in samples))
-    if len(rounds) < ROUNDS_TO_RESAMPLE and len(terms) == 2:
-        first, second = (by_round for _, by_round in samples)
-        return statistics.difference([(first[n], second[n]) for n in sorted(rounds)], statistic)
-    sums = [
-        sum(sign * float(statistic(by_round[n])) for sign, by_round in samples)
+    return {
+        n: sum(sign * float(statistic(by_round[n])) for sign, by_round in samples)
         for n in sorted(rounds)
-    ]
-    return statistics.estimate_rounds(np.array(sums))
+    }
+
+
+def _cost_ratio_rows(results: Results) -> Iterator[tuple[object, ...]]:
+    first, *others = results.experiment.plan.tracers
+    for flows in results.values.levels:
+        costs = {
+            tracer: sums_by_round(
+                results.values, flows, CONTRASTS["perturbation, container"], tracer
+            )
+            for tracer in (first, *others)
+        }
+        for other in others:
+            rounds = sorted(costs[first].keys() & costs[other])
+            pair = (np.array([costs[tracer][n] for n in rounds]) for tracer in (first, other))
+            yield (flows, first, other, *statistics.ratio(*pair))
 
 
 def _refusal(

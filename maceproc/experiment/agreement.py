@@ -1,0 +1,106 @@
+"""Whether two runs of the experiment found the same, from the results that their reports wrote."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from maceproc.errors import CaptureError
+from maceproc.experiment.report import JSON_FILE, interval_text, table_lines
+from maceproc.statistics import CONFIDENCE, holm
+from maceproc.units import format_us
+
+_KEYS = ["flows", "comparison", "tracer", "statistic"]
+CONTROLS = ("native control", "container control")
+
+
+def load_results(directory: Path) -> dict[str, Any]:
+    """Read the results that a report wrote; CaptureError when they are not there."""
+    path = directory / JSON_FILE
+    try:
+        data: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CaptureError(
+            f"{path}: {error}", hint=f"write it with: maceproc experiment report {directory}"
+        ) from error
+    return data
+
+
+def agreement(first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
+    """Hold the comparisons of two experiments against each other: one row for each they share.
+
+    Takes what `maceproc.experiment.report.as_dict` gives. The columns of COMPARISONS, with
+    ``_first`` and ``_second`` at the end of those that differ; and ``p``: the probability of
+    estimates so far apart if nothing changed (Welch's t test, their errors from their intervals).
+    Where a run has no interval there is no row.
+    """
+    from scipy.stats import t, ttest_ind_from_stats
+
+    tables = [pd.DataFrame(data["comparisons"]).dropna(subset="low_ns") for data in (first, second)]
+    found = tables[0].merge(tables[1], on=_KEYS, suffixes=("_first", "_second"))
+    numbers: list[Any] = []
+    for run in ("_first", "_second"):
+        estimate_ns, low_ns, high_ns, rounds = (
+            found[f"{name}{run}"].to_numpy(np.float64)
+            for name in ("estimate_ns", "low_ns", "high_ns", "rounds")
+        )
+        error_ns = (high_ns - low_ns) / 2 / t.ppf((1 + CONFIDENCE) / 2, rounds - 1)
+        numbers += [estimate_ns, error_ns * np.sqrt(rounds), rounds]
+    return found.assign(p=ttest_ind_from_stats(*numbers, equal_var=False).pvalue)
+
+
+def agreement_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
+    """Yield, as Markdown, how far two experiments agree, and every difference of medians."""
+    table = agreement(first, second)
+    yield "# Do two runs of the experiment agree?\n"
+    for statistic in ("median", "mean"):
+        p = table.loc[table["statistic"] == statistic, "p"].to_numpy()
+        apart = int((p < 1 - CONFIDENCE).sum())
+        together = int((holm(p) < 1 - CONFIDENCE).sum())
+        yield (
+            f"* **{statistic}s**: {len(p) - apart} of {len(p)} differences agree within their "
+            f"{CONFIDENCE:.0%} intervals; if nothing changed, "
+            f"{math.floor(CONFIDENCE * len(p))} or so would. "
+            + (f"{together} differ" if together else "None differs")
+            + " by more than chance allows among so many (Holm)"
+        )
+    yield from state_lines(first, second)
+    yield "\nAll differences of medians [us]; p is the probability of such a distance by chance.\n"
+    rows = []
+    for row in table[table["statistic"] == "median"].itertuples():
+        runs = (
+            interval_text(row.estimate_ns_first, row.low_ns_first, row.high_ns_first, signed=True),
+            interval_text(
+                row.estimate_ns_second, row.low_ns_second, row.high_ns_second, signed=True
+            ),
+        )
+        told = f"{row.p:.2f}" if row.p >= 1 - CONFIDENCE else f"**{row.p:.2g}**"
+        rows.append([str(row.flows), row.comparison, row.tracer, *runs, told])
+    yield from table_lines(["flows", "difference", "tracer", "first", "second", "p"], rows, "05")
+
+
+def state_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
+    """Yield where two experiments' controls differ: they found the machine in another state.
+
+    What differs there says nothing against either.
+    """
+    for name in CONTROLS:
+        tables = []
+        for data in (first, second):
+            rows = pd.DataFrame(data["series"])
+            rows = rows[(rows["series"] == name) & (rows["statistic"] == "median")]
+            tables.append(rows.set_index("flows"))
+        for flows in tables[0].index.intersection(tables[1].index):
+            one, other = (table.loc[flows] for table in tables)
+            if one["low_ns"] > other["high_ns"] or other["low_ns"] > one["high_ns"]:
+                medians = (format_us(row["estimate_ns"]) for row in (one, other))
+                yield (
+                    f"* {flows} flows: the {name} itself is {' and '.join(medians)} us: the "
+                    "machine was not in the same state"
+                )
