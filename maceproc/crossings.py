@@ -123,12 +123,17 @@ def find_crossings(
 
 
 def find_passages(
-    hops: pd.DataFrame, way: Path, links: Links, recorded: Collection[str] | None = None
+    hops: pd.DataFrame,
+    way: Path,
+    crossings: pd.DataFrame,
+    links: Links,
+    recorded: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """Return what passes the outer device of a native ping, as CROSSINGS without a latency.
 
     Outbound is what a task of the host queued there, inbound what was first received there. What a
-    container received on a device of the same name is none of it, where `links` tell.
+    container received on a device of the same name is none of it, where `links` tell, or where it
+    was received in another way than the `crossings` show of the outer device.
     """
     walk = _Walk(hops, recorded)
     queued = walk.find(walk.on(way.outer), Kind.QUEUE)
@@ -137,13 +142,14 @@ def find_passages(
     before = walk.step(received, -1)
     for peer in (sender for sender, receiver in links.dead_ends if receiver == way.outer):
         received, before = _where(~walk.on(peer)[before] | (before == NOWHERE), received, before)
+    uses_netif_rx = _outer_uses_netif_rx(walk, way, crossings)
     passages = pd.concat(
         [
             walk.rows(OUTBOUND, queued, queued, queued, walk.driver(queued)),
             walk.rows(
                 INBOUND,
                 received,
-                walk.if_stamped(received, way.outer_uses_netif_rx),
+                walk.if_stamped(received, uses_netif_rx),
                 received,
                 received,
             ),
@@ -151,6 +157,15 @@ def find_passages(
         ignore_index=True,
     )
     return passages.assign(latency_ns=pd.array([None] * len(passages), dtype="Int64"))
+
+
+def _outer_uses_netif_rx(walk: _Walk, way: Path, crossings: pd.DataFrame) -> bool | None:
+    """Tell how the outer device receives; None where neither topology nor crossings show it."""
+    if way.outer_uses_netif_rx:
+        return True
+    came_in = (crossings["direction"] == INBOUND) & (crossings["status"] == "complete")
+    kinds = walk.kind[crossings.loc[came_in, "first_hop"].to_numpy()]
+    return bool(np.any(kinds == Kind.RX)) if len(kinds) else None
 
 
 def name_namespaces(
@@ -259,11 +274,11 @@ def _inbound(walk: _Walk, path: Path) -> pd.DataFrame:
     sent = walk.step(received, -1)
     by_peer = (walk.kind == walk.sending[-1]) & (walk.on(path.peer) if path.peer else True)
     received, sent = _where(by_peer[sent] & (sent != NOWHERE), received, sent)
-    delivered = walk.if_stamped(received, path.inner_uses_netif_rx)
+    delivered = walk.if_stamped(received, path.inner_uses_netif_rx or None)
     delivered, sent = _where(delivered != NOWHERE, delivered, sent)
     came = walk.first_receptions(path.outer)
     entered = walk.nth(came, np.searchsorted(came, sent) - path.outer_again, sent)
-    entered = walk.if_stamped(entered, path.outer_uses_netif_rx)
+    entered = walk.if_stamped(entered, path.outer_uses_netif_rx or None)
     return walk.rows(INBOUND, delivered, entered, delivered, entered, peer=sent)
 
 
@@ -330,11 +345,15 @@ class _Walk:
         continued = here[before] & (before != NOWHERE) & (self.kind[positions] == Kind.RECEIVE)
         return positions[~continued]
 
-    def if_stamped(self, receptions: Indices, uses_netif_rx: bool) -> Indices:
-        """Keep receptions seen at the device's first receive event: `netif_rx` if it uses that."""
+    def if_stamped(self, receptions: Indices, uses_netif_rx: bool | None) -> Indices:
+        """Keep receptions seen at the device's first receive event: `netif_rx` if it uses that.
+
+        Where that is not known, they use it if one of them does.
+        """
         kinds: npt.NDArray[np.int8] = self.kind[receptions]
         seen = receptions != NOWHERE
-        uses_netif_rx |= bool(np.any(kinds[seen] == Kind.RX))
+        if uses_netif_rx is None:
+            uses_netif_rx = bool(np.any(kinds[seen] == Kind.RX))
         first = Kind.RX if uses_netif_rx and Kind.RX in self.recorded else Kind.RECEIVE
         return np.where(seen & (kinds == first), receptions, NOWHERE)
 

@@ -212,7 +212,7 @@ def follow_pings(
         runs = list(pings.parse_runs(sidecar.runs)) if sidecar else []
     passages = {"container": crossed}
     if any(run.traced and run.place == "native" for run, _ in runs):
-        passages["native"] = crossings.find_passages(hops, way, links, recorded)
+        passages["native"] = crossings.find_passages(hops, way, crossed, links, recorded)
     printed = pings.pings_table(runs)
     rtts = rtt.rtts_table(
         printed, runs, sends, deliveries, passages, lost=trace.lost, mtu=_mtu(sidecar)

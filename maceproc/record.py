@@ -18,7 +18,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from types import FrameType
@@ -195,7 +195,7 @@ def record(
                 f"every run has a container of its own, made of {place.launch.inside.image}; "
                 "the path is that of a first one"
             )
-        minimal = minimal_events(*path_ends(surveyed))
+        minimal = minimal_events(path_links(surveyed))
         chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
         remove_stale_instances(tracefs)
         recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
@@ -301,25 +301,24 @@ def with_destination(command: Command, site: Site) -> Command:
     return command
 
 
-def path_ends(surveyed: Survey) -> tuple[Link | None, Link | None]:
-    """Return the inner and the outer device of a survey; None for one that was not found."""
-    path = surveyed.target.path
-    if not path:
-        return None, None
-    inner, outer = (find_link(surveyed.namespaces, hop) for hop in (path[0], path[-1]))
-    return inner, outer
+def path_links(surveyed: Survey) -> list[Link | None]:
+    """Return the devices of a survey's path, from the inner to the outer; None for an unknown."""
+    return [find_link(surveyed.namespaces, hop) for hop in surveyed.target.path]
 
 
-def minimal_events(inner: Link | None, outer: Link | None) -> list[str]:
-    """Return the smallest set of events that gives the whole ledger between these devices.
+def minimal_events(path: Sequence[Link | None]) -> list[str]:
+    """Return the smallest set of events that gives the whole ledger along these devices.
 
     A device without a queue gets a packet in the call that queues it (net/core/dev.c,
-    __dev_queue_xmit(), v6.8); a veth receives by netif_rx(), if GRO is off.
+    __dev_queue_xmit(), v6.8); a veth receives by netif_rx(), if GRO is off. Of no devices, all
+    events that may be needed.
     """
     events = list(MINIMAL_EVENTS)
+    inner, outer = (path[0], path[-1]) if path else (None, None)
+    veths = [link for link in path[1:-1] if link and link.kind == "veth"]
     if outer is None or outer.qdisc != "noqueue":
         events += QUEUE_EVENTS
-    if any(end is None or end.kind != "veth" or end.has_gro for end in (inner, outer)):
+    if not all(link and link.uses_netif_rx for link in (inner, *veths, outer)):
         events += DRIVER_EVENTS
     return events
 

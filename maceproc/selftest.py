@@ -164,9 +164,7 @@ def _trains(lab: Lab, trace: Path) -> Analysis:
 def _recorded(lab: Lab, trace: Path, ping: list[str], rounds: int) -> Analysis:
     from maceproc.pipeline import analyze
 
-    events = ",".join(
-        minimal_events(None, None)
-    )  # those of any device: also when its queue is left
+    events = ",".join(minimal_events([]))  # those of any device: also when its queue is left
     record(ping, lab_site(lab), trace, rounds=rounds, baseline=False, events=events, force=True)
     return analyze(trace)
 

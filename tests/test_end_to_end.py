@@ -209,6 +209,26 @@ def test_a_veth_with_gro_may_receive_without_netif_rx(tmp_path: Path) -> None:
     assert set(analysis.hops.loc[inbound["last_hop"], "event"]) == {"netif_receive_skb"}
 
 
+def test_a_napi_thread_forwards_in_its_own_context(tmp_path: Path) -> None:
+    with Lab() as lab:
+        port = lab.port(1)
+        for role, command in (
+            ("container", "ethtool -K eth0 tso off"),  # else netif_rx() is used all the same
+            ("host", f"ethtool -K {port} gro on"),
+            ("host", f"echo 1 > /sys/class/net/{port}/threaded"),
+        ):
+            argv = ["ip", "netns", "exec", lab.netns(role), "sh", "-c", command]
+            subprocess.run(argv, check=True)
+        argv = ["ping", "-i", "0.01", "-c", "50"]
+        record(argv, lab_site(lab), tmp_path / "trace.dat", baseline=False)
+    analysis = maceproc.analyze(tmp_path / "trace.dat")
+    assert len(corrected(analysis)) >= 49, analysis.rtts["reason"].value_counts()
+    received = analysis.hops[analysis.hops["dev"] == port]
+    received = received[received["event"] == "netif_receive_skb"]
+    assert len(received)
+    assert not received["softirq"].any()
+
+
 def test_fragments_are_never_mistaken(lab: Lab, tmp_path: Path) -> None:
     argv = ["ping", "-s", "8000", "-i", "0.01", "-c", "30"]
     record(argv, lab_site(lab), tmp_path / "trace.dat", baseline=False)

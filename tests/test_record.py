@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -269,22 +270,21 @@ def test_events_by_set_pattern_and_name() -> None:
 
 
 def test_minimal_events_are_those_that_the_devices_need() -> None:
-    veth = Link(ifindex=2, name="eth0", kind="veth", qdisc="noqueue")
-    with_gro = Link(
-        ifindex=2,
-        name="eth0",
-        kind="veth",
-        qdisc="noqueue",
-        offloads={"generic-receive-offload": True},
-    )
-    queueing = Link(ifindex=2, name="eth0", kind="veth", qdisc="htb")
+    def virtual(gro: bool, **more: Any) -> Link:
+        offloads = {"generic-receive-offload": gro}
+        return Link(ifindex=2, name="eth0", kind="veth", offloads=offloads, **more)
+
+    veth, with_gro = virtual(False, qdisc="noqueue"), virtual(True, qdisc="noqueue")
+    queueing = virtual(False, qdisc="htb")
+    bridge = Link(ifindex=3, name="br0", kind="bridge")
     physical = Link(ifindex=2, name="eno1", qdisc="mq")
-    assert set(minimal_events(veth, veth)) == set(MINIMAL_EVENTS)
+    assert set(minimal_events([veth, veth, bridge, veth])) == set(MINIMAL_EVENTS)
     queue, driver = "net:net_dev_start_xmit", "net:netif_receive_skb"
-    assert set(minimal_events(veth, queueing)) == {*MINIMAL_EVENTS, queue}
-    assert set(minimal_events(with_gro, veth)) == {*MINIMAL_EVENTS, driver}
-    for outer in (physical, None):
-        assert set(minimal_events(veth, outer)) == {*MINIMAL_EVENTS, queue, driver}
+    assert set(minimal_events([veth, queueing])) == {*MINIMAL_EVENTS, queue}
+    for path in ([with_gro, veth], [veth, with_gro, bridge, veth]):
+        assert set(minimal_events(path)) == {*MINIMAL_EVENTS, driver}
+    for path in ([veth, physical], [veth, None], []):
+        assert set(minimal_events(path)) == {*MINIMAL_EVENTS, queue, driver}
 
 
 def test_awake_holds_the_idle_latency_and_gives_it_back() -> None:

@@ -47,7 +47,7 @@ from maceproc.record import (
     failed,
     minimal_events,
     no_native_control,
-    path_ends,
+    path_links,
     require_command,
     require_programs,
     require_root,
@@ -172,7 +172,7 @@ def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, En
 
 
 def _events(stage: _Stage, tracer: str) -> list[str]:
-    minimal = minimal_events(*path_ends(stage.surveyed))
+    minimal = minimal_events(path_links(stage.surveyed))
     return choose_events(stage.plan.events_of(tracer), stage.available, minimal)[0]
 
 
