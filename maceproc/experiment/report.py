@@ -333,7 +333,7 @@ def _cost_section(results: Results) -> Iterator[str]:
 def _event_cost_rows(costs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     rows = []
     for row in costs.itertuples():
-        cost = f"{row.cost_ns:.0f}"
+        cost = "-" if math.isnan(row.cost_ns) else f"{row.cost_ns:.0f}"
         if not math.isnan(row.low_ns):
             cost += f" ({row.low_ns:.0f} to {row.high_ns:.0f})"
         off = interval_text(row.off_ns, row.off_low_ns, row.off_high_ns, signed=True)
