@@ -175,6 +175,8 @@ def agree(first: Path, second: Path) -> None:
 
 
 def _doing(progress: Progress) -> str:
+    if not progress.arm:
+        return "done"
     return f"round {progress.round}, {progress.flows} flows: {progress.arm}"
 
 

@@ -147,7 +147,7 @@ def bar(what: str = "", unit: str = "", per_second: float = 10) -> Iterator[Tick
     """Give what shows how many `unit` are done: a bar on a terminal, a line for each with -v.
 
     `what` stands beside the bar until something else is said. Whoever wakes up beside a measurement
-    disturbs it: then `per_second` should be 1.
+    disturbs it: then `per_second` should be 1, and what is told is drawn at once.
     """
     if not may_move():
         with working():
@@ -156,7 +156,12 @@ def bar(what: str = "", unit: str = "", per_second: float = 10) -> Iterator[Tick
     with _progress(unit, per_second) as progress:
         task = progress.add_task(what, total=None, visible=False)
         yield lambda done, total, said="": progress.update(
-            task, completed=done, total=total, description=said or what, visible=total > 1
+            task,
+            completed=done,
+            total=total,
+            description=said or what,
+            visible=total > 1,
+            refresh=per_second <= 1,
         )
 
 
