@@ -42,12 +42,14 @@ class Link(msgspec.Struct, kw_only=True, omit_defaults=True):
         return self.offloads.get("generic-receive-offload")
 
     @property
-    def uses_netif_rx(self) -> bool:
-        """It surely receives by netif_rx(): others may, and a veth with GRO may not.
+    def uses_netif_rx(self) -> bool | None:
+        """It receives by netif_rx(): a veth without GRO; not a tun or tap device; None: it may.
 
-        drivers/net/veth.c, veth_forward_skb(), v6.8.
+        drivers/net/veth.c, veth_forward_skb(), and drivers/net/tun.c, tun_get_user(), v6.8.
         """
-        return self.kind == "veth" and self.has_gro is False
+        if self.kind == "tun":
+            return False
+        return True if self.kind == "veth" and self.has_gro is False else None
 
 
 class Namespace(msgspec.Struct, kw_only=True, omit_defaults=True):

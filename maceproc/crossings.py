@@ -46,7 +46,7 @@ class Path:
     crosses
         Whether there is a crossing at all: a native ping has none.
     inner_uses_netif_rx, outer_uses_netif_rx
-        Whether that device surely receives by `netif_rx`; otherwise its events tell.
+        Whether that device receives by `netif_rx`; where that is not known, its events tell.
     """
 
     inner: str
@@ -54,8 +54,8 @@ class Path:
     peer: str = ""
     outer_again: int = 1
     crosses: bool = True
-    inner_uses_netif_rx: bool = False
-    outer_uses_netif_rx: bool = False
+    inner_uses_netif_rx: bool | None = None
+    outer_uses_netif_rx: bool | None = None
 
     @classmethod
     def from_hops(cls, hops: Sequence[Hop]) -> Path:
@@ -131,9 +131,9 @@ def find_passages(
 ) -> pd.DataFrame:
     """Return what passes the outer device of a native ping, as CROSSINGS without a latency.
 
-    Outbound is what a task of the host queued there, inbound what was first received there. What a
-    container received on a device of the same name is none of it, where `links` tell, or where it
-    was received in another way than the `crossings` show of the outer device.
+    Outbound is what a task of the host queued there, inbound what was first received there and was
+    not sent on. What a container received on a device of the same name is none of it, where `links`
+    tell, or where it was received in another way than the `crossings` show of the outer device.
     """
     walk = _Walk(hops, recorded)
     queued = walk.find(walk.on(way.outer), Kind.QUEUE)
@@ -142,6 +142,9 @@ def find_passages(
     before = walk.step(received, -1)
     for peer in (sender for sender, receiver in links.dead_ends if receiver == way.outer):
         received, before = _where(~walk.on(peer)[before] | (before == NOWHERE), received, before)
+    sent = np.flatnonzero((walk.kind == Kind.QUEUE) | (walk.kind == Kind.XMIT))
+    onward = walk.nth(sent, np.searchsorted(sent, received, side="right"), received)
+    (received,) = _where(onward == NOWHERE, received)
     uses_netif_rx = _outer_uses_netif_rx(walk, way, crossings)
     passages = pd.concat(
         [
@@ -161,11 +164,10 @@ def find_passages(
 
 def _outer_uses_netif_rx(walk: _Walk, way: Path, crossings: pd.DataFrame) -> bool | None:
     """Tell how the outer device receives; None where neither topology nor crossings show it."""
-    if way.outer_uses_netif_rx:
-        return True
+    if way.outer_uses_netif_rx is not None:
+        return way.outer_uses_netif_rx
     came_in = (crossings["direction"] == INBOUND) & (crossings["status"] == "complete")
-    kinds = walk.kind[crossings.loc[came_in, "first_hop"].to_numpy()]
-    return bool(np.any(kinds == Kind.RX)) if len(kinds) else None
+    return walk.mostly_netif_rx(crossings.loc[came_in, "first_hop"].to_numpy())
 
 
 def name_namespaces(
@@ -274,11 +276,14 @@ def _inbound(walk: _Walk, path: Path) -> pd.DataFrame:
     sent = walk.step(received, -1)
     by_peer = (walk.kind == walk.sending[-1]) & (walk.on(path.peer) if path.peer else True)
     received, sent = _where(by_peer[sent] & (sent != NOWHERE), received, sent)
-    delivered = walk.if_stamped(received, path.inner_uses_netif_rx or None)
+    delivered = walk.if_stamped(received, path.inner_uses_netif_rx)
     delivered, sent = _where(delivered != NOWHERE, delivered, sent)
     came = walk.first_receptions(path.outer)
     entered = walk.nth(came, np.searchsorted(came, sent) - path.outer_again, sent)
-    entered = walk.if_stamped(entered, path.outer_uses_netif_rx or None)
+    uses_netif_rx = path.outer_uses_netif_rx
+    if uses_netif_rx is None:  # what a namesake received may be among them, but seldom
+        uses_netif_rx = walk.mostly_netif_rx(entered[entered != NOWHERE])
+    entered = walk.if_stamped(entered, uses_netif_rx)
     return walk.rows(INBOUND, delivered, entered, delivered, entered, peer=sent)
 
 
@@ -344,6 +349,12 @@ class _Walk:
         before = self.step(positions, -1)
         continued = here[before] & (before != NOWHERE) & (self.kind[positions] == Kind.RECEIVE)
         return positions[~continued]
+
+    def mostly_netif_rx(self, receptions: Indices) -> bool | None:
+        """Tell whether most were received by `netif_rx`; None of no receptions."""
+        if not len(receptions):
+            return None
+        return bool(np.mean(self.kind[receptions] == Kind.RX) >= 0.5)
 
     def if_stamped(self, receptions: Indices, uses_netif_rx: bool | None) -> Indices:
         """Keep receptions seen at the device's first receive event: `netif_rx` if it uses that.

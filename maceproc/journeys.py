@@ -255,6 +255,7 @@ def _life_starts(hops: _Hops, recorded: Collection[Kind], links: Links) -> Bools
     follows &= _allowed(recorded)[kind[:-1], kind[1:], same_device.astype(np.int8)]
     follows &= _keeps_length(hops)
     follows &= _in_context(hops)
+    follows &= _from_the_backlog(hops)
     follows &= _along_links(hops, links, same_device)
     follows &= ~_after_the_end(hops, follows, links)
     return np.append(True, ~follows)
@@ -284,6 +285,16 @@ def _in_context(hops: _Hops) -> Bools:
     if softirq.any():  # text without latency columns does not say
         possible &= ~_receives(before) | softirq[1:] | ((before == Kind.RECEIVE) & same)
     return np.asarray(~queued | possible)
+
+
+def _from_the_backlog(hops: _Hops) -> Bools:
+    """Tell where a packet is not taken up by a task that waited in the backlog.
+
+    net/core/dev.c, process_backlog(), v6.8, is called in softirq.
+    """
+    waited = (hops["kind"][:-1] == Kind.RX) & (hops["kind"][1:] == Kind.RECEIVE)
+    softirq = hops["softirq"]
+    return np.asarray(~waited | softirq[1:] | (not softirq.any()))
 
 
 def _along_links(hops: _Hops, links: Links, same_device: Bools) -> Bools:

@@ -289,7 +289,7 @@ def _path(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> Crossin
     if sidecar and sidecar.target.path:
         known = CrossingPath.from_hops(sidecar.target.path)
         ends = [sidecar.link(hop) for hop in (sidecar.target.path[0], sidecar.target.path[-1])]
-        inner_rx, outer_rx = (link is not None and link.uses_netif_rx for link in ends)
+        inner_rx, outer_rx = (link.uses_netif_rx if link else None for link in ends)
         return replace(
             known,
             crosses=known.crosses and sidecar.target.crossing,

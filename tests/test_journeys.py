@@ -104,6 +104,13 @@ def test_what_a_task_writes_to_a_tap_device_is_forwarded_in_its_call() -> None:
     assert lives(f"{queued}9") == [[1], [2], [0]]
 
 
+def test_a_task_does_not_take_up_what_waited_in_the_backlog() -> None:
+    text = "1 netif_rx/84 eth0 A task9\n2 netif_receive_skb/84 eth0 A"
+    other = "\n0 net_dev_queue eno1 B"
+    assert lives(text + other) == [[1, 2], [0]]
+    assert lives(text + " task9" + other) == [[1], [2], [0]]
+
+
 def test_what_arrived_in_a_container_is_not_forwarded() -> None:
     text = "1 net_dev_queue veth1 A\n2 netif_rx/84 eth0 A\n3 net_dev_queue eno1 A"
     assert lives(text) == [[1, 2], [3]]
