@@ -131,20 +131,14 @@ def find_passages(
 ) -> pd.DataFrame:
     """Return what passes the outer device of a native ping, as CROSSINGS without a latency.
 
-    Outbound is what a task of the host queued there, inbound what was first received there and was
-    not sent on. What a container received on a device of the same name is none of it, where `links`
-    tell, or where it was received in another way than the `crossings` show of the outer device.
+    Outbound is what a task of the host queued there, inbound what was first received there. What a
+    container received, on a device of the same name or in the end, is none of it, where `links`
+    tell; nor is what was received in another way than the `crossings` show of the outer device.
     """
     walk = _Walk(hops, recorded)
     queued = walk.find(walk.on(way.outer), Kind.QUEUE)
     queued = queued[~walk.softirq[queued]]
-    received = walk.first_receptions(way.outer)
-    before = walk.step(received, -1)
-    for peer in (sender for sender, receiver in links.dead_ends if receiver == way.outer):
-        received, before = _where(~walk.on(peer)[before] | (before == NOWHERE), received, before)
-    sent = np.flatnonzero((walk.kind == Kind.QUEUE) | (walk.kind == Kind.XMIT))
-    onward = walk.nth(sent, np.searchsorted(sent, received, side="right"), received)
-    (received,) = _where(onward == NOWHERE, received)
+    received = _not_for_containers(walk, walk.first_receptions(way.outer), way, links)
     uses_netif_rx = _outer_uses_netif_rx(walk, way, crossings)
     passages = pd.concat(
         [
@@ -160,6 +154,26 @@ def find_passages(
         ignore_index=True,
     )
     return passages.assign(latency_ns=pd.array([None] * len(passages), dtype="Int64"))
+
+
+def _not_for_containers(walk: _Walk, received: Indices, way: Path, links: Links) -> Indices:
+    """Leave out of receptions what a container received, or what was sent on to one.
+
+    A journey may go on with the next packet that got its address: only what comes before the next
+    reception tells.
+    """
+    inwards = np.zeros(len(walk.kind), dtype=np.bool_)
+    namesakes = inwards.copy()
+    for sender, receiver in links.dead_ends:
+        inwards |= walk.on(sender)
+        namesakes |= walk.on(sender) & (receiver == way.outer)
+    before = walk.step(received, -1)
+    to_container = np.flatnonzero(inwards & ((walk.kind == Kind.QUEUE) | (walk.kind == Kind.XMIT)))
+    sent_on = walk.nth(to_container, np.searchsorted(to_container, received), received)
+    again = walk.nth(received, np.arange(len(received)) + 1, received)
+    sent_on_at_once = (sent_on != NOWHERE) & ((again == NOWHERE) | (sent_on < again))
+    by_container = namesakes[before] & (before != NOWHERE)
+    return received[~sent_on_at_once & ~by_container]
 
 
 def _outer_uses_netif_rx(walk: _Walk, way: Path, crossings: pd.DataFrame) -> bool | None:
