@@ -252,7 +252,8 @@ def test_series_of_the_paper(results: Results) -> None:
     wanted = {"native control", "native monitored", "native corrected", "container control"}
     wanted |= {"container monitored", "container corrected", "native wire", "container wire"}
     assert wanted <= set(at_idle.index)
-    assert at_idle.loc["container corrected", "used"] >= 0.9 * 4 * PING_COUNT
+    for name in ("container corrected", "native corrected", "native wire"):
+        assert at_idle.loc[name, "used"] >= 0.9 * 4 * PING_COUNT
     assert (at_idle["effective"] <= at_idle["used"]).all()
     corrected, monitored, wire = (
         at_idle.loc[f"container {name}", "estimate_ns"]
