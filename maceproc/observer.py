@@ -25,8 +25,8 @@ Counts = npt.NDArray[np.int64]
 Times = npt.NDArray[np.int64]
 
 # What an event costs where nothing measures it: hot, and at most with cold caches. Measured with
-# 4 to 40 events per ping on kernel 6.18, see docs/experiment.
-USUAL_COST_NS = (230.0, 1100.0)
+# 2 to 34 events per ping on kernel 6.18, see docs/experiment.
+USUAL_COST_NS = (100.0, 1300.0)
 UNTOLD = "not told from nothing"
 SMALL_SHARE, LARGE_SHARE = 0.02, 0.10  # of the RTT
 
