@@ -33,7 +33,7 @@ man: develop
 
 # The JSON Schemas of what is printed as JSON, from the declared tables.
 schemas: develop
-	$(BIN)/python -m maceproc.json_schema
+	$(BIN)/python -m maceproc.reporting.json_schema
 
 # Run the notebooks again, and keep what they print with them.
 notebooks: develop

@@ -50,9 +50,9 @@ print(json.dumps({
 def record(path: Path, pings: int, floods: int) -> None:
     """Record pings in a lab in which other containers flood the same devices."""
     from maceproc import Lab
-    from maceproc.lab import NETNS_DIR
-    from maceproc.record import record as record_capture
-    from maceproc.targets import lab_site
+    from maceproc.recording.lab import NETNS_DIR
+    from maceproc.recording.record import record as record_capture
+    from maceproc.recording.targets import lab_site
 
     with ExitStack() as stack:
         lab = stack.enter_context(Lab(containers=1 + floods))

@@ -50,7 +50,8 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
 
 def tables() -> Iterator[str]:
     """Describe every declared table."""
-    from maceproc import comparison, schema, views
+    from maceproc import comparison, schema
+    from maceproc.reporting import views
 
     for module, title in (
         (schema, "The way from events to results"),
@@ -75,7 +76,7 @@ def _table(table: Any) -> Iterator[str]:
 
 def statuses() -> Iterator[str]:
     """Describe every status of a ping."""
-    from maceproc.rtt import STATUSES
+    from maceproc.following.rtts import STATUSES
 
     yield "| status | meaning |\n|---|---|"
     for status, meaning in STATUSES.items():

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from maceproc.comparison import Comparison as Comparison
     from maceproc.comparison import compare as compare
     from maceproc.errors import MaceprocError as MaceprocError
-    from maceproc.lab import Lab as Lab
     from maceproc.many import analyze_many as analyze_many
     from maceproc.pipeline import Analysis as Analysis
     from maceproc.pipeline import analyze as analyze
+    from maceproc.recording.lab import Lab as Lab
     from maceproc.tracedat import read_events as read_events
 
 # Public names and where they are. They are imported when asked for: recording runs beside a
@@ -37,7 +37,7 @@ _PUBLIC = {
     "Analysis": "maceproc.pipeline",
     "Capture": "maceproc.capture",
     "Comparison": "maceproc.comparison",
-    "Lab": "maceproc.lab",
+    "Lab": "maceproc.recording.lab",
     "MaceprocError": "maceproc.errors",
     "analyze": "maceproc.pipeline",
     "analyze_many": "maceproc.many",

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from maceproc.errors import AnalysisError
-from maceproc.perturbation import (
+from maceproc.following.perturbation import (
     CORRECTED,
     NATIVE,
     NATIVE_RAW,
@@ -35,7 +35,7 @@ from maceproc.perturbation import (
     Series,
 )
 from maceproc.pipeline import Analysis, analyze
-from maceproc.report import capture_facts
+from maceproc.reporting.report import capture_facts
 from maceproc.schema import SCHEMA_VERSION, Column, Table, rows_of
 from maceproc.statistics import (
     BLOCK_RESAMPLES,
@@ -151,8 +151,8 @@ class Comparison:
     notes: tuple[str, ...]
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Plot every quantity of every capture; see `maceproc.side_by_side`."""
-        from maceproc.side_by_side import plot
+        """Plot every quantity of every capture; see `maceproc.reporting.side_by_side`."""
+        from maceproc.reporting.side_by_side import plot
 
         return plot(self, ax)
 
@@ -171,7 +171,7 @@ class Comparison:
         return json.dumps(self.as_dict(), indent=1, allow_nan=False)
 
     def __str__(self) -> str:
-        from maceproc.side_by_side import as_text
+        from maceproc.reporting.side_by_side import as_text
 
         return as_text(self)
 
@@ -338,7 +338,7 @@ def _by_ping(mine: pd.Series, other: pd.Series) -> tuple[float, float, float, fl
 
 
 def _captures(named: dict[str, Analysis]) -> pd.DataFrame:
-    from maceproc.report import coverage
+    from maceproc.reporting.report import coverage
 
     rows = []
     for name, analysis in named.items():

@@ -17,17 +17,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from maceproc.command import is_iputils
-from maceproc.engines import (
+from maceproc.errors import MaceprocError, PrivilegeError, TargetError
+from maceproc.recording.command import is_iputils
+from maceproc.recording.engines import (
     ENGINES,
     engine_answers,
     is_rootless,
     remove_container,
     stale_containers,
 )
-from maceproc.errors import MaceprocError, PrivilegeError, TargetError
-from maceproc.lab import remove_stale_labs, stale_labs
-from maceproc.record import (
+from maceproc.recording.lab import remove_stale_labs, stale_labs
+from maceproc.recording.record import (
     CPU_DMA_LATENCY,
     describe_machine,
     minimal_events,
@@ -35,7 +35,7 @@ from maceproc.record import (
     require_root,
     sees_kernel_pids,
 )
-from maceproc.tracing import (
+from maceproc.recording.tracing import (
     BUFFER_KB,
     CLOCK,
     INSTANCE_PREFIX,

@@ -11,27 +11,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
-from maceproc import (
-    causes,
-    checks,
-    crossings,
-    journeys,
-    matching,
-    observer,
-    perturbation,
-    pings,
-    rtt,
-)
+from maceproc import pings
 from maceproc.capture import Capture, Sidecar, open_capture
-from maceproc.crossings import Path as CrossingPath
 from maceproc.errors import AnalysisError, CaptureError
+from maceproc.following import causes, checks, crossings, journeys, matching, perturbation
+from maceproc.following import event_costs as observer
+from maceproc.following import rtts as rtt
+from maceproc.following.crossings import Path as CrossingPath
 from maceproc.schema import CROSSINGS, RTTS, Trace
 from maceproc.tracedat import read_events
 from maceproc.tracetext import read_text
 
 if TYPE_CHECKING:
-    from maceproc.plots import Plots
-    from maceproc.views import Views
+    from maceproc.reporting.plots import Plots
+    from maceproc.reporting.views import Views
 
 LOG = logging.getLogger("maceproc")
 
@@ -69,27 +62,27 @@ class Analysis:
 
     @property
     def view(self) -> Views:
-        """The tables behind the pictures, such as ``view.rtt()``; see `maceproc.views`."""
-        from maceproc.views import Views
+        """The tables behind the pictures: ``view.rtt()``; see `maceproc.reporting.views`."""
+        from maceproc.reporting.views import Views
 
         return Views(self)
 
     @property
     def plot(self) -> Plots:
-        """The pictures, such as ``plot.rtt()``; see `maceproc.plots`."""
-        from maceproc.plots import Plots
+        """The pictures, such as ``plot.rtt()``; see `maceproc.reporting.plots`."""
+        from maceproc.reporting.plots import Plots
 
         return Plots(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `maceproc analyze --json` prints; see `maceproc.report.as_json`."""
-        from maceproc.report import as_dict
+        """Return what `maceproc analyze --json` prints; see `maceproc.reporting.report.as_json`."""
+        from maceproc.reporting.report import as_dict
 
         return as_dict(self)
 
     def as_html(self) -> str:
-        """Return what `maceproc analyze --html` writes: a page of its own; see `maceproc.page`."""
-        from maceproc.page import as_html
+        """Return the page that `maceproc analyze --html` writes; see `maceproc.reporting.page`."""
+        from maceproc.reporting.page import as_html
 
         return as_html(self)
 
@@ -97,12 +90,12 @@ class Analysis:
         return f"<Analysis of {self.capture.trace}: {len(self.rtts)} pings>"
 
     def __str__(self) -> str:
-        from maceproc.report import as_text
+        from maceproc.reporting.report import as_text
 
         return as_text(self)
 
     def _repr_html_(self) -> str:
-        from maceproc.notebook import analysis_html
+        from maceproc.reporting.notebook import analysis_html
 
         return analysis_html(self)
 

@@ -247,10 +247,13 @@ RTTS = Table(
         Column("outbound_journey", "Int64", "", "journey of the request"),
         Column("inbound_journey", "Int64", "", "journey of the reply"),
         Column(
-            "matched_by", "category", "", "what tells the reply: `maceproc.matching.MATCHED_BY`"
+            "matched_by",
+            "category",
+            "",
+            "what tells the reply: `maceproc.following.matching.MATCHED_BY`",
         ),
         Column("causes", "str", "", "what delayed it, as far as events show"),
-        Column("status", "category", "", "what became of it: `maceproc.rtt.STATUSES`"),
+        Column("status", "category", "", "what became of it: `maceproc.following.rtts.STATUSES`"),
         Column("reason", "str", "", "why it has that status, in words"),
     ),
 )

@@ -28,10 +28,10 @@ import pandas as pd
 
 from maceproc import statistics
 from maceproc.errors import LabError
-from maceproc.lab import NETNS_DIR, Lab
-from maceproc.record import minimal_events, record
+from maceproc.recording.lab import NETNS_DIR, Lab
+from maceproc.recording.record import minimal_events, record
+from maceproc.recording.targets import lab_site
 from maceproc.statistics import Estimate
-from maceproc.targets import lab_site
 from maceproc.units import NS_PER_S, format_us
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from maceproc.errors import TracingError
-from maceproc.tracing import mounted_tracefs
+from maceproc.recording.tracing import mounted_tracefs
 from tests.engine import Engine, NoEngineError, Podman, started_engine, started_podman
 
 _mounts = ExitStack()

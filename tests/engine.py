@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from maceproc.lab import Lab
+from maceproc.recording.lab import Lab
 
 IMAGE = "maceproc/ping"  # busybox, and iputils ping
 BUSYBOX_IMAGE = "maceproc/busybox"  # busybox and its ping; in no image is there a fping

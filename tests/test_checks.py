@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from maceproc.checks import find_doubts
+from maceproc.following.checks import find_doubts
 from maceproc.schema import COMPARISONS, LOST, RTTS, Trace
 
 

@@ -16,8 +16,8 @@ import pytest
 from maceproc import errors
 from maceproc.cli import cli
 from maceproc.cli.export import FORMATS, TABLES
-from maceproc.export import FORMATS as FORMATS_OF_LIBRARY
-from maceproc.export.tables import TABLES as TABLES_OF_LIBRARY
+from maceproc.reporting.export import FORMATS as FORMATS_OF_LIBRARY
+from maceproc.reporting.export.tables import TABLES as TABLES_OF_LIBRARY
 from tests.recorded import path_of
 
 IDLE, SMALL = str(path_of("idle")), str(path_of("every_event"))

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maceproc.command import is_iputils, parse_command, resolve
 from maceproc.errors import CommandError
+from maceproc.recording.command import is_iputils, parse_command, resolve
 
 
 @pytest.mark.parametrize(

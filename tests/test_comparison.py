@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as arrays
 import maceproc
 from maceproc.comparison import _contrast, cliffs_delta, labels_of
 from maceproc.errors import AnalysisError
-from maceproc.perturbation import UNTRACED
-from maceproc.side_by_side import format_p
+from maceproc.following.perturbation import UNTRACED
+from maceproc.reporting.side_by_side import format_p
 from tests.recorded import analyzed, path_of
 
 mpl.use("Agg")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from maceproc.crossings import Path, find_crossings, find_passages
-from maceproc.journeys import Links, follow_packets
+from maceproc.following.crossings import Path, find_crossings, find_passages
+from maceproc.following.journeys import Links, follow_packets
 from tests.test_journeys import DOCKER, events
 
 # A container's eth0 is a veth; the host's eth0 is not, and receives without netif_rx.

@@ -24,9 +24,9 @@ import pytest
 from maceproc import Lab, schema
 from maceproc.capture import open_capture
 from maceproc.cli import cli
-from maceproc.record import record
-from maceproc.rtt import STATUSES
-from maceproc.targets import lab_site
+from maceproc.following.rtts import STATUSES
+from maceproc.recording.record import record
+from maceproc.recording.targets import lab_site
 from tests.recorded import path_of
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from maceproc import doctor
 from maceproc.cli import cli
 from maceproc.doctor import Check, _absent_fields, _engine, _pieces, examine
-from maceproc.lab import NETNS_DIR
+from maceproc.recording.lab import NETNS_DIR
 from tests.engine import Engine
 from tests.tracing import TRACEFS
 

@@ -28,9 +28,9 @@ from maceproc.experiment.plan import Arm, Plan, check_plan, finished, what_diffe
 from maceproc.experiment.results import PINGS, Results, add_untraced, event_costs, read_results
 from maceproc.experiment.run import Progress, run_experiment
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
-from maceproc.lab import NETNS_DIR
-from maceproc.targets import Netns, lab_site
-from maceproc.tracing import TRACEFS
+from maceproc.recording.lab import NETNS_DIR
+from maceproc.recording.targets import Netns, lab_site
+from maceproc.recording.tracing import TRACEFS
 
 PING_COUNT = 8
 PLAN = Plan(

@@ -21,10 +21,10 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket
 
 import maceproc
 from maceproc.errors import AnalysisError
-from maceproc.export import export
-from maceproc.export.pcapng import Packet, echo, internet_checksum, packets_of
-from maceproc.export.provenance import required
-from maceproc.export.tables import TABLES, table_of
+from maceproc.reporting.export import export
+from maceproc.reporting.export.pcapng import Packet, echo, internet_checksum, packets_of
+from maceproc.reporting.export.provenance import required
+from maceproc.reporting.export.tables import TABLES, table_of
 from tests import trace_processor
 from tests.recorded import NAMES, analyzed, path_of
 

@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from maceproc.cli import VERBS, cli
-from maceproc.export.tables import TABLES
-from maceproc.json_schema import DIRECTORY, column_schema, schemas, text_of
+from maceproc.reporting.export.tables import TABLES
+from maceproc.reporting.json_schema import DIRECTORY, column_schema, schemas, text_of
 from maceproc.schema import RTTS
 from tests.recorded import NAMES, path_of
 

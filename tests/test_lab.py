@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from maceproc.errors import LabError
-from maceproc.lab import NETNS_DIR, REMOTE_IPV4, REMOTE_IPV6, Lab, labs, remove_stale_labs
+from maceproc.recording.lab import NETNS_DIR, REMOTE_IPV4, REMOTE_IPV6, Lab, labs, remove_stale_labs
 
 pytestmark = pytest.mark.kernel
 
@@ -119,7 +119,7 @@ def test_a_lab_that_cannot_be_made_leaves_nothing(
 
 def test_lab_of_a_killed_process_is_removed_by_the_next() -> None:
     script = (
-        "import os, signal; from maceproc.lab import Lab; lab = Lab(); lab.up();"
+        "import os, signal; from maceproc.recording.lab import Lab; lab = Lab(); lab.up();"
         "print(lab.name, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     left = subprocess.run(
@@ -140,7 +140,7 @@ def test_a_name_that_is_no_file_name_is_refused(name: str) -> None:
 
 
 def test_without_root_up_says_so() -> None:
-    script = "import os; from maceproc.lab import Lab; os.setuid(65534); Lab().up()"
+    script = "import os; from maceproc.recording.lab import Lab; os.setuid(65534); Lab().up()"
     argv = [sys.executable, "-c", script]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert "a lab needs root" in done.stderr

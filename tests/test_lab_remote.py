@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maceproc.lab_remote import IPV4, IPV6, MAC, answer, ones_complement
+from maceproc.recording.lab_remote import IPV4, IPV6, MAC, answer, ones_complement
 
 HOST_MAC = bytes.fromhex("02aabbccddee")
 HOST, HOST_V6 = bytes([192, 0, 2, 1]), bytes.fromhex("fd6d6163650000020000000000000001")

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from playwright.sync_api import expect
 
 from maceproc.cli import cli
-from maceproc.colors import BASE_COLORS, SEGMENT_COLORS, SERIES_COLORS
 from maceproc.errors import CaptureError
-from maceproc.headline import duration, headline
-from maceproc.page import as_html
-from maceproc.page.charts import apart, charts, thinned
 from maceproc.pipeline import analyze
+from maceproc.reporting.colors import BASE_COLORS, SEGMENT_COLORS, SERIES_COLORS
+from maceproc.reporting.headline import duration, headline
+from maceproc.reporting.page import as_html
+from maceproc.reporting.page.charts import apart, charts, thinned
 from maceproc.schema import FINDINGS, LOST
 from tests.browser import DESKTOP, PHONE, accessibility_violations, opened, started_browser
 from tests.recorded import NAMES, analyzed, path_of
@@ -159,7 +159,7 @@ def contrast(one: str, other: str) -> float:
 
 
 def test_uplot_is_as_published():
-    content = (files("maceproc.page") / "uPlot.iife.min.js").read_bytes()
+    content = (files("maceproc.reporting.page") / "uPlot.iife.min.js").read_bytes()
     published = "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"
     assert hashlib.sha256(content).hexdigest() == published
 

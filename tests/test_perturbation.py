@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maceproc import perturbation
 from maceproc.capture import Run
+from maceproc.following import perturbation
 from maceproc.schema import RTTS
 from maceproc.statistics import difference, pair_rounds
 from maceproc.units import NS_PER_US

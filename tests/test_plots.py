@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maceproc.explain import explain
-from maceproc.headline import duration
-from maceproc.plots import order_of_places, unit_of
+from maceproc.reporting.explain import explain
+from maceproc.reporting.headline import duration
+from maceproc.reporting.plots import order_of_places, unit_of
 from tests.recorded import NAMES, analyzed
 
 mpl.use("Agg")

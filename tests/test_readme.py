@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from maceproc import Lab
 from maceproc.capture import open_capture
 from maceproc.cli import cli
-from maceproc.lab import NETNS_DIR
-from maceproc.record import record
-from maceproc.targets import lab_site
+from maceproc.recording.lab import NETNS_DIR
+from maceproc.recording.record import record
+from maceproc.recording.targets import lab_site
 from tests.engine import BUSYBOX_IMAGE, IMAGE, Engine
 
 pytestmark = pytest.mark.kernel

@@ -14,8 +14,8 @@ import pytest
 
 from maceproc.capture import Capture, Link, Sidecar, load_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, TracingError
-from maceproc.lab import NETNS_DIR, Lab, is_complete
-from maceproc.record import (
+from maceproc.recording.lab import NETNS_DIR, Lab, is_complete
+from maceproc.recording.record import (
     CPU_DMA_LATENCY,
     MINIMAL_EVENTS,
     Arm,
@@ -25,8 +25,8 @@ from maceproc.record import (
     record,
     schedule,
 )
-from maceproc.targets import Netns, here_site, lab_site, netns_site
-from maceproc.tracing import TRACEFS
+from maceproc.recording.targets import Netns, here_site, lab_site, netns_site
+from maceproc.recording.tracing import TRACEFS
 from tests.tracing import report
 
 MACEPROC = [sys.executable, "-m", "maceproc"]
@@ -415,7 +415,9 @@ def test_options_that_contradict_each_other() -> None:
 
 def test_without_root(tmp_path: Path) -> None:
     # Imported as root: nobody may not be allowed to read the place where the tests run.
-    script = "import os, maceproc.record, maceproc.cli; os.setuid(65534); maceproc.cli.main()"
+    script = (
+        "import os, maceproc.recording.record, maceproc.cli; os.setuid(65534); maceproc.cli.main()"
+    )
     words = ["record", "--output", str(tmp_path / "a.dat"), "--", "ping", "::1"]
     argv = [sys.executable, "-c", script, *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
@@ -609,7 +611,7 @@ def is_zombie(pid: int) -> bool:
 
 
 def test_recording_is_light() -> None:
-    script = "import sys, maceproc.record; print(*sys.modules)"
+    script = "import sys, maceproc.recording.record; print(*sys.modules)"
     loaded = subprocess.check_output([sys.executable, "-c", script], text=True).split()
     assert not {"numpy", "pandas", "scipy", "rich"} & set(loaded)
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from maceproc import selftest
 from maceproc.cli import cli
-from maceproc.lab import Lab
+from maceproc.recording.lab import Lab
 from maceproc.selftest import Bucket
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from maceproc.errors import TargetError
-from maceproc.lab import Lab
-from maceproc.targets import (
+from maceproc.recording.lab import Lab
+from maceproc.recording.targets import (
     Netns,
     Site,
     Survey,

@@ -10,9 +10,9 @@ import pytest
 
 from maceproc.capture import Capture
 from maceproc.errors import AnalysisError
-from maceproc.explain import LEDGER, explain
+from maceproc.reporting.explain import LEDGER, explain
+from maceproc.reporting.views import VIEWS, usual_ping
 from maceproc.schema import LOST
-from maceproc.views import VIEWS, usual_ping
 from tests.recorded import NAMES, analyzed
 
 

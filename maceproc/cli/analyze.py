@@ -34,8 +34,8 @@ def analyze(
     A trace recorded by hand, and what the ping printed:
       maceproc analyze trace.txt --ping ping.txt --inner eth0 --outer eno1
     """
-    from maceproc import report
     from maceproc.pipeline import analyze as analyze_capture
+    from maceproc.reporting import report
 
     with working():
         given = {"inner": inner, "outer": outer, "peer": peer}
@@ -83,8 +83,8 @@ def explain(
     maceproc explain trace.dat 17
     maceproc explain trace.dat 17 --round 3
     """
-    from maceproc.explain import explain as explain_ping
     from maceproc.pipeline import analyze as analyze_capture
+    from maceproc.reporting.explain import explain as explain_ping
 
     with working():
         given = {"inner": inner, "outer": outer, "peer": peer}

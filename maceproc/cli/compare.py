@@ -41,11 +41,11 @@ def compare(
     maceproc compare idle.dat loaded.dat -o loaded.png
     maceproc compare *.dat --json | jq '.contrasts[] | select(.p_adjusted < 0.05)'
     """
-    from maceproc import report
     from maceproc.comparison import compare as compare_captures
     from maceproc.errors import AnalysisError
     from maceproc.many import analyze_many
-    from maceproc.side_by_side import print_comparison
+    from maceproc.reporting import report
+    from maceproc.reporting.side_by_side import print_comparison
 
     if len(files) < 2:
         raise click.UsageError("a comparison needs two captures or more")
@@ -66,7 +66,7 @@ def compare(
     else:
         print_comparison(comparison, report.terminal())
     if output:
-        from maceproc.plots import save
+        from maceproc.reporting.plots import save
 
         save(comparison.plot(), output)
     if failed:

@@ -24,7 +24,7 @@ def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool
     """
     if event is not None and as_json:
         raise click.UsageError("--json prints the list of events; the rows of one come with --csv")
-    from maceproc.tracedat import view
+    from maceproc.reporting import listing as view
 
     with working():
         if event is None:

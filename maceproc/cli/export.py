@@ -7,7 +7,7 @@ import click
 from maceproc.cli.options import TRACE, by_hand
 from maceproc.cli.terminal import bar, tell, working
 
-# The names are those of maceproc.export, which would import pandas.
+# The names are those of maceproc.reporting.export, which would import pandas.
 FORMATS = ("csv", "json", "parquet", "perfetto", "pcapng")
 TABLES = (
     "rtts",
@@ -72,9 +72,9 @@ def export(
     maceproc export trace.dat -o timeline.pftrace
     maceproc export trace.dat --format pcapng -o pings.pcapng
     """
-    from maceproc.export import export as write
-    from maceproc.export import format_of, tables
     from maceproc.pipeline import analyze
+    from maceproc.reporting.export import export as write
+    from maceproc.reporting.export import format_of, tables
 
     if output is None and (form := form or "csv") not in ("csv", "json"):
         raise click.UsageError(f"{form} is not for a terminal: say where to with -o FILE")

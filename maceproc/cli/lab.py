@@ -41,7 +41,7 @@ def up(name: str, containers: int, no_nat: bool, remote: Literal["kernel", "prog
     maceproc lab up --containers 2
     ip netns exec maceproc-container ping 192.0.2.2
     """
-    from maceproc.lab import Lab
+    from maceproc.recording.lab import Lab
 
     made = Lab(name, containers, nat=not no_nat, remote=remote)
     with working():
@@ -57,7 +57,7 @@ def down(name: str) -> None:
     \b
     maceproc lab down
     """
-    from maceproc.lab import Lab
+    from maceproc.recording.lab import Lab
 
     with working():
         removed = Lab(name).down()
@@ -71,7 +71,7 @@ def status() -> None:
     \b
     maceproc lab status
     """
-    from maceproc.lab import is_complete, labs
+    from maceproc.recording.lab import is_complete, labs
 
     found = labs()
     for name, roles in found.items():

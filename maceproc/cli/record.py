@@ -15,9 +15,9 @@ from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
 
 if TYPE_CHECKING:
-    from maceproc import record as recording
-    from maceproc import targets
     from maceproc.capture import Sidecar
+    from maceproc.recording import record as recording
+    from maceproc.recording import targets
 
     Tell = Callable[[recording.Progress], None]
     Show = Callable[[bytes], None]
@@ -73,7 +73,7 @@ def record(
     maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
     maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
     """  # noqa: D301  \b is click's
-    from maceproc import record as recording
+    from maceproc.recording import record as recording
 
     interrupt_cleanly()
     if host_ping and container is None:
@@ -147,8 +147,8 @@ def chosen_site(
 
     That one has so many `containers`.
     """
-    from maceproc import targets
-    from maceproc.lab import DEFAULT_NAME, Lab, is_complete
+    from maceproc.recording import targets
+    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
 
     chosen = [place is not None for place in (lab_name, netns, container, pid)]
     if sum((*chosen, host)) > 1:

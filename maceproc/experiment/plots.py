@@ -14,13 +14,13 @@ import numpy as np
 import pandas as pd
 
 from maceproc.experiment.results import Results
-from maceproc.plots import finish, new_axes, note
+from maceproc.reporting.plots import finish, new_axes, note
 from maceproc.units import NS_PER_US
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, as in `maceproc.plots`.
+# Okabe and Ito's colours, as in `maceproc.reporting.plots`.
 COLORS = {  # native corrected is native monitored
     "native control": "#009e73",
     "native monitored": "#005c43",

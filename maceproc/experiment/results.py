@@ -15,13 +15,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from maceproc import observer, statistics
+from maceproc import statistics
 from maceproc.capture import Sidecar, open_capture
 from maceproc.errors import CaptureError
 from maceproc.experiment.plan import Block, Experiment, file_name, finished, load_experiment
 from maceproc.experiment.run import TRAFFIC_FILE
 from maceproc.experiment.traffic import load_reports
-from maceproc.perturbation import spread_ties
+from maceproc.following import event_costs as observer
+from maceproc.following.perturbation import spread_ties
 from maceproc.pipeline import EVENTS_USED, follow_pings
 from maceproc.schema import FINDINGS, Column, Table
 from maceproc.statistics import NOTHING, ROUNDS_TO_RESAMPLE, Estimate, Statistic
@@ -62,7 +63,7 @@ PINGS = Table(
         Column("events", "Int64", "", "events on its path"),
         Column("events_inside", "Int64", "", "of these, within the crossings"),
         Column("events_anywhere", "Int64", "", "events on every CPU meanwhile"),
-        Column("status", "category", "", "what became of it: `maceproc.rtt.STATUSES`"),
+        Column("status", "category", "", "what became of it: `maceproc.following.rtts.STATUSES`"),
         Column("reason", "str", "", "why it has that status, in words"),
     ),
 )

@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 from maceproc import __version__
 from maceproc.capture import Place, Run, Sidecar, save_sidecar, sidecar_path
-from maceproc.command import Command, parse_command
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
 from maceproc.experiment.plan import (
     PLAN_FILE,
@@ -35,7 +34,8 @@ from maceproc.experiment.traffic import (
     save_reports,
     usable_cpus,
 )
-from maceproc.record import (
+from maceproc.recording.command import Command, parse_command
+from maceproc.recording.record import (
     SETTLE_S,
     Interruption,
     choose_events,
@@ -53,8 +53,13 @@ from maceproc.record import (
     require_root,
     with_destination,
 )
-from maceproc.targets import Entrance, Netns, Site, Survey, survey
-from maceproc.tracing import Recorder, available_events, default_buffer_kb, mounted_tracefs
+from maceproc.recording.targets import Entrance, Netns, Site, Survey, survey
+from maceproc.recording.tracing import (
+    Recorder,
+    available_events,
+    default_buffer_kb,
+    mounted_tracefs,
+)
 
 TRAFFIC_FILE = "traffic.json"
 _PARTIAL = ".partial"
@@ -113,7 +118,7 @@ def run_experiment(
     Parameters
     ----------
     site
-        Where to run it, from `maceproc.targets`.
+        Where to run it, from `maceproc.recording.targets`.
     outer
         The outer device, when it is not the one that the host's routes choose.
     buffer_kb

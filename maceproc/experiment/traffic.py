@@ -15,9 +15,9 @@ from typing import Any
 
 import msgspec
 
-from maceproc.command import find_program, parse_command
 from maceproc.errors import CommandError
-from maceproc.targets import Netns
+from maceproc.recording.command import find_program, parse_command
+from maceproc.recording.targets import Netns
 
 IPERF_PORT = 5201
 WARM_UP_S = 0.3  # until flows are in full swing

@@ -1,0 +1,1 @@
+"""Follow every packet and correct every ping: functions from tables to tables."""

@@ -1,0 +1,133 @@
+"""A remote host that is a program: it answers pings at the other end of a tap device.
+
+Where the lab's remote is a namespace, its stack is this kernel's: the reply is made in the sender's
+own softirq, by code that the request has just warmed. Behind a tap device there is none of that, as
+with another machine: the packet leaves the kernel, and a reply comes in from elsewhere, on another
+CPU.
+
+    python -m maceproc.recording.lab_remote DEVICE CPU
+
+makes the device in the namespace it is started in, and goes on in the background, where it answers
+until the device is gone, wherever that was moved meanwhile.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+import sys
+from ipaddress import IPv4Address, IPv6Address
+
+from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6
+
+MAC = bytes.fromhex("025052454d01")  # locally administered
+IPV4, IPV6 = IPv4Address(REMOTE_IPV4).packed, IPv6Address(REMOTE_IPV6).packed
+LONGEST_FRAME = 65_550
+
+# include/uapi/linux/if_tun.h
+TUN = "/dev/net/tun"
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+
+ARP, ETH_IPV4, ETH_IPV6 = b"\x08\x06", b"\x08\x00", b"\x86\xdd"
+ICMP, ICMPV6 = 1, 58
+ECHO, ECHO_V6, SOLICITATION = 8, 128, 135
+
+
+def main(device: str, cpu: int) -> None:
+    """Answer at a new tap device, on one CPU, until it is gone."""
+    try:
+        tap = os.open(TUN, os.O_RDWR)
+        fcntl.ioctl(tap, TUNSETIFF, struct.pack("16sH22x", device.encode(), IFF_TAP | IFF_NO_PI))
+    except OSError as error:
+        sys.exit(f"{TUN}: {error.strerror}")
+    if os.fork():
+        return
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in range(3):
+        os.dup2(nowhere, stream)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        while True:
+            reply = answer(os.read(tap, LONGEST_FRAME))
+            if reply:
+                os.write(tap, reply)
+    except OSError:  # EBADFD: the device is gone
+        return
+
+
+def answer(frame: bytes) -> bytes:
+    """Return the reply to an Ethernet frame; empty when it is not for us, or asks nothing."""
+    kind, sender = frame[12:14], frame[6:12]
+    if kind == ARP:
+        packet = _answer_arp(frame[14:])
+    elif frame[:6] == MAC and kind == ETH_IPV4:
+        packet = _answer_ipv4(frame[14:])
+    elif kind == ETH_IPV6 and frame[20] == ICMPV6:
+        packet = _answer_ipv6(frame[14:])
+    else:
+        packet = b""
+    return sender + MAC + kind + packet if packet else b""
+
+
+def _answer_arp(packet: bytes) -> bytes:
+    """Answer who has our address, RFC 826."""
+    head, sender, target = packet[:6], packet[8:18], packet[24:28]
+    asked = packet[6:8] == b"\x00\x01" and target == IPV4
+    return head + b"\x00\x02" + MAC + IPV4 + sender if asked else b""
+
+
+def _answer_ipv4(packet: bytes) -> bytes:
+    """Answer an echo request, or pass back a further fragment of one.
+
+    Where addresses change places the header's checksum stays, RFC 1071.
+    """
+    header = (packet[0] & 0xF) * 4
+    fragment = struct.unpack_from("!H", packet, 6)[0] & 0x1FFF
+    if packet[9] != ICMP or packet[16:20] != IPV4:
+        return b""
+    turned = packet[:12] + packet[16:20] + packet[12:16] + packet[20:header]
+    if fragment:
+        return turned + packet[header:]
+    if packet[header] != ECHO:
+        return b""
+    return turned + _as_reply(packet[header:], 0)
+
+
+def _answer_ipv6(packet: bytes) -> bytes:
+    """Answer an echo request, or who has our address (RFC 4861)."""
+    source, message = packet[8:24], packet[40:]
+    if message[0] == ECHO_V6 and packet[24:40] == IPV6:
+        return packet[:8] + IPV6 + source + _as_reply(message, ECHO_V6 + 1)
+    if message[0] != SOLICITATION or message[8:24] != IPV6:
+        return b""
+    # Solicited, override; with the option that gives our link-layer address.
+    advertisement = struct.pack("!BBHI", 136, 0, 0, 0x6000_0000) + IPV6 + b"\x02\x01" + MAC
+    pseudo = IPV6 + source + struct.pack("!II", len(advertisement), ICMPV6)
+    checksum = struct.pack("!H", ones_complement(pseudo + advertisement) ^ 0xFFFF)
+    advertisement = advertisement[:2] + checksum + advertisement[4:]
+    head = packet[:4] + struct.pack("!HBB", len(advertisement), ICMPV6, 255)
+    return head + IPV6 + source + advertisement
+
+
+def _as_reply(message: bytes, kind: int) -> bytes:
+    """Return an echo message with another type, its checksum adapted as in RFC 1624."""
+    checksum = struct.unpack_from("!H", message, 2)[0]
+    total = (checksum ^ 0xFFFF) + ((message[0] << 8) ^ 0xFFFF) + (kind << 8)
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!BBH", kind, message[1], total ^ 0xFFFF) + message[4:]
+
+
+def ones_complement(data: bytes) -> int:
+    """Return the one's complement sum of 16-bit words, RFC 1071."""
+    padded = data + b"\x00" * (len(data) % 2)
+    total = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return total
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,1 @@
+"""Speak to people: reports, pictures, pages and exports of an analysis."""

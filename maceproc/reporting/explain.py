@@ -1,0 +1,200 @@
+"""One ping, event by event: its way, its ledger, why these packets, and what else was possible."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from maceproc.errors import AnalysisError
+from maceproc.following.crossings import INBOUND
+from maceproc.following.matching import MATCHED_BY
+from maceproc.following.rtts import STATUSES
+from maceproc.schema import SCHEMA_VERSION, rows_of
+from maceproc.units import format_us
+
+if TYPE_CHECKING:
+    from maceproc.pipeline import Analysis
+
+# The ledger, in the order of the way; what is added up is the RTT.
+LEDGER = {
+    "tx stack": "tx_stack_ns",
+    "outbound crossing": "outbound_ns",
+    "outer queue": "outer_queue_ns",
+    "wire": "wire_rtt_ns",
+    "inbound crossing": "inbound_ns",
+    "delivery": "delivery_ns",
+    "residual": "residual_ns",
+}
+
+
+SENDING = ("net_dev_queue", "net_dev_start_xmit", "net_dev_xmit")
+
+
+@dataclass(frozen=True, repr=False)
+class Explanation:
+    """What is known of one ping.
+
+    Attributes
+    ----------
+    ping
+        Its row of RTTS.
+    events
+        Its events in the order of time: ``after_ns`` since the send call, ``step_ns`` since the
+        event before, ``journey``, ``event``, ``dev``, ``netns``, ``cpu``, ``pid``, ``softirq``,
+        ``len``.
+    ledger
+        Segment and time [ns]; they add up to the RTT.
+    candidates
+        The packets that came in between its send call and its line: ``after_ns``, the residual
+        each would leave, and whether it was ``taken``.
+    """
+
+    ping: pd.Series
+    events: pd.DataFrame
+    ledger: pd.Series
+    candidates: pd.DataFrame
+
+    def __repr__(self) -> str:
+        ping = self.ping
+        return f"<Explanation of icmp_seq {ping['seq']}, round {ping['round']}: {ping['status']}>"
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+    def _repr_html_(self) -> str:
+        from maceproc.reporting.notebook import explanation_html
+
+        return explanation_html(self)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``maceproc explain --json`` prints: unknown values are null, times in ns."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "ping": rows_of(self.ping.to_frame().T)[0],
+            "events": rows_of(self.events),
+            "ledger": rows_of(self.ledger.to_frame().T)[0],
+            "candidates": rows_of(self.candidates),
+        }
+
+    def as_json(self) -> str:
+        """Return `as_dict` as JSON text."""
+        return json.dumps(self.as_dict(), indent=1, allow_nan=False)
+
+
+def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanation:  # noqa: A002
+    """Explain one traced ping by its icmp_seq, and the round where several have it.
+
+    Raises AnalysisError when there is no such ping, and names those there are.
+    """
+    rtts = analysis.rtts
+    traced = rtts[rtts["status"] != "untraced"]
+    rows = traced[traced["arm"].isin(["container traced", "native traced"])]
+    if round is not None:
+        rows = rows[rows["round"] == round]
+    found = rows[rows["seq"] == seq]
+    if found.empty:
+        raise AnalysisError(
+            f"no traced ping has icmp_seq {seq}" + (f" in round {round}" if round else ""),
+            hint=f"there are {rows['seq'].min()} to {rows['seq'].max()}" if len(rows) else "",
+        )
+    ping = found.iloc[0]
+    ledger = pd.Series({name: ping[column] for name, column in LEDGER.items()}, name="time_ns")
+    return Explanation(ping, _events(analysis, ping), ledger, _candidates(analysis, ping))
+
+
+def _events(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
+    """Return the hops of both journeys within the ping's time, with the calls around them."""
+    hops = analysis.hops
+    ours = hops[hops["journey"].isin(ping[["outbound_journey", "inbound_journey"]].dropna())]
+    columns = ["time_ns", "journey", "event", "dev", "netns", "cpu", "pid", "softirq", "len"]
+    rows = ours[columns].astype({"event": str, "dev": object, "netns": object})
+    calls = []
+    if pd.notna(ping["sent_ns"]):
+        calls.append({"time_ns": ping["sent_ns"], "event": "send call"})
+        rows = rows[rows["time_ns"] >= ping["sent_ns"]]
+    if pd.notna(ping["delivery_ns"]) and ping["delivery_ns"] > 0:
+        calls.append({"time_ns": ping["received_ns"], "event": "receive call"})
+    if calls:
+        rows = pd.concat([pd.DataFrame(calls), rows], ignore_index=True)
+    rows = _until_sent_again(rows.sort_values("time_ns", kind="stable", ignore_index=True), ping)
+    start_ns = rows["time_ns"].min() if len(rows) else 0
+    rows.insert(0, "after_ns", rows["time_ns"] - start_ns)
+    rows.insert(1, "step_ns", rows["time_ns"].diff().astype("Int64"))
+    return rows.drop(columns="time_ns")
+
+
+def _until_sent_again(rows: pd.DataFrame, ping: pd.Series) -> pd.DataFrame:
+    """Cut off what follows the delivery: a packet received is not sent any more.
+
+    Without events of its freeing, a journey goes on with whatever packet uses the address next.
+    """
+    end_ns = ping["received_ns"]
+    if pd.isna(end_ns):
+        end_ns = ping["sent_ns"] + ping["rtt_ns"]
+    if pd.isna(end_ns):
+        return rows
+    other = rows["event"].isin(SENDING) & (rows["time_ns"] > end_ns + ping["rtt_resolution_ns"])
+    return rows[~other.cummax()]
+
+
+def _candidates(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
+    """Return the packets that came in while the ping's reply was due."""
+    crossings = analysis.crossings
+    names = ["after_ns", "residual_ns", "len", "journey", "status", "taken"]
+    if pd.isna(ping["sent_ns"]) or pd.isna(ping["rtt_ns"]):
+        return pd.DataFrame(columns=names)
+    inbound = crossings[(crossings["direction"] == INBOUND) & crossings["left_ns"].notna()]
+    after_ns = inbound["left_ns"] - ping["sent_ns"]
+    due = inbound[after_ns.between(0, ping["rtt_ns"] + ping["rtt_resolution_ns"])]
+    after_ns = after_ns[due.index]
+    taken = due["journey"] == ping["inbound_journey"]
+    return due.assign(after_ns=after_ns, residual_ns=ping["rtt_ns"] - after_ns, taken=taken)[names]
+
+
+def _lines(explanation: Explanation) -> Iterator[str]:
+    ping = explanation.ping
+    yield f"icmp_seq {ping['seq']}, round {ping['round']}, {ping['arm']}: {ping['status']}"
+    yield f"  {ping['reason'] or STATUSES[ping['status']]}"
+    yield from _why(ping)
+    if ping["causes"]:
+        yield f"  shown by its events: {ping['causes']}"
+    yield ""
+    yield "events [us]"
+    for row in explanation.events.itertuples():
+        where = ":".join(str(part) for part in (row.netns, row.dev) if pd.notna(part))
+        context = "" if pd.isna(row.cpu) else f"cpu {row.cpu:.0f}{_context(row)}"
+        times = f"{_us(row.after_ns):>10} {_us(row.step_ns):>8}"
+        yield f"{times}  {row.event:<24} {where:<24} {context}".rstrip()
+    yield ""
+    yield "ledger [us]"
+    for segment, time_ns in explanation.ledger.items():
+        yield f"{_us(time_ns):>10}  {segment}"
+    yield f"{_us(ping['rtt_ns']):>10}  RTT as printed, in steps of {_us(ping['rtt_resolution_ns'])}"
+    yield f"{_us(ping['bare_metal_rtt_ns']):>10}  corrected: without the crossings"
+    yield ""
+    yield "packets that came in while its reply was due [us after the send call]"
+    for row in explanation.candidates.itertuples():
+        taken = "taken" if row.taken else "not taken"
+        yield f"{_us(row.after_ns):>10}  would leave a residual of {_us(row.residual_ns)}: {taken}"
+    if explanation.candidates.empty:
+        yield "         -  none"
+
+
+def _why(ping: pd.Series) -> Iterator[str]:
+    """Say why these packets are the ping's, where any are."""
+    if pd.notna(ping["outbound_journey"]):
+        yield "  request: it is the only packet that the send call of this icmp_seq queued"
+    if pd.notna(ping["matched_by"]):
+        yield f"  reply: {MATCHED_BY[ping['matched_by']]}"
+
+
+def _context(row: Any) -> str:
+    return ", softirq" if row.softirq is True else f", pid {row.pid:.0f}"
+
+
+def _us(time_ns: object) -> str:
+    return "-" if pd.isna(time_ns) else format_us(float(time_ns))  # type: ignore[arg-type]

@@ -1,0 +1,83 @@
+"""What other programs read: tables with units, a timeline, a packet capture.
+
+Whatever is written says where it comes from: which capture, by its SHA-256, recorded how, on which
+kernel, followed by which version of maceproc. The same capture gives the same file, byte by byte.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+from maceproc.errors import AnalysisError
+
+if TYPE_CHECKING:
+    from maceproc.pipeline import Analysis
+
+Format = Literal["csv", "json", "parquet", "perfetto", "pcapng"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+OF_TABLES = ("csv", "json", "parquet")
+SUFFIXES: Mapping[str, Format] = {
+    ".csv": "csv",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".pftrace": "perfetto",
+    ".pcapng": "pcapng",
+}
+
+Told = Callable[[int, int], object]
+
+
+def export(
+    analysis: Analysis,
+    path: str | os.PathLike[str],
+    *,
+    table: str = "rtts",
+    format: Format | None = None,  # noqa: A002
+    tell: Told | None = None,
+) -> list[Path]:
+    """Write one table, the timeline or the packets of an analysis; return the files written.
+
+    Raises AnalysisError when the format or table is unknown, a library it needs is missing, or the
+    file cannot be written.
+
+    Parameters
+    ----------
+    path
+        Where to; its ending decides about the format where `format` does not.
+    table
+        Which table, for csv, json and parquet: one of `maceproc.reporting.export.tables.TABLES`.
+    format
+        ``csv``, with units and provenance in ``PATH-metadata.json`` beside it; ``json``;
+        ``parquet``; ``perfetto``: a timeline of every packet; ``pcapng``: the pings as packets.
+    tell
+        Called now and then with how many packets are done, of how many.
+    """
+    from maceproc.reporting.export import pcapng, perfetto, tables
+
+    path = Path(path)
+    format = format or format_of(path)  # noqa: A001
+    try:
+        if format in OF_TABLES:
+            return tables.write(analysis, table, format, path)
+        with path.open("wb") as file:
+            if format == "perfetto":
+                perfetto.write(analysis, file, tell)
+            else:
+                pcapng.write(analysis, file)
+    except OSError as error:
+        raise AnalysisError(f"{path}: {error.strerror or error}") from error
+    return [path]
+
+
+def format_of(path: Path) -> Format:
+    """Return the format that the ending of a file's name says; AnalysisError when it says none."""
+    try:
+        return SUFFIXES[path.suffix]
+    except KeyError:
+        raise AnalysisError(
+            f"{path}: no format ends in {path.suffix!r}",
+            hint=f"use {', '.join(SUFFIXES)}, or say which with --format",
+        ) from None

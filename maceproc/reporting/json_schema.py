@@ -1,0 +1,259 @@
+"""JSON Schemas of everything the command line prints as JSON, made from the declared tables.
+
+``maceproc/reporting/schemas/VERB.schema.json`` are these, checked in: ``make schemas`` writes them anew.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from maceproc import comparison, schema
+from maceproc.reporting.explain import LEDGER
+from maceproc.schema import SCHEMA_VERSION, Column, Table
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+DIRECTORY = Path(__file__).parent / "schemas"
+
+Schema = dict[str, Any]
+
+TYPES = {"int": "integer", "uint": "integer", "float": "number", "bool": "boolean"}
+
+INTEGER: Schema = {"type": "integer"}
+STRING: Schema = {"type": "string"}
+TIME_NS: Schema = {"type": ["number", "null"], "unit": "ns"}
+
+# What `maceproc.reporting.explain.Explanation` adds to the columns of HOPS.
+_EVENTS = Table(
+    "events",
+    "one event of the ping",
+    (
+        Column("after_ns", "int64", "ns", "since the send call, or the first event seen"),
+        Column("step_ns", "Int64", "ns", "since the event before"),
+        Column("journey", "Int64", "", "its journey; unknown for a system call"),
+        Column("event", "str", "", "the kernel's name of the event"),
+        Column("dev", "category", "", "device name; unknown where the event names none"),
+        Column("netns", "category", "", "namespace of the device; unknown when not known"),
+        Column("cpu", "Int64", "", "CPU it was recorded on"),
+        Column("pid", "Int64", "", "task that ran; in softirq, the task that was interrupted"),
+        Column("softirq", "boolean", "", "in softirq, not in the task's own system call"),
+        Column("len", "Int64", "byte", "skb->len"),
+    ),
+)
+_CANDIDATES = Table(
+    "candidates",
+    "one packet that came in while the reply was due",
+    (
+        Column("after_ns", "Int64", "ns", "since the send call"),
+        Column("residual_ns", "Int64", "ns", "the residual it would leave"),
+        Column("len", "int64", "byte", "skb->len"),
+        Column("journey", "int64", "", "its journey"),
+        Column("status", "str", "", "of its crossing: complete or incomplete"),
+        Column("taken", "bool", "", "whether it was taken for the reply"),
+    ),
+)
+
+
+def schemas() -> dict[str, Schema]:
+    """Return the schema of every verb that has ``--json``, and of ``export --format json``."""
+    return {
+        "analyze": analyze_schema(),
+        "explain": explain_schema(),
+        "compare": compare_schema(),
+        "events": events_schema(),
+        "export": export_schema(),
+    }
+
+
+def column_schema(column: Column) -> Schema:
+    """Return the schema of one value: integers where they are, null where it can be unknown."""
+    kind = next((t for name, t in TYPES.items() if column.dtype.lower().startswith(name)), "string")
+    if column.dtype.lower() == "uint64":
+        kind = "string"  # an address, in hexadecimal
+    # Nullable dtypes are capitalized; NaN and missing text become null too.
+    nullable = column.dtype[0].isupper() or column.dtype in ("float64", "category", "boolean")
+    unit = {"unit": column.unit} if column.unit else {}
+    return {"description": column.meaning, "type": [kind, "null"] if nullable else kind, **unit}
+
+
+def row_schema(table: Table) -> Schema:
+    """Return the schema of one row: all its columns, and no others."""
+    properties = {column.name: column_schema(column) for column in table.columns}
+    return {"description": table.row, **_object(properties)}
+
+
+def rows_schema(table: Table) -> Schema:
+    """Return the schema of a table's rows."""
+    return {"type": "array", "items": row_schema(table)}
+
+
+def analyze_schema() -> Schema:
+    """Return the schema of ``maceproc analyze --json``."""
+    comparison_row = row_schema(schema.COMPARISONS)
+    coverage = {
+        "corrected": INTEGER,
+        "answered": INTEGER,
+        "by_status": {"type": "object", "additionalProperties": INTEGER},
+        "outbound": INTEGER,
+        "inbound": INTEGER,
+        "by_round": _list(_object(dict.fromkeys(("round", "corrected", "answered"), INTEGER))),
+        "bounds": {
+            "description": "where the corrected median and mean lie, whatever the others were",
+            "type": "object",
+            "additionalProperties": TIME_NS,
+        },
+    }
+    summary = {
+        "coverage": _object(coverage),
+        "series": rows_schema(schema.SERIES),
+        "comparisons": rows_schema(schema.COMPARISONS),
+        "steps": rows_schema(schema.STEPS),
+    }
+    return _document(
+        "analyze",
+        {
+            "capture": _capture(),
+            "summary": _object(summary),
+            "rtts": rows_schema(schema.RTTS),
+            "perturbation": {"oneOf": [{"type": "null"}, comparison_row]},
+            "observer": rows_schema(schema.OBSERVER),
+            "findings": rows_schema(schema.FINDINGS),
+        },
+    )
+
+
+def explain_schema() -> Schema:
+    """Return the schema of ``maceproc explain --json``."""
+    return _document(
+        "explain",
+        {
+            "ping": row_schema(schema.RTTS),
+            "events": rows_schema(_EVENTS),
+            "ledger": _object(dict.fromkeys(LEDGER, TIME_NS)),
+            "candidates": rows_schema(_CANDIDATES),
+        },
+    )
+
+
+def compare_schema() -> Schema:
+    """Return the schema of ``maceproc compare --json``."""
+    return _document(
+        "compare",
+        {
+            "captures": rows_schema(comparison.CAPTURES),
+            "quantities": rows_schema(comparison.QUANTITIES),
+            "contrasts": rows_schema(comparison.CONTRASTS),
+            "notes": _list(STRING),
+        },
+    )
+
+
+def events_schema() -> Schema:
+    """Return the schema of ``maceproc events --json``."""
+    event = {
+        "event": STRING,
+        "system": {"description": "empty where the file does not say, as in text", **STRING},
+        "count": INTEGER,
+        "rate_per_s": {"type": "number", "unit": "1/s"},
+        "fields": _list(STRING),
+    }
+    buffer = {"buffer": STRING, "clock": STRING, "cpus": _list(INTEGER)}
+    return _document(
+        "events",
+        {
+            "events": _list(_object(event)),
+            "lost": {"description": "events known to be lost", **INTEGER},
+            "gaps": {"description": "places where some were lost", **INTEGER},
+            "duration_ns": {"unit": "ns", **INTEGER},
+            "buffers": _list(_object({**buffer, "count": INTEGER, "lost": INTEGER})),
+            "info": {"description": "what else the file tells about itself", "type": "object"},
+            "notes": _list(STRING),
+        },
+    )
+
+
+def export_schema() -> Schema:
+    """Return the schema of ``maceproc export --format json``, of any table."""
+    from maceproc.reporting.export.tables import TABLES
+
+    column = dict.fromkeys(("name", "dtype", "unit", "meaning"), STRING)
+    known = [
+        {"properties": {"table": {"const": name}, "rows": rows_schema(table)}}
+        for name, table in TABLES.items()
+    ]
+    properties = {
+        "table": {"enum": list(TABLES)},
+        "row": STRING,
+        "columns": _list(_object(column)),
+        "provenance": {"type": "object", "required": ["creator", "capture_sha256"]},
+        "rows": {"type": "array"},
+    }
+    return {**_head("export"), **_object(properties), "oneOf": known}
+
+
+def _capture() -> Schema:
+    """Return the schema of what is told of a capture; with a sidecar there is more."""
+    always = {
+        "file": STRING,
+        "maceproc": {"description": "version that analyzed", **STRING},
+        "clock": {"description": "trace clock; empty when the file does not say", **STRING},
+        "events": {"type": "object", "additionalProperties": INTEGER},
+        "events_lost": INTEGER,
+    }
+    recorded = {
+        "command": _list(STRING),
+        "rounds": INTEGER,
+        "target": STRING,
+        "path": _list(STRING),
+        "kernel": STRING,
+        "cpu": STRING,
+        "event_set": STRING,
+    }
+    return {"type": "object", "properties": {**always, **recorded}, "required": list(always)}
+
+
+def _document(verb: str, properties: Schema) -> Schema:
+    version = {
+        "description": "grows when a column changes its meaning",
+        "const": SCHEMA_VERSION,
+    }
+    return {**_head(verb), **_object({"schema_version": version, **properties})}
+
+
+def _head(verb: str) -> Schema:
+    option = "--format json" if verb == "export" else "--json"
+    return {
+        "$schema": DIALECT,
+        "title": f"maceproc {verb} {option}",
+        "description": "Unknown values are null; times are in the unit at their name's end.",
+    }
+
+
+def _object(properties: Schema) -> Schema:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _list(items: Schema) -> Schema:
+    return {"type": "array", "items": items}
+
+
+def text_of(document: Schema) -> str:
+    """Return a schema as it is checked in."""
+    return json.dumps(document, indent=1) + "\n"
+
+
+def main() -> None:
+    """Write the schemas anew."""
+    DIRECTORY.mkdir(exist_ok=True)
+    for verb, document in schemas().items():
+        (DIRECTORY / f"{verb}.schema.json").write_text(text_of(document))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""How results show themselves in a notebook: plain HTML that code-hosting pages render as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from maceproc.following.rtts import STATUSES
+from maceproc.reporting.headline import duration, headline, interval
+from maceproc.reporting.report import COMPARISON_MEANING, SERIES_MEANING
+
+if TYPE_CHECKING:
+    from maceproc.pipeline import Analysis
+    from maceproc.reporting.explain import Explanation
+
+
+LOCATION = ["median_ns", "mean_ns", "sd_ns", "p5_ns", "p95_ns"]
+
+
+def analysis_html(analysis: Analysis) -> str:
+    """Render the headline, the series, the comparisons and the findings of an analysis."""
+    series = analysis.series.set_index("series").reindex(list(SERIES_MEANING))
+    medians = [
+        (name, f"{row['used']:.0f}", *map(duration, row[LOCATION]), SERIES_MEANING[str(name)])
+        for name, row in series.dropna(subset="used").iterrows()
+    ]
+    differences = [
+        (
+            row.comparison,
+            duration(row.estimate_ns, signed=True),
+            interval(row.low_ns, row.high_ns),
+            str(row.rounds),
+            COMPARISON_MEANING[row.comparison],
+        )
+        for row in analysis.comparisons.itertuples()
+    ]
+    findings = [
+        (row.level, row.finding, f"{row.message}. {row.advice}".strip())
+        for row in analysis.findings.itertuples()
+    ]
+    return "".join(
+        [
+            f"<h4>{escape(analysis.capture.trace.name)}</h4>",
+            f"<p>{escape(headline(analysis))}</p>",
+            _table(("RTT", "n", "median", "mean", "sd", "5 %", "95 %", ""), medians),
+            _table(("difference", "estimate", "95 % interval", "rounds", ""), differences),
+            _table(("finding", "", ""), findings),
+        ]
+    )
+
+
+def explanation_html(explanation: Explanation) -> str:
+    """Render the events of one ping, its ledger, and the packets that could have been its reply."""
+    ping = explanation.ping
+    about = ping["reason"] or STATUSES[ping["status"]]
+    if ping["causes"]:
+        about += f"; shown by its events: {ping['causes']}"
+    events = [
+        (
+            duration(row.after_ns),
+            "" if pd.isna(row.step_ns) else duration(row.step_ns, signed=True),
+            row.event,
+            ":".join(str(part) for part in (row.netns, row.dev) if pd.notna(part)),
+            "" if pd.isna(row.cpu) else f"{row.cpu:.0f}",
+            "" if pd.isna(row.softirq) else ("softirq" if row.softirq else "task"),
+        )
+        for row in explanation.events.itertuples()
+    ]
+    ledger = [(name, duration(time_ns)) for name, time_ns in explanation.ledger.items()]
+    ledger.append(("RTT as printed", duration(ping["rtt_ns"])))
+    ledger.append(("corrected", duration(ping["bare_metal_rtt_ns"])))
+    candidates = [
+        (duration(row.after_ns), duration(row.residual_ns), "taken" if row.taken else "not taken")
+        for row in explanation.candidates.itertuples()
+    ]
+    title = f"icmp_seq {ping['seq']}, round {ping['round']}, {ping['arm']}: {ping['status']}"
+    return "".join(
+        [
+            f"<h4>{escape(title)}</h4><p>{escape(about)}</p>",
+            _table(("after", "step", "event", "where", "CPU", "context"), events),
+            _table(("ledger", "time"), ledger),
+            _table(("packet came in after", "would leave a residual of", ""), candidates),
+        ]
+    )
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Render a table; nothing when it has no rows."""
+    rows = list(rows)
+    if not rows:
+        return ""
+    head, body = _cells("th", header), "".join(_cells("td", row) for row in rows)
+    return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+
+
+def _cells(kind: str, texts: Sequence[object]) -> str:
+    return "<tr>" + "".join(f"<{kind}>{escape(str(text))}</{kind}>" for text in texts) + "</tr>"

@@ -1,0 +1,144 @@
+"""A comparison of captures as a person reads it: as text, and as a picture."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from rich.markup import escape
+
+from maceproc.comparison import QUANTITIES_COMPARED, Comparison
+from maceproc.reporting.plots import new_axes, unit_of
+from maceproc.reporting.report import WIDTH, report_table
+from maceproc.units import format_us
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from rich.console import Console, RenderableType
+
+# M. Okabe, K. Ito, "Color Universal Design", 2008
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+WIDE_RANGE = 40.0  # longest over shortest time, from which the axis is logarithmic
+DIFFERS = 0.05  # adjusted p below which a difference is printed bold
+
+
+def as_text(comparison: Comparison) -> str:
+    """Render a comparison as plain text."""
+    from rich.console import Console
+
+    out = io.StringIO()
+    console = Console(file=out, width=WIDTH, force_jupyter=False, highlight=False)
+    print_comparison(comparison, console)
+    return out.getvalue()
+
+
+def print_comparison(comparison: Comparison, console: Console) -> None:
+    """Print a comparison on a console."""
+    for part in _parts(comparison):
+        console.print(part)
+
+
+def _parts(comparison: Comparison) -> Iterator[RenderableType]:
+    yield _captures_table(comparison)
+    yield _quantities_table(comparison)
+    yield _contrasts_table(comparison)
+    units = ", ".join(dict.fromkeys(comparison.contrasts["unit"]))
+    yield (
+        f"unit: {units}; p: adjusted for {len(comparison.contrasts)} tests (Holm); "
+        "delta: probability of being slower minus that of being faster (Cliff)"
+    )
+    for note in comparison.notes:
+        yield f"[yellow]note[/yellow] {escape(note)}"
+
+
+def _captures_table(comparison: Comparison) -> RenderableType:
+    table = report_table("Captures", "|>rounds|>answered|>corrected|>lost|ran")
+    for row in comparison.captures.itertuples():
+        counts = (row.rounds, row.answered, row.corrected, row.events_lost)
+        table.add_row(escape(row.capture), *map(str, counts), escape(row.command))
+    return table
+
+
+def _quantities_table(comparison: Comparison) -> RenderableType:
+    rows = comparison.quantities
+    names = list(comparison.analyses)
+    table = report_table("Medians [us]", "|" + "".join(f"|>{escape(name)}" for name in names))
+    medians = rows.set_index(["quantity", "capture"])["median_ns"]
+    for quantity in dict.fromkeys(rows["quantity"]):
+        values = (float(medians.get((quantity, name), math.nan)) for name in names)
+        table.add_row(quantity, *map(format_us, values))
+    return table
+
+
+def _contrasts_table(comparison: Comparison) -> RenderableType:
+    first = next(iter(comparison.analyses))
+    title = f"Differences from {first} [us]"
+    table = report_table(title, "||>estimate|>95 % interval|>delta|>95 % interval|>p")
+    before = ""
+    for row in comparison.contrasts.itertuples():
+        low, high = (format_us(end, signed=True) for end in (row.low_ns, row.high_ns))
+        known = not math.isnan(row.delta)
+        table.add_row(
+            escape(row.capture) if row.capture != before else "",
+            row.quantity,
+            format_us(row.estimate_ns, signed=True),
+            f"{low} to {high}",
+            f"{row.delta:+.2f}" if known else "",
+            f"{row.delta_low:+.2f} to {row.delta_high:+.2f}" if known else "",
+            format_p(row.p_adjusted),
+            style="bold" if row.p_adjusted < DIFFERS else "",
+        )
+        before = row.capture
+    return table
+
+
+def format_p(p_value: float) -> str:
+    """Write a p value with what digits it deserves: ``0.24``, ``0.003``, ``<0.001``."""
+    if p_value < 0.001:
+        return "<0.001"
+    return f"{p_value:.3f}" if p_value < 0.0995 else f"{p_value:.2f}"
+
+
+def plot(comparison: Comparison, ax: Axes | None = None) -> Axes:
+    """Plot every quantity of every capture: medians of rounds, all pings' median, 5 to 95 %."""
+    rows = comparison.quantities
+    quantities, names = (list(dict.fromkeys(rows[key])) for key in ("quantity", "capture"))
+    ax = ax or new_axes(9, 1.4 + 0.22 * len(quantities) * (len(names) + 1))
+    unit_ns, unit = unit_of(rows["median_ns"])
+    step = 0.8 / len(names)
+    for place, name in enumerate(names):
+        color = COLORS[place % len(COLORS)]
+        own = rows[rows["capture"] == name]
+        at = [quantities.index(q) + (place - (len(names) - 1) / 2) * step for q in own["quantity"]]
+        ax.hlines(
+            at, own["p5_ns"] / unit_ns, own["p95_ns"] / unit_ns, color=color, alpha=0.35, lw=4
+        )
+        ax.plot(own["median_ns"] / unit_ns, at, "o", color=color, ms=6, label=name)
+        for y, quantity in zip(at, own["quantity"], strict=True):
+            x = _round_medians(comparison, name, quantity) / unit_ns
+            ax.plot(x, np.full(len(x), y), "|", color="black", ms=7, mew=0.8)
+    ax.set_yticks(range(len(quantities)), quantities)
+    ax.set_ylim(len(quantities) - 0.5, -0.5)
+    if rows["p95_ns"].max() > WIDE_RANGE * rows["median_ns"].min():
+        ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")
+    else:
+        ax.set_xlim(left=0)
+    ax.set_xlabel(f"time [{unit}]")
+    ax.set_title("Captures side by side", loc="left")
+    ax.grid(alpha=0.25, axis="x")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    note = "dot: median; band: 5 to 95 %; ticks: medians of rounds"
+    ax.text(1, 1.01, note, transform=ax.transAxes, ha="right", va="bottom", fontsize="small")
+    return ax
+
+
+def _round_medians(comparison: Comparison, name: str, quantity: str) -> npt.NDArray[np.float64]:
+    series = next(series for series in QUANTITIES_COMPARED if series.name == quantity)
+    values = series.of(comparison.analyses[name].rtts)
+    return np.asarray(values.groupby("round")["value_ns"].median().to_numpy(float))
