@@ -19,8 +19,7 @@ from maceproc.following import event_costs as observer
 from maceproc.following import rtts as rtt
 from maceproc.following.crossings import Path as CrossingPath
 from maceproc.schema import CROSSINGS, RTTS, Trace
-from maceproc.tracedat import read_events
-from maceproc.tracetext import read_text
+from maceproc.traces import Kind, kind_of, read_events, read_times
 
 if TYPE_CHECKING:
     from maceproc.reporting.plots import Plots
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger("maceproc")
 
 ETHERNET_MTU = 1500
-TRACE_DAT_MAGIC = b"\x17\x08\x44tracing"  # trace-cmd.dat.v7(5)
 
 # What the analysis uses of a trace; other events stay in the file.
 EVENTS_USED = (*journeys.HOP_EVENTS, *matching.SEND_CALLS, *matching.RECEIVE_CALLS)
@@ -243,18 +241,13 @@ def _with_pairs(links: journeys.Links, inner: str, peers: list[str]) -> journeys
 
 
 def _read(path: Path) -> Trace:
-    """Read the events of a trace.dat, or of ftrace text."""
-    return (read_events if _is_binary(path) else read_text)(path, events=EVENTS_USED)
+    """Read the events that the analysis uses, of any kind of trace."""
+    return read_events(path, events=EVENTS_USED)
 
 
 def _all_events(path: Path, used: Trace) -> Mapping[str, pd.DataFrame]:
     """Return every event with its time and CPU; of text only those used, it is slow to read."""
-    return read_events(path, fields=()).events if _is_binary(path) else used.events
-
-
-def _is_binary(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(TRACE_DAT_MAGIC)) == TRACE_DAT_MAGIC
+    return used.events if kind_of(path) is Kind.TEXT else read_times(path)
 
 
 def _text_of(path: Path) -> str:

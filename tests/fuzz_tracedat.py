@@ -32,11 +32,12 @@ from pathlib import Path
 
 from maceproc.errors import TraceFormatError
 from maceproc.tracedat import formats, native, onepass
-from maceproc.tracedat.container import EVENT_FORMATS, TraceFile, open_trace, read_structure
+from maceproc.tracedat.container import open_trace, read_structure
 from maceproc.tracedat.formats import read_formats
 from maceproc.tracedat.merge import merge_events
 from maceproc.tracedat.reader import read_trace
 from maceproc.tracedat.selection import Selection
+from maceproc.tracedat.tracefile import EVENT_FORMATS, TraceFile
 from tests.tracedat_writer import Buffer, File
 
 compiled = native.loops

@@ -9,31 +9,18 @@ import pandas as pd
 
 from maceproc.errors import AnalysisError
 from maceproc.schema import SCHEMA_VERSION, Trace
-from maceproc.tracedat.container import is_trace_dat
-from maceproc.tracedat.reader import read_events
-from maceproc.tracedat.summary import Summary, summarize, summarize_tables
-from maceproc.tracetext import read_text
-
-
-def read_any(path: Path, events: list[str] | None = None) -> Trace:
-    """Read a trace.dat or ftrace text, whichever it is."""
-    return read_events(path, events) if is_trace_dat(path) else read_text(path, events)
-
-
-def summarize_any(path: Path) -> Summary:
-    """Summarize a trace.dat or ftrace text, whichever it is."""
-    return summarize(path) if is_trace_dat(path) else summarize_tables(read_text(path))
+from maceproc.traces import read_events, summarize
 
 
 def listing_json(path: Path) -> str:
     """Return the list of events as one JSON object."""
-    summary = {"schema_version": SCHEMA_VERSION, **summarize_any(path).as_json()}
+    summary = {"schema_version": SCHEMA_VERSION, **summarize(path).as_json()}
     return json.dumps(summary, indent=1)
 
 
 def listing(path: Path) -> str:
     """Return the list of events for people: count, rate and fields; then what is missing."""
-    summary = summarize_any(path)
+    summary = summarize(path)
     total = sum(event.count for event in summary.events)
     width = max([len(event.event) for event in summary.events], default=5)
     lines = [f"{'event':<{width}} {'count':>10} {'per second':>12}  fields"]
@@ -53,24 +40,27 @@ def listing(path: Path) -> str:
 
 
 def rows(path: Path, event: str, head: int) -> str:
-    """Return the first rows of an event's table for people."""
-    frame = _table(path, event)
+    """Return the first rows of an event's table for people; then what is missing from the file."""
+    trace, frame = read_event(path, event)
     shown = frame.head(head).copy()
     for column in shown.columns:
         if shown[column].dtype == "uint64":  # addresses are known by their hexadecimal form
             shown[column] = shown[column].map("{:#x}".format)
     more = f"... {len(frame)} rows in all\n" if len(frame) > head else ""
-    return f"{shown.to_string(index=False)}\n{more}"
+    notes = "".join(f"note: {note}\n" for note in trace.notes)
+    return f"{shown.to_string(index=False)}\n{more}{notes}"
 
 
-def rows_csv(path: Path, event: str) -> str:
-    """Return an event's table as CSV."""
-    text: str = _table(path, event).to_csv(index=False)
-    return text
+def rows_csv(path: Path, event: str) -> tuple[str, tuple[str, ...]]:
+    """Return an event's table as CSV, and the notes about the file, which CSV has no place for."""
+    trace, frame = read_event(path, event)
+    text: str = frame.to_csv(index=False)
+    return text, trace.notes
 
 
-def _table(path: Path, event: str) -> pd.DataFrame:
-    trace = read_any(path, [event])
+def read_event(path: Path, event: str) -> tuple[Trace, pd.DataFrame]:
+    """Read the one event of a name or pattern; AnalysisError if there is none, or several."""
+    trace = read_events(path, [event])
     if not trace.events:
         raise AnalysisError(
             f"{path}: no event {event!r}", hint=f"`maceproc events {path}` lists what is there"
@@ -79,4 +69,4 @@ def _table(path: Path, event: str) -> pd.DataFrame:
         raise AnalysisError(
             f"{event!r} is {len(trace.events)} events: {', '.join(trace.events)}", hint="name one"
         )
-    return next(iter(trace.events.values()))
+    return trace, next(iter(trace.events.values()))

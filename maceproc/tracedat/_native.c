@@ -410,7 +410,8 @@ typedef struct {
     uint32_t offset, size;
 } Number;
 
-enum { FIXED, TO_END, DATA_LOC, REL_LOC };
+enum { FIXED, TO_END, DATA_LOC, REL_LOC, OPEN };
+enum { PADDING_END = 8 }; /* so many bytes behind an open array are no padding, but more of it */
 
 typedef struct {
     uint32_t offset, size, place;
@@ -462,10 +463,13 @@ static int take_values(PyObject *list, Table *table, int64_t reach, int width)
         if (!PyArg_ParseTuple(PyList_GetItem(list, f), "IIIpO", &field->offset, &field->size,
                               &field->place, &field->cut, &codes))
             return -1;
-        if (field->place != FIXED)
-            field->size = field->place == TO_END ? 0 : 4;
+        if (field->place == TO_END)
+            field->size = 0;
+        else if (field->place == DATA_LOC || field->place == REL_LOC)
+            field->size = 4;
         field->last = -1;
-        if ((int64_t)field->offset + field->size > reach) {
+        uint32_t least = field->place == OPEN ? 0 : field->size;
+        if ((int64_t)field->offset + least > reach) {
             PyErr_SetString(PyExc_ValueError, "a field outside the payload");
             return -1;
         }
@@ -574,6 +578,10 @@ static inline int32_t number_value(const Cursor *c, Value *field, int swap)
     uint32_t length = field->size;
     if (field->place == TO_END) {
         length = (uint32_t)c->length - field->offset;
+    } else if (field->place == OPEN) {
+        uint32_t left = (uint32_t)c->length - field->offset;
+        if (left < length || left >= length + PADDING_END)
+            length = left;
     } else if (field->place != FIXED) {
         uint32_t word = read32(start, swap), at = word & 0xffff;
         length = word >> 16;

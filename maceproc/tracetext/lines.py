@@ -22,7 +22,7 @@ FLAGS = r"(?P<flags>-0x[0-9a-f]{1,2}|[^\s\d\[(:-][^\s:]{3,11})"
 
 FORMS = (
     # ping-5166    [000] b..1.  6699.925070: net_dev_queue: dev=lo ...    trace, trace-cmd report
-    # ping-5166    (   5166) [000] 6699.925070: net_dev_queue: dev=lo ...    record-tgid, no irq-info
+    # ping-5166    (   5166) [000] 6699.925070: net_dev_queue: ...    record-tgid, no irq-info
     # ping-5166    [000]6699925070123: net_dev_queue: dev=lo ...    trace-cmd report --raw-ts
     # ping-5166    [000]-0x80 6699.925070: net_dev_queue: dev=lo ...    trace-cmd 3.3 report -R
     re.compile(
