@@ -192,13 +192,14 @@ def _arguments(text: str) -> tuple[Fields, bool]:
     Returns the arguments, and whether all of the text is in them.
     """
     printed: dict[str, list[str]] = {}
-    name = ""
+    name, quoted = "", False
     for part in text.strip().split(", "):
-        if declared := _argument_name(part):
+        if not quoted and (declared := _argument_name(part)):
             name = declared
             printed[name] = [part.partition(": ")[2]]
         elif name:  # a comma in a value
             printed[name].append(part)
+        quoted ^= part.count('"') % 2 == 1
     fields: Fields = {}
     for name, values in printed.items():
         value = ", ".join(values).strip()

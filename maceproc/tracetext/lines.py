@@ -26,12 +26,12 @@ FORMS = (
     # ping-5166    [000]6699925070123: net_dev_queue: dev=lo ...    trace-cmd report --raw-ts
     # ping-5166    [000]-0x80 6699.925070: net_dev_queue: dev=lo ...    trace-cmd 3.3 report -R
     re.compile(
-        rf"-(?P<pid>\d{{1,9}})\s+{TGID}\[(?P<cpu>\d{{1,5}})\]\s*(?:{FLAGS}\s+)?{TIME}:(?:\s+|$)"
+        rf"(?<=\S)-(?P<pid>\d{{1,9}})\s+{TGID}\[(?P<cpu>\d{{1,5}})\]\s*(?:{FLAGS}\s+)?{TIME}:(?:\s+|$)"
     ),
     # ping-5166    0b..1.  6699.925070: net_dev_queue: dev=lo ...    trace-cmd report -l
     # ping-5166    0b..1.    12us+: net_dev_queue: dev=lo ...    latency-format
     re.compile(
-        rf"-(?P<pid>\d{{1,9}})\s+(?P<cpu>\d{{1,5}}){FLAGS}\s+"
+        rf"(?<=\S)-(?P<pid>\d{{1,9}})\s+(?P<cpu>\d{{1,5}}){FLAGS}\s+"
         rf"(?:(?P<us>\d{{1,15}})us\s*[+!#*@$]?|{TIME})\s*:(?:\s+|$)"
     ),
     # ping    5166   0 128 00000000 000002c5 [3a93d7e0] 9.182ms (+0.315ms): net_dev_queue: ...
