@@ -122,6 +122,9 @@ class Heads:
         """
         best = FORMS[self.form].search(line)
         end = best.end() if best else len(line)
+        # Every form ends with a colon and a space: no other one can end before the first of them.
+        if best and line.find(": ", 0, len(line[:end].rstrip()) - 1) < 0:
+            return self._head(line, best)
         for number, form in enumerate(FORMS):
             match = form.search(line, 0, end) if number != self.form else None
             if match and (best is None or match.end() < end):
