@@ -8,6 +8,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
+from maceproc.perfdata.container import is_perf_data
 from maceproc.schema import EVENTS, Trace
 from maceproc.tracedat.container import is_trace_dat
 
@@ -21,12 +22,15 @@ class Kind(Enum):
     """What a trace file is."""
 
     TRACE_DAT = "trace.dat"
+    PERF_DATA = "perf.data"
     TEXT = "text"
 
 
 def kind_of(path: str | os.PathLike[str]) -> Kind:
     """Tell what a file is by its first bytes; text when it cannot be read, whose reader says so."""
-    return Kind.TRACE_DAT if is_trace_dat(path) else Kind.TEXT
+    if is_trace_dat(path):
+        return Kind.TRACE_DAT
+    return Kind.PERF_DATA if is_perf_data(path) else Kind.TEXT
 
 
 def read_events(
@@ -39,7 +43,7 @@ def read_events(
     buffer: str | None = None,
     reader: Literal["maceproc", "tracecmd"] = "maceproc",
 ) -> Trace:
-    """Read a trace.dat, or the text of ftrace or perf, into one typed table per event.
+    """Read a trace.dat, a perf.data, or their text, into one typed table per event.
 
     The parameters and what is returned are those of `maceproc.tracedat.read_events`, whatever the
     file is. Of text, everything is read before it is selected.
@@ -49,10 +53,15 @@ def read_events(
     TraceFormatError
         The file cannot be read as what it is.
     """
-    if kind_of(path) is Kind.TRACE_DAT:
+    kind = kind_of(path)
+    if kind is Kind.TRACE_DAT:
         from maceproc.tracedat.reader import read_events as read_trace_dat
 
         return read_trace_dat(path, events, fields, start_ns, end_ns, buffer=buffer, reader=reader)
+    if kind is Kind.PERF_DATA:
+        from maceproc.perfdata import read_perf
+
+        return read_perf(path, events, fields, start_ns, end_ns, buffer=buffer)
     from maceproc.tracetext import read_text
 
     return _selected(read_text(path, events), fields, start_ns, end_ns, buffer)
