@@ -54,7 +54,6 @@ class PerfFile:
     features: dict[int, memoryview] = field(default_factory=dict)
     streams: list[memoryview] = field(default_factory=list)  # bytes of records
     notes: list[str] = field(default_factory=list)
-    is_read_to_end: bool = True  # false: perf did not say where its records end
 
     @property
     def clock(self) -> str:
@@ -65,11 +64,6 @@ class PerfFile:
     def cursor(self, data: memoryview, part: str) -> Cursor:
         """Return a cursor over some bytes of the file."""
         return Cursor(data, self.path, self.order, base=None, part=part)
-
-    def note_once(self, note: str) -> None:
-        """Add a note, unless it is there."""
-        if note not in self.notes:
-            self.notes.append(note)
 
 
 def is_perf_data(path: str | os.PathLike[str]) -> bool:
@@ -146,25 +140,34 @@ def _read_file(perf: PerfFile, cursor: Cursor) -> None:
         FILE_HEADER
     )
     perf.attrs = list(_file_attrs(perf, data, attr_size, data[attrs_at : attrs_at + attrs_size]))
-    if not data_size:
-        # perf record writes the size last: it was killed, and there are no features either.
-        data_size, perf.is_read_to_end = max(len(data) - data_at, 0), False
-        perf.notes.append("perf record did not end this file: it was killed, or the disk was full")
-    elif data_at + data_size > len(data):
+    bits = [bit for bit in range(FEATURE_BITS) if words[bit // 64] >> bit % 64 & 1]
+    if data_at + data_size > len(data):
         perf.notes.append(
             f"the file ends at byte {len(data)}: {data_at + data_size - len(data)} bytes of "
             "records, and what describes them, are missing"
         )
+    elif bits:
+        perf.features = _features(perf, data, data_at + data_size, bits)
+    if not data_size and not perf.features:
+        # perf record writes the size last: it was killed, and there are no features either.
+        data_size = max(len(data) - data_at, 0)
+        perf.notes.append("perf record did not end this file: it was killed, or the disk was full")
     perf.streams = [data[data_at : data_at + data_size]]
-    bits = [bit for bit in range(FEATURE_BITS) if words[bit // 64] >> bit % 64 & 1]
-    table = perf.cursor(data[data_at + data_size :], "the table of features")
-    for bit in bits:
-        if len(table.data) - table.position < FILE_SECTION.size:
-            perf.note_once("the file's features are cut off")
-            return
-        offset, size = table.read(FILE_SECTION)
-        if offset + size <= len(data):
-            perf.features[bit] = data[offset : offset + size]
+
+
+def _features(perf: PerfFile, data: memoryview, at: int, bits: list[int]) -> dict[int, memoryview]:
+    """Return the features, whose sections' places are in a table behind the records."""
+    table = perf.cursor(data[at:], "the table of features")
+    if len(table.data) < FILE_SECTION.size * len(bits):
+        perf.notes.append("the file's features are cut off")
+        return {}
+    places = [tuple(table.read(FILE_SECTION)) for _ in bits]
+    first = at + FILE_SECTION.size * len(bits)
+    return {
+        bit: data[offset : offset + size]
+        for bit, (offset, size) in zip(bits, places, strict=True)
+        if first <= offset and offset + size <= len(data)
+    }
 
 
 def _file_attrs(

@@ -115,11 +115,13 @@ def _unpacked(perf: PerfFile, stream: memoryview, position: int) -> list[bytes |
     """
     parts: list[bytes | memoryview] = [stream[:position]]
     unpack = _Unpacker(perf, len(stream))
+    overflows = 0
     header = struct.Struct(perf.order + RECORD_HEADER.form)
     while position + header.size <= len(stream):
         kind, _, size = header.unpack_from(stream, position)
         if kind in COMPRESSED_RECORDS:
             end = _end_of_compressed(perf, stream, position, size)
+            overflows += end - position > SIZE_LIMIT - 1
             start, stop = _content(perf, stream, position, kind, end)
             parts.append(unpack(stream[start:stop], position))
         else:
@@ -135,6 +137,11 @@ def _unpacked(perf: PerfFile, stream: memoryview, position: int) -> list[bytes |
             f"{len(stream) - position} of {len(stream)} bytes are left out"
         )
     unpack.finish()
+    if overflows:
+        perf.notes.append(
+            f"{overflows} compressed records are longer than the 65535 bytes that their size can "
+            "say (an error of perf record -z): read up to the record behind them"
+        )
     return parts
 
 
@@ -161,12 +168,6 @@ def _end_of_compressed(perf: PerfFile, stream: memoryview, position: int, size: 
     for carry in range(4):
         end = position + size + carry * SIZE_LIMIT
         if size + carry * SIZE_LIMIT >= RECORD_HEADER.size and _can_be_record(perf, stream, end):
-            if carry:
-                perf.note_once(
-                    f"the compressed record at byte {position} of the records is longer than 65535 "
-                    "bytes, which its size cannot say (an error of perf record -z): read by what "
-                    "follows it"
-                )
             return end
     return min(position + max(size, RECORD_HEADER.size), len(stream))
 

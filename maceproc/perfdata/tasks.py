@@ -55,11 +55,9 @@ class Commands:
         """Return the number of the command that each thread ran at each time."""
         found, inverse = np.unique(tids, return_inverse=True)
         order = np.argsort(inverse, kind="stable")
-        ends = np.cumsum(np.bincount(inverse, minlength=len(found)))
+        ends = np.cumsum(np.bincount(inverse, minlength=len(found))).tolist()
         codes = np.zeros(len(tids), np.int32)
-        for tid, start, end in zip(
-            found.tolist(), [0, *ends[:-1].tolist()], ends.tolist(), strict=True
-        ):
+        for tid, start, end in zip(found.tolist(), [0, *ends], ends, strict=False):
             rows = order[start:end]
             if tid == 0:
                 codes[rows] = self.names.index(IDLE)
