@@ -68,11 +68,14 @@ def read_perf(
     samples have no time.
     """
     selection = Selection.of(events, fields, start_ns, end_ns, buffer=buffer)
-    perf = open_perf(path)
-    if buffer:
-        raise TraceFormatError(
-            perf.path, offset=None, found=f"no buffer {buffer!r}", expected="'', the only one"
-        )
+    return read_opened(open_perf(path), selection)
+
+
+def read_opened(perf: PerfFile, selection: Selection) -> Trace:
+    """Read what is selected of an open file; as `read_perf`."""
+    if selection.buffer:
+        found = f"no buffer {selection.buffer!r}"
+        raise TraceFormatError(perf.path, offset=None, found=found, expected="'', the only one")
     formats = _formats(perf)
     records = read_records(perf)
     samples = read_samples(perf, records)
