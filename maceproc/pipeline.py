@@ -242,7 +242,13 @@ def _with_pairs(links: journeys.Links, inner: str, peers: list[str]) -> journeys
 
 def _read(path: Path) -> Trace:
     """Read the events that the analysis uses, of any kind of trace."""
-    return read_events(path, events=EVENTS_USED)
+    trace = read_events(path, events=EVENTS_USED)
+    if any((table["cpu"] < 0).any() for table in trace.events.values()):
+        raise AnalysisError(
+            f"{path}: does not say on which CPU its events were",
+            hint="record with `perf record -a` or `--sample-cpu`",
+        )
+    return trace
 
 
 def _all_events(path: Path, used: Trace) -> Mapping[str, pd.DataFrame]:

@@ -22,9 +22,9 @@ from maceproc.perfdata.records import read_records
 from maceproc.tracedat import formats
 from maceproc.tracedat.merge import merge_events
 from maceproc.tracedat.selection import Selection
-from maceproc.tracedat.tracefile import EVENT_FORMATS
 from tests import perfdata_writer as w
 from tests.fuzz_tracedat import damage, main
+from tests.perfdata_from_trace import format_texts
 
 RECORDS = 60
 EVENTS = ["net_dev_queue", "netif_receive_skb", "net_*", "sched_switch", "sys_*"]
@@ -42,18 +42,10 @@ def slim(path: Path) -> w.PerfData:
     first += [data for data, kind in zip(kept, kinds, strict=True) if kind == 9][:RECORDS]
     trace = tracing_data(perf)
     assert trace is not None
-    cursor = trace.section(EVENT_FORMATS)
-    assert cursor is not None
-    found: dict[str, list[str]] = {}
-    for _ in range(cursor.number("I", "systems")):
-        system = cursor.string("name")
-        for _ in range(cursor.number("I", "events")):
-            text = bytes(cursor.sized("Q", "format")).decode("latin-1")
-            found.setdefault(system, []).append(text)
     attrs = [
         w.Attr(a.config, a.sample_type, a.read_format, a.ids, a.type, a.clockid) for a in perf.attrs
     ]
-    return w.PerfData(attrs, first, found)
+    return w.PerfData(attrs, first, format_texts(trace))
 
 
 def perf_data(

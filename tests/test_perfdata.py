@@ -13,12 +13,15 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import maceproc
 from maceproc import read_events
 from maceproc.cli import cli
 from maceproc.errors import TraceFormatError
 from maceproc.schema import EVENTS, Trace
 from maceproc.tracetext import read_text
 from tests import perfdata_writer as w
+from tests.perfdata_from_trace import converted
+from tests.recorded import path_of
 from tests.tracedat_samples import COMMON, field_line, sample_format, sample_payloads
 from tests.tracedat_writer import Machine
 
@@ -202,6 +205,44 @@ def test_events_and_fields_and_a_span_are_selected(tmp_path: Path) -> None:
     assert "tick         10" in listed
 
 
+# --- the same events as trace.dat and as perf.data ------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["idle", "every_event"])
+def test_the_tables_are_those_of_the_trace_dat(tmp_path: Path, name: str) -> None:
+    ours, theirs = read(tmp_path, converted(path_of(name))), read_events(path_of(name))
+    assert list(ours.events) == list(theirs.events)
+    for event, table in theirs.events.items():
+        own = ours.events[event]
+        assert own.dtypes.drop("comm").equals(
+            table.dtypes.drop(["comm", "buffer"], errors="ignore")
+        )
+        for column in own:
+            expected = table[column].tolist()
+            if column == "comm":
+                expected = ["swapper" if name == "<idle>" else name for name in expected]
+            assert own[column].tolist() == expected, (event, column)
+
+
+def test_an_analysis_is_that_of_the_trace_dat(tmp_path: Path) -> None:
+    path = tmp_path / "perf.data"
+    path.write_bytes(converted(path_of("idle")))
+    shutil.copy(f"{path_of('idle')}.json", f"{path}.json")
+    ours, theirs = maceproc.analyze(path), maceproc.analyze(path_of("idle"))
+    assert (ours.rtts["status"] == "corrected").sum() > 100
+    pd.testing.assert_frame_equal(ours.rtts, theirs.rtts)
+
+
+def test_an_analysis_without_cpus_is_refused(tmp_path: Path) -> None:
+    attr = w.Attr(300, w.USUAL & ~w.CPU)
+    path = tmp_path / "perf.data"
+    queue = {"net": [TICK.replace("tick", "net_dev_queue")]}
+    path.write_bytes(w.PerfData([attr], ticks(2, attr), queue).write())
+    (tmp_path / "ping.txt").write_text("PING 127.0.0.1 (127.0.0.1) 56(84) bytes of data.\n")
+    with pytest.raises(maceproc.MaceprocError, match="on which CPU"):
+        maceproc.analyze(path, ping=tmp_path / "ping.txt", inner="eth0", outer="eno1")
+
+
 # --- damaged files --------------------------------------------------------------------------------
 
 
@@ -292,7 +333,6 @@ RECORDINGS = {
     "the task": ["-k", "mono", "-e", "net:*", "-e", "syscalls:sys_enter_sendto"],
     "call chains": ["-a", "-k", "mono", "-g", "-e", "net:*"],
     "compressed": ["-a", "-k", "mono", "-z", "-e", "net:*", "-e", "sched:*"],
-    "a group": ["-a", "-k", "mono", "-e", "{sched:sched_switch,sched:sched_wakeup}:S"],
     "perf's clock": ["-a", "-e", "net:*", "-e", "cpu-clock"],
     "threads": ["-a", "-k", "mono", "--threads", "-e", "net:*"],
 }

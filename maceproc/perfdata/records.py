@@ -85,7 +85,8 @@ def walk(data: memoryview, order: str) -> tuple[Int64s, int, bool]:
     places: list[int] = []
     append = places.append
     header = struct.Struct(order + RECORD_HEADER.form).unpack_from
-    position, last = 0, len(data) - RECORD_HEADER.size
+    least, end = RECORD_HEADER.size, len(data)
+    position, last = 0, end - least
     while position <= last:
         kind, _, size = header(data, position)
         if kind >= FIRST_USER_RECORD:
@@ -97,7 +98,7 @@ def walk(data: memoryview, order: str) -> tuple[Int64s, int, bool]:
             append(position)
             position += first[2] + first[3]
             continue
-        if size < RECORD_HEADER.size or position + size > len(data):
+        if size < least or position + size > end:
             break
         append(position)
         position += size

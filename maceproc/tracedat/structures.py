@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from maceproc.errors import TraceFormatError
@@ -19,12 +20,12 @@ class Structure:
     name: str
     fields: tuple[tuple[str, str], ...]
 
-    @property
+    @cached_property
     def form(self) -> str:
         """The struct format, without byte order."""
         return "".join(letter for _, letter in self.fields)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Its size in the file [bytes]."""
         return struct.calcsize("=" + self.form)
