@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ from maceproc.tracedat.columns import (
     value_column,
 )
 from maceproc.tracedat.formats import EventFormat, read_formats, read_layout
-from maceproc.tracedat.ringbuffer import TYPES, Order, order_records, word_view
+from maceproc.tracedat.ringbuffer import TYPES, Order, in_parallel, order_records, word_view
 from maceproc.tracedat.selection import Selection
 
 Codes = npt.NDArray[np.int32]
@@ -157,13 +158,7 @@ def _select(
     whole = samples.lengths >= least[types]
     others = np.bincount(types[chosen & ~whole], minlength=TYPES)
     own = chosen & whole
-    kept = Samples(
-        samples.times[own],
-        samples.cpus[own],
-        samples.tids[own],
-        samples.positions[own],
-        samples.lengths[own],
-    )
+    kept = samples if own.all() else samples.where(own)
     commands = read_commands(perf, records)
     codes = commands.codes_of(kept.tids, kept.times)
     places = order_records(kept.times, types[own])
@@ -188,19 +183,30 @@ def _note_others(
 def _tables(
     recording: Recording, formats: dict[int, EventFormat], selection: Selection
 ) -> dict[str, pd.DataFrame]:
+    there = [
+        form
+        for form in formats.values()
+        if selection.takes(form) and (_has_rows(recording, form) or selection.names(form))
+    ]
+    tasks = [
+        partial(_table, recording, TableSpec(form, selection.fields_of(form))) for form in there
+    ]
     tables: dict[str, pd.DataFrame] = {}
-    for number, form in formats.items():
-        group = recording.places.of(number)
-        if selection.takes(form) and (group.stop > group.start or selection.names(form)):
-            key = form.name if form.name not in tables else f"{form.system}:{form.name}"
-            spec = TableSpec(form, selection.fields_of(form))
-            tables[key] = _table(recording, spec, group)
+    size = int(recording.samples.lengths.sum())
+    for form, table in zip(there, in_parallel(tasks, size=size), strict=True):
+        key = form.name if form.name not in tables else f"{form.system}:{form.name}"
+        tables[key] = table
     return tables
 
 
-def _table(recording: Recording, spec: TableSpec, group: slice) -> pd.DataFrame:
+def _has_rows(recording: Recording, form: EventFormat) -> bool:
+    group = recording.places.of(form.id)
+    return bool(group.stop > group.start)
+
+
+def _table(recording: Recording, spec: TableSpec) -> pd.DataFrame:
     """Build the table of one event type."""
-    samples = recording.samples
+    samples, group = recording.samples, recording.places.of(spec.form.id)
     rows, ranks = recording.places.numbers[group], recording.places.ranks[group]
     payloads = Payloads(
         recording.data, recording.order, samples.positions[rows], samples.lengths[rows]

@@ -8,6 +8,7 @@ and call chains say themselves how long they are.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,15 +49,23 @@ class Samples:
     positions: Int64s  # of the tracepoint's data
     lengths: npt.NDArray[np.int32]  # of it [bytes]
 
+    @property
+    def columns(self) -> tuple[npt.NDArray[Any], ...]:
+        """The columns, in their order."""
+        return self.times, self.cpus, self.tids, self.positions, self.lengths
+
+    def where(self, chosen: Bools) -> Samples:
+        """Return only the chosen samples."""
+        return Samples(*(column[chosen] for column in self.columns))
+
     @classmethod
     def joined(cls, parts: list[Samples], records: Int64s) -> Samples:
         """Join samples of several events, in the order of their `records`' positions."""
+        if len(parts) == 1:
+            return parts[0]
         order = np.argsort(records, kind="stable")
-        columns = [
-            np.concatenate([getattr(part, name) for part in parts])[order]
-            for name in ("times", "cpus", "tids", "positions", "lengths")
-        ]
-        return cls(*columns)
+        columns = zip(*(part.columns for part in parts), strict=True)
+        return cls(*(np.concatenate(own)[order] for own in columns))
 
 
 def read_samples(perf: PerfFile, records: Records) -> Samples:
@@ -96,30 +105,30 @@ def _note_others(perf: PerfFile, attr: Attr, number: int) -> None:
 
 def _attr_of_samples(
     perf: PerfFile, data: Bytes, positions: Int64s, sizes: Int64s
-) -> npt.NDArray[np.intp]:
+) -> npt.NDArray[np.int32]:
     """Return the number of each sample's attribute; their number where none has its id.
 
     Samples of several events have an id, at the same place in all of them: SAMPLE_IDENTIFIER is
     the first field, SAMPLE_ID a later one (tools/perf/util/evlist.c, perf_evlist__id_pos()).
     """
     if len(perf.attrs) == 1:
-        return np.zeros(len(positions), np.intp)
+        return np.zeros(len(positions), np.int32)
     at = next((offset for attr in perf.attrs if (offset := _id_offset(attr)) is not None), None)
     if at is None:
         # perf writes no ids where all events are tracepoints of one layout: their data has the id.
         tracepoints = [number for number, attr in enumerate(perf.attrs) if attr.is_tracepoint]
         number = tracepoints[0] if len(tracepoints) == len(perf.attrs) else len(perf.attrs)
-        return np.full(len(positions), number, np.intp)
+        return np.full(len(positions), number, np.int32)
     ids = np.zeros(len(positions), np.uint64)
     there = sizes >= at + WORD
     if there.any():
         ids[there] = word_view(data, 8, perf.order)[positions[there] + at]
-    owners = {own: number for number, attr in enumerate(perf.attrs) for own in attr.ids}
-    found, codes = np.unique(ids, return_inverse=True)
     # An id of 0 is the first event's (tools/perf/util/evlist.c, evlist__event2evsel()).
-    owners.setdefault(0, 0)
-    numbers = [owners.get(int(own), len(perf.attrs)) for own in found]
-    return np.where(there, np.array(numbers, np.intp)[codes], len(perf.attrs))
+    owners = {0: 0} | {own: number for number, attr in enumerate(perf.attrs) for own in attr.ids}
+    known = np.array(sorted(owners), np.uint64)
+    numbers = np.array([owners[own] for own in sorted(owners)], np.int32)
+    place = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return np.where(there & (known[place] == ids), numbers[place], np.int32(len(perf.attrs)))
 
 
 def _id_offset(attr: Attr) -> int | None:
