@@ -5,12 +5,9 @@
 - `records`: bytes into records, compressed ones unpacked.
 - `samples`: where in a sample its time, CPU, task and the tracepoint's data are.
 - `tasks`: which command a thread ran at a time.
-- `reader`: all of it into tables.
+- `lost`: which samples were lost, and where.
+- `reader`: all of it into tables; `maceproc.perfdata.reader.read_perf` is where to begin.
 
 Sources: tools/perf/Documentation/perf.data-file-format.txt, tools/perf/util/header.c and
 session.c, include/uapi/linux/perf_event.h; Linux v6.18.
 """
-
-from maceproc.perfdata.reader import read_perf
-
-__all__ = ["read_perf"]
