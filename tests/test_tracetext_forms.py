@@ -204,6 +204,10 @@ def test_perf_script_without_fields_and_with_call_chains(tmp_path: Path) -> None
         ("tracing_mark_write: a: b=1", "print", {"ip": "tracing_mark_write", "buf": "a: b=1"}),
         ("write_marker_to_buffer: x", "print", {"ip": "write_marker_to_buffer", "buf": "x"}),
         ("tracing_mark_write.isra.0: x", "print", {"ip": "tracing_mark_write.isra.0", "buf": "x"}),
+        ("function:   ip_send", "function", {"ip": "ip_send"}),
+        ("ffffffff81234567: x: y", "print", {"ip": 0xFFFFFFFF81234567, "buf": "x: y"}),
+        ("core..fmt$1 [mod] <ffff81>: x", "print", {"ip": "core..fmt$1 [mod] <ffff81>", "buf": "x"}),
+        (": x", "print", {"ip": "", "buf": "x"}),
         ("0: C|771|queue|1", "print", {"ip": 0, "buf": "C|771|queue|1"}),
         ("print:     0xffff81: x", "print", {"ip": 0xFFFF81, "buf": "x"}),
         ("bprint:    my_init+0x12/0x80: x", "bprint", {"ip": "my_init+0x12/0x80", "buf": "x"}),
@@ -255,6 +259,13 @@ def test_function_graph_is_refused_by_name(tmp_path: Path, graph: str) -> None:
         read(tmp_path, f"# tracer: function_graph\n#\n{graph}")
     trace = read(tmp_path, f"{HEAD.format(1)}{QUEUE}\n{graph.splitlines()[-1]}")
     assert trace.notes == ("1 lines of function_graph, left out",)
+
+
+def test_the_lines_of_another_tracer_are_its_events(tmp_path: Path) -> None:
+    line = HEAD.format(1) + "#1 context irq timer_latency 932 ns"
+    trace = read(tmp_path, f"# tracer: timerlat\n{line}\n{HEAD.format(2)}{QUEUE}")
+    assert own(trace, "timerlat") == {"text": ["#1 context irq timer_latency 932 ns"]}
+    assert len(trace.events["net_dev_queue"]) == 1
 
 
 def test_lines_that_are_not_understood_are_counted(tmp_path: Path) -> None:

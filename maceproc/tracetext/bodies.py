@@ -51,7 +51,10 @@ SYMBOL = (
     r"(?:0x[0-9a-f]+|[0-9a-f]+|[A-Za-z_.$][\w.$]*(?:\+0x[0-9a-f]+(?:/0x[0-9a-f]+)?)?)"
     r"(?: \[[\w-]+\])?(?: <[0-9a-f]+>)?"
 )
-MARKER = re.compile(rf"^(?P<ip>{SYMBOL}|):(?: (?P<buf>.*))?$", re.DOTALL)
+MARKER = re.compile(
+    r"^(?P<ip>[^\s:]*(?: \[[\w-]+\])?(?: <[0-9a-f]+>)?):(?: (?P<buf>.*))?$", re.DOTALL
+)
+BARE_ADDRESS = re.compile(r"^[0-9a-f]{8,16}$")
 
 # function: ip_send_skb <-ping_v4_push_pending_frames; br_forward [bridge] <-...; with arguments
 # since v6.15. trace-cmd report writes <-- and puts the event's name before it.
@@ -76,7 +79,7 @@ SENTENCES = {
     "workqueue_execute_end": re.compile(r"^work struct (?P<work>\S+): function (?P<function>\S+)$"),
     # trace-cmd report, which has the names of events that other programs print without.
     "kernel_stack": re.compile(r"^<stack trace\s*>$"),
-    "function": FUNCTION,
+    "function": re.compile(rf"^(?P<ip>{SYMBOL})(?:\s+<--?\s*(?P<parent_ip>{SYMBOL}))?$"),
 }
 # include/trace/events/net.h, v6.18: the field `name` is printed as dev=.
 DEVICE_EVENT = re.compile(r"^(?:net_dev_|netif_|napi_gro_)")
@@ -108,7 +111,8 @@ def body_of(text: str, event: str = "") -> Body | None:
 
 def _named(text: str) -> Body | None:
     """Read a text that begins with a name: of an event, a system call, or a marker's symbol."""
-    if named := NAMED.match(text):
+    named = NAMED.match(text)
+    if named and not BARE_ADDRESS.match(named["event"]):
         return _event(named["event"], named["text"] or "")
     if call := SYSTEM_CALL.match(text):
         return _system_call(call)

@@ -43,6 +43,8 @@ FIXED_FORM = re.compile(r"^(?:net_dev_(?:queue|xmit|start_xmit)|netif_|napi_gro_
 SEVERAL_LINES = {"print": "buf", "bprint": "buf", "bputs": "buf", "bpf_trace_printk": TEXT}
 SEVERAL_LINES |= {"console": TEXT}
 STACKS = ("kernel_stack", "user_stack")
+# Tracers beside which all lines are events, functions or markers; another one has its own lines.
+EVENT_TRACERS = ("", "nop", "function", "function_graph")
 
 
 @dataclass
@@ -184,6 +186,8 @@ def _take_other(text: Text, line: str) -> None:
 
 def _take_event(text: Text, head: Head, line: str, number: int, wanted: list[str] | None) -> None:
     body = body_of(head.body, head.event)
+    if body is None and text.tracer not in EVENT_TRACERS:
+        body = Body(text.tracer, {TEXT: head.body.strip()})  # such as timerlat: #1 context irq ...
     text.last, text.blank_lines = None, 0
     if body is None:
         text.not_understood[line.strip()[:60]] += 1
