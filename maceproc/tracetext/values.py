@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from maceproc.tracetext.bodies import FREE_TEXT, Value
+from maceproc.tracetext.bodies import FREE_TEXT, TEXT, Value
 
 # Addresses are printed with and without 0x, and with an x behind (FORMAT "%px" through an older
 # libtraceevent); an address without 0x can look like a decimal number.
@@ -55,11 +55,13 @@ def typed_column(event: str, name: str, values: Sequence[Value | None]) -> pd.Se
     """Type a column by its values; missing where a line has none.
 
     Addresses and numbers become integers; a comment behind a number is left out. Tuples stay
-    tuples, everything else becomes a categorical.
+    tuples, everything else becomes a categorical, and so do names and texts that look like numbers.
     """
     present = [value for value in values if value is not None]
     if any(isinstance(value, tuple) for value in present):
         return pd.Series(values, dtype=object)
+    if is_text(name) and all(isinstance(value, str) for value in present):
+        return pd.Series(values, dtype="category")
     if name in ADDRESS_FIELDS or is_hexadecimal(event, name, present):
         return _integers([_address(value) for value in values], unsigned=True)
     numbers = [_number(value) for value in values]
@@ -68,6 +70,11 @@ def typed_column(event: str, name: str, values: Sequence[Value | None]) -> pd.Se
             numbers = [n - 2**64 if n is not None and n >= 2**63 else n for n in numbers]
         return _integers(numbers)
     return pd.Series([None if v is None else str(v) for v in values], dtype="category")
+
+
+def is_text(name: str) -> bool:
+    """Whether a field is text whatever its values look like: a command can be called 123."""
+    return bool(FREE_TEXT.search(name)) or name in ("name", "dev_name", TEXT)
 
 
 def is_address(value: Value | None) -> bool:
@@ -84,12 +91,7 @@ def is_hexadecimal(event: str, name: str, present: Sequence[Value]) -> bool:
     has the full width of an address, and one of them a letter or a zero in front.
     """
     texts = [value for value in present if isinstance(value, str)]
-    if (
-        FREE_TEXT.search(name)
-        or not texts
-        or len(texts) != len(present)
-        or not all(map(is_address, texts))
-    ):
+    if not texts or len(texts) != len(present) or not all(map(is_address, texts)):
         return False
     if name in _known_hexadecimal(event):
         return True
