@@ -7,7 +7,6 @@ them and end in the next (tools/perf/util/session.c, perf_session__process_compr
 from __future__ import annotations
 
 import struct
-import sys
 from array import array
 from dataclasses import dataclass
 
@@ -22,12 +21,10 @@ from maceproc.perfdata.structures import (
     RECORD_COMPRESSED2,
     RECORD_HEADER,
 )
+from maceproc.tracedat import native
 from maceproc.tracedat.ringbuffer import Bytes, Int64s, word_view
 from maceproc.tracedat.tracefile import UNPACKED_RATIO, UNPACKED_SLACK
 
-NATIVE = "<" if sys.byteorder == "little" else ">"
-BIG = sys.byteorder == "big"
-WORD = 8  # [bytes]
 SIZE_LIMIT = 1 << 16  # a record's size has 16 bits
 COMPRESSED_RECORDS = (RECORD_COMPRESSED, RECORD_COMPRESSED2)
 
@@ -87,40 +84,42 @@ def walk(data: memoryview, order: str) -> tuple[Int64s, int, bool]:
 
     It stops at a compressed record, and at what cannot be a record.
     """
-    places = array("q")
-    position = _walk_aligned(data, places) if order == NATIVE else 0
+    parts: list[Int64s] = [np.empty(0, np.int64)]
     header = struct.Struct(order + RECORD_HEADER.form).unpack_from
-    while position + RECORD_HEADER.size <= len(data):
-        kind, _, _ = header(data, position)
-        if kind in COMPRESSED_RECORDS:
-            return np.array(places, np.int64), position, True
-        first = next(records_of(data[position:], order), None)
+    position, is_compressed = 0, False
+    while True:
+        own, end = kernel_records(data[position:], order)
+        parts.append(own + position)
+        position += end
+        if position + RECORD_HEADER.size > len(data):
+            break
+        is_compressed = header(data, position)[0] in COMPRESSED_RECORDS
+        first = None if is_compressed else next(records_of(data[position:], order), None)
         if first is None:
             break
-        places.append(position)
+        parts.append(np.array([position], np.int64))
         position += first[2] + first[3]
-        if order == NATIVE:
-            position += _walk_aligned(data[position:], places, position)
-    return np.array(places, np.int64), position, False
+    return np.concatenate(parts), position, is_compressed
 
 
-def _walk_aligned(data: memoryview, places: array[int], start: int = 0) -> int:
-    """Append the positions of the kernel's records, from the start of the data on.
+def kernel_records(data: memoryview, order: str) -> tuple[Int64s, int]:
+    """Return the positions of the kernel's records from the start of the data on.
 
-    They are of this machine's byte order, and multiples of 8 bytes long. It stops, and returns
-    where, at anything else: this is the loop that every record passes through.
+    Also where they end: at a record of perf's own, at what cannot be a record, or at the end.
     """
-    words = data[: len(data) // WORD * WORD].cast("B").cast("Q")
-    append, end, word = places.append, len(words), 0
-    while word < end:
-        head = words[word]
-        size = head & 0xFFFF if BIG else head >> 48
-        kind = head >> 32 if BIG else head & 0xFFFF_FFFF
-        if kind >= FIRST_USER_RECORD or size < WORD or size % WORD or word + size // WORD > end:
+    if native.loops is not None:
+        found, end = native.loops.kernel_records(data, order)
+        return np.frombuffer(found, np.int64), end
+    places = array("q")
+    header = struct.Struct(order + RECORD_HEADER.form).unpack_from
+    least, size, end = RECORD_HEADER.size, len(data), 0
+    while end + least <= size:
+        kind, _, length = header(data, end)
+        if kind >= FIRST_USER_RECORD or length < least or end + length > size:
             break
-        append(start + word * WORD)
-        word += size // WORD
-    return word * WORD
+        places.append(end)
+        end += length
+    return np.array(places, np.int64), end
 
 
 # --- compressed records ---------------------------------------------------------------------------
