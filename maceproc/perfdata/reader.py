@@ -106,6 +106,7 @@ def _formats(perf: PerfFile) -> dict[int, EventFormat]:
     if not formats:
         tracepoints = [attr for attr in perf.attrs if attr.is_tracepoint]
         hint = "perf writes them when it ends: let it end, or stop it with Ctrl-C"
+        hint = f"{perf.notes[0]}; {hint}" if perf.notes else hint
         raise TraceFormatError(
             perf.path,
             offset=None,

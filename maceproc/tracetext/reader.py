@@ -111,7 +111,10 @@ def _lines_of(file: Path, text: Text) -> Iterator[str]:
                     text.notes.append("the last line is cut, left out")
     except OSError as error:
         raise TraceFormatError(
-            file, offset=None, found=error.strerror or str(error), expected="ftrace text"
+            file,
+            offset=None,
+            found=error.strerror or str(error),
+            expected="a trace.dat, a perf.data, or their text",
         ) from error
 
 
