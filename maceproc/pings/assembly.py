@@ -60,7 +60,8 @@ def read_line(line: TextLine) -> Line | None:
         return said
     if len(text) > LONGEST_LINE:
         return read_results(text) if len(text) <= LONGEST_LIST else None
-    found = next(filter(None, (read(text) for read in _READERS)), None)
+    found = read_unix(text) if " bytes from " in text else None  # most lines: the others can wait
+    found = found or next(filter(None, (read(text) for read in _READERS)), None)
     if found and found.kind == "refused":
         return found
     return found if line.whole or found is None else _without_its_end(found)
@@ -110,6 +111,8 @@ class Gathered:
             if not self._has_numbers() and not self._has_summary():
                 return self.begins and line.flavours != frozenset({"oping"})  # of several targets
             return True
+        if line.kind == "prologue":
+            return self._has_numbers() or self._has_summary()
         if line.kind not in ("reply", "late", "error") or not self._has_numbers():
             return False
         target = self.targets.get(self._name(line))
@@ -192,11 +195,16 @@ class Gathered:
                 target=name,
                 targets=len(targets),
                 begins=self.begins,
+                misread=self.not_understood_count > 0,
                 quiet=self.flood or invocation.quiet,
                 refused=self.refused,
             )
             conclude(output, target.lines, self.evidence, invocation)
             outputs.append(output)
+        payloads = {output.payload_bytes for output in outputs} - {None}
+        for output in outputs:  # all targets are sent the same
+            if output.payload_bytes is None and len(payloads) == 1:
+                (output.payload_bytes,) = payloads
         outputs[0].not_understood = self.not_understood_count
         outputs[0].not_understood_first = self.not_understood
         said = (f"{text} ({n} times)" if n > 1 else text for text, n in self.remarks.items())

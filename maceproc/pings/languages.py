@@ -67,12 +67,14 @@ def read_windows(text: str) -> Line | None:
 
 def read_translated(text: str) -> Line | None:
     """Read a line of iputils ping that is not in English; None when it is none of its."""
-    if match := _REPLY.search(text):
+    if "=" in text and (match := _REPLY.search(text)):
         return _reply(match)
     return _about_a_request(text) or _about_the_run(text)
 
 
 def _about_a_request(text: str) -> Line | None:
+    if "seq=" not in text and "sql=" not in text and "pořadí=" not in text:
+        return None
     if match := _OTHER.search(text):
         source, message = match["source"] or "", match["message"].strip()
         if message and re.search(r"[\d.:)]", source):
@@ -83,9 +85,9 @@ def _about_a_request(text: str) -> Line | None:
 
 
 def _about_the_run(text: str) -> Line | None:
-    if match := _HEADER.search(text):
+    if ("PING " in text or "ПІНГ " in text) and (match := _HEADER.search(text)):
         return Line("header", IPUTILS, match["name"], {"payload_bytes": int(match["payload"])})
-    if match := _SUMMARY.search(text):
+    if "%" in text and (match := _SUMMARY.search(text)):
         counts = {"sent": int(match["sent"]), "received": int(match["received"])}
         return Line("summary", IPUTILS, "", counts)
     if _TITLE.search(text) or _RTTS.search(text):

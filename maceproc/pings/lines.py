@@ -17,6 +17,7 @@ from maceproc.pings.printed import read_time, read_utc
 
 Kind = Literal[
     "header",  # a run begins
+    "prologue",  # comes before a header
     "reply",
     "late",  # no reply yet, or none in time, to an icmp_seq
     "error",  # an ICMP message about an icmp_seq

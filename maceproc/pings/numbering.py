@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from maceproc.pings.output import GAP_BELIEVED, ICMP_SEQ_MODULUS
+from maceproc.pings.output import ICMP_SEQ_MODULUS, NEAR
 
 Lines = list[dict[str, Any]]
 
@@ -19,40 +19,36 @@ def unwrap(lines: Lines, *, begins: bool) -> Lines:
     remote host can answer with any number. `begins` says that the run's first line is here.
     """
     found: Lines = []
-    newest: int | None = None
+    newest = 0 if begins else None
     for place, line in enumerate(lines):
-        seq = line["seq"]
-        if newest is None:
-            near = not begins or seq <= GAP_BELIEVED
-            believed = (near and len(lines) == 1) or (near and begins) or _goes_on(lines, place)
-            believed = believed and seq < ICMP_SEQ_MODULUS
-            newest = seq if believed else None
-            found.append(line if believed else strange(line))
-            continue
         counted = _count_on(lines, place, newest)
         found.append(strange(line) if counted is None else line | {"seq": counted})
-        newest = max(newest, counted or 0)
+        if counted is not None:
+            newest = counted if newest is None else max(newest, counted)
     return found
 
 
-def _count_on(lines: Lines, place: int, newest: int) -> int | None:
+def _count_on(lines: Lines, place: int, newest: int | None) -> int | None:
+    """Return the number of a line, counted on from the newest; None when it is not believed."""
     seq = lines[place]["seq"]
-    ahead = (seq - newest) % ICMP_SEQ_MODULUS
-    late = newest + ahead - ICMP_SEQ_MODULUS
     if seq >= ICMP_SEQ_MODULUS:
         return None
-    if ahead <= GAP_BELIEVED:
-        return int(newest + ahead)
+    if newest is None:
+        return int(seq) if len(lines) == 1 or _goes_on(lines, place, None) else None
+    ahead = (seq - newest) % ICMP_SEQ_MODULUS
+    late = newest + ahead - ICMP_SEQ_MODULUS
     if ahead >= ICMP_SEQ_MODULUS // 2 and late >= 0:
         return int(late)
-    return int(newest + ahead) if _goes_on(lines, place) else None
+    return int(newest + ahead) if ahead <= NEAR or _goes_on(lines, place, newest) else None
 
 
-def _goes_on(lines: Lines, place: int) -> bool:
-    """Tell whether one of the next two lines is near this one."""
-    following = lines[place + 1 : place + 3]
-    steps = [(line["seq"] - lines[place]["seq"]) % ICMP_SEQ_MODULUS for line in following]
-    return any(min(step, ICMP_SEQ_MODULUS - step) <= GAP_BELIEVED for step in steps)
+def _goes_on(lines: Lines, place: int, newest: int | None) -> bool:
+    """Tell whether one of the next two lines is near this one, and not near the newest."""
+    for line in lines[place + 1 : place + 3]:
+        step = (line["seq"] - lines[place]["seq"]) % ICMP_SEQ_MODULUS
+        if min(step, ICMP_SEQ_MODULUS - step) <= NEAR:
+            return newest is None or (line["seq"] - newest) % ICMP_SEQ_MODULUS > NEAR
+    return False
 
 
 def strange(line: dict[str, Any]) -> dict[str, Any]:
@@ -120,7 +116,7 @@ def _never_sent(line: dict[str, Any], sent: int | None) -> dict[str, Any]:
         why = f"icmp_seq {seq} is far from all others: this ping can hardly have sent it"
     else:
         why = f"icmp_seq {seq} was not sent: the summary counts {sent} requests"
-    row = _row(line | {"status": "error", "message": why})
+    row = _row(line | {"status": "error", "message": why}) | {"strange": True}
     return {name: value for name, value in row.items() if not name.startswith("rtt")}
 
 

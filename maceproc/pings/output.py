@@ -22,6 +22,9 @@ LINES_KEPT = 3
 ROWS_MADE_UP = 1_000_000
 """So many requests that no line speaks of get rows at most: a text may count without end."""
 
+NEAR = 64
+"""An icmp_seq further ahead of the others must be confirmed by the next line."""
+
 GAP_BELIEVED = 1000
 """Without a summary, so many requests in a row are believed to have been sent without a line."""
 
@@ -45,7 +48,8 @@ class PingOutput:
     stamped_by_why: str = ""
     begins: bool = False  # the text has the run's beginning: its header
     quiet: bool = False  # it was asked, or seen, to print no line for a reply (-q, -f)
-    not_understood: int = 0  # lines; of several targets, told with the first
+    misread: bool = False  # a line of the run was not understood
+    not_understood: int = 0  # how many were; of several targets, told with the first
     not_understood_first: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)  # what else a reader should know
     refused: str = ""  # why nothing can be read, where that is known

@@ -7,6 +7,7 @@ of a millisecond only below 1 ms, then fewer (ping/ping_common.c, gather_statist
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from maceproc.units import NS_PER_MS, NS_PER_S, NS_PER_US
@@ -58,6 +59,7 @@ def in_unit(text: str, unit_ns: int) -> PrintedTime | None:
     return PrintedTime(value_ns, step_ns) if value_ns <= LONGEST_RTT_NS else None
 
 
+@lru_cache(maxsize=4096)  # most RTTs of a run are printed many times
 def read_time(text: str) -> PrintedTime | None:
     """Read a time with its unit at the start of a text: ``0.153 ms``, ``153.25µs``, ``1m2.5s``.
 

@@ -32,8 +32,7 @@ def rows_of_run(printed: PingOutput) -> list[dict[str, Any]]:
 
 def _unseen(printed: PingOutput) -> Iterator[dict[str, Any]]:
     """Yield a row for every request that was sent, as far as is known, and has no line."""
-    strays = {row["seq"] for row in printed.answers if row["status"] == "error"}
-    seen = {row["seq"] for row in printed.answers if row["status"] != "error"}
+    seen = {row["seq"] for row in printed.answers if not row.get("strange")}
     if printed.sent is not None and printed.first_seq is not None:
         end = printed.first_seq + printed.sent
         if printed.sent > ROWS_MADE_UP + len(seen):
@@ -42,10 +41,8 @@ def _unseen(printed: PingOutput) -> Iterator[dict[str, Any]]:
             )
             return
         gaps: Iterable[range] = [range(printed.first_seq, end)]
-        seen |= strays
     else:
-        gaps = _gaps(printed, seen | strays if printed.sent is not None else seen)
-        seen |= strays
+        gaps = _gaps(printed, seen)
     state = _what_is_known(printed)
     yield from ({"seq": seq} | state for gap in gaps for seq in gap if seq not in seen)
 
@@ -77,9 +74,8 @@ def _remark(printed: PingOutput, text: str) -> None:
 def _what_is_known(printed: PingOutput) -> dict[str, Any]:
     """Return status and message of a request that no line speaks of."""
     replies = sum(row["status"] == "replied" for row in printed.answers)
-    misread = printed.not_understood
-    lines = "1 line was" if misread == 1 else f"{misread} lines were"
-    unknown = f"; {lines} not understood" if misread else ""
+    misread = printed.misread
+    unknown = "; not all lines were understood" if misread else ""
     if printed.received is None:
         text = f"no line was read for it, and no summary tells whether a reply came{unknown}"
         return {"status": "unprinted" if misread else "unanswered", "message": text}

@@ -140,8 +140,8 @@ KNOWN: tuple[Form, ...] = (
     form("RTT[ms]", r"RTT\[ms\]: ", "known", "oping"),
     form("pipe ", r"(?:^|\s)pipe \d+$", "known", "iputils"),
     form("iputils", r"\bping from iputils", "known", "iputils"),
-    form("ai->ai_", r"\bai->ai_family", "known", "iputils"),
-    form("PATTERN", r"\bPATTERN: 0x", "known"),
+    form("ai->ai_", r"\bai->ai_family", "prologue", "iputils"),
+    form("PATTERN", r"\bPATTERN: 0x", "prologue"),
     form(" packets, ", r"\d+/\d+ packets, \d+% loss", "known"),
     form("\t", r"^\s*(?:RR:|TS:|[LS]SRR:)?\s*\t\s*\S+( \(\S+\))?(\t.*)?$", "known"),
     form("icmp_", r"\bicmp_[ort]time = \d+", "known"),
@@ -161,8 +161,8 @@ KNOWN: tuple[Form, ...] = (
         "remark",
     ),
 )
-# ping -f: a dot for each request that was not answered, or not yet.
-_FLOOD = re.compile(r"^[.EC ]*\.[.EC ]*$")
+# ping -f: a dot for each request that was not answered, or not yet; an E or C for a bad one.
+_FLOOD = frozenset(".EC ")
 
 
 def read_unix(text: str) -> Line | None:
@@ -198,7 +198,7 @@ def _about_the_run(text: str) -> Line | None:
     for known in KNOWN:
         if known.search(text):
             return Line(known.kind, known.flavours)
-    return Line("flood") if _FLOOD.match(text) else None
+    return Line("flood") if "." in text and _FLOOD.issuperset(text) else None
 
 
 def _reply(match: re.Match[str]) -> Line:
