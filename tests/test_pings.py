@@ -51,7 +51,7 @@ PREFIXES = [
     "05:22:39.123 ",
     "[pod/probe/ping] ",
     "12\t",
-    "\x1b[32mweb\x1b[0m ",
+    "\x1b[36mweb-1  | \x1b[0m",
 ]
 
 

@@ -14,7 +14,7 @@ from maceproc.pings.json_lines import read_json
 from maceproc.pings.languages import WINDOWS, read_translated, read_windows
 from maceproc.pings.lines import Line
 from maceproc.pings.output import LINES_KEPT, LONGEST_LINE, LONGEST_LIST, PingOutput
-from maceproc.pings.texts import TextLine, lines_of, streams_of
+from maceproc.pings.texts import TextLine, is_blank, lines_of, streams_of
 from maceproc.pings.unix import read_unix
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def read_line(line: TextLine) -> Line | None:
         return read_results(text) if len(text) <= LONGEST_LIST else None
     found = read_unix(text) if " bytes from " in text else None  # most lines: the others can wait
     found = found or next(filter(None, (read(text) for read in _READERS)), None)
+    if found is None and is_blank(text):
+        return Line("known")
     if found and found.kind == "refused":
         return found
     return found if line.whole or found is None else _without_its_end(found)
@@ -173,7 +175,7 @@ class Gathered:
         if line.kind == "results":
             rtts = line.fields["rtts"]
             counts = {"sent": len(rtts), "received": len(rtts) - rtts.count(None)}
-        elif self.interval:
+        elif self.interval and line.fields.get("alone"):
             return
         else:
             counts = line.fields

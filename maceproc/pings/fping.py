@@ -67,7 +67,7 @@ def read_fping(text: str) -> Line | None:
         return Line("late", FPING, match["target"], {"seq": int(match["seq"])})
     if match := _SUMMARY.search(text):
         counts = {"sent": int(match["sent"]), "received": int(match["received"])}
-        return Line("summary", FPING, match["target"], counts)
+        return Line("summary", FPING, match["target"], counts | {"alone": match.start() == 0})
     if _INTERVAL.search(text):
         return Line("interval", FPING)
     for said in _SAID:

@@ -15,6 +15,16 @@ _ESCAPES = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CARET_C = re.compile(r"^(?:\^C|\^\\)+")
 _END_OF_LINE = re.compile(r"\r{0,3}\n|\r")
+# What collectors of logs put before a line, where nothing follows: the line was blank.
+_NOTHING_ELSE = re.compile(
+    r"[\s>|#*]{0,100}"
+    r"(?:[^\s|]{1,100} {0,100}\|)?"  # docker compose
+    r"(?:\[[^\]]{1,200}\])?"  # a pod, a time
+    r"(?:(?:[A-Z][a-z]{2} {1,2}\d{1,2} |\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
+    r"(?:Z|[+-]\d\d:?\d\d)?|\d{1,12}(?:\.\d{1,9})?)?"
+    r"(?: [\w.-]{1,255} [\w./-]{1,100}(?:\[\d{1,10}\])?:)?"  # syslog: host and program
+    r"\s{0,100}"
+)
 # docker compose: "probe-1  | "
 _LABEL = re.compile(r"^([^\s|]{1,100})\s{0,100}\| ?")
 
@@ -37,6 +47,11 @@ def lines_of(text: str) -> list[TextLine]:
 
 def _clean(line: str) -> str:
     return _CARET_C.sub("", _CONTROLS.sub("", line))
+
+
+def is_blank(line: str) -> bool:
+    """Tell whether a line holds nothing, but for what was put before it."""
+    return not line.strip() or (len(line) < 500 and _NOTHING_ELSE.fullmatch(line) is not None)
 
 
 def streams_of(lines: list[TextLine]) -> list[list[TextLine]]:
