@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from maceproc import pings
-from maceproc.capture import Capture, Sidecar, open_capture
+from maceproc.capture import Capture, Run, Sidecar, open_capture
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.following import causes, checks, crossings, journeys, matching, perturbation
 from maceproc.following import event_costs as observer
@@ -127,7 +127,7 @@ def analyze(
     LOG.info("reading %s", capture.trace)
     trace = _read(capture.trace)
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
-    hops, crossed, printed, rtts = follow_pings(
+    hops, crossed, printed, rtts, outputs = follow_pings(
         capture, trace, ping=ping, inner=inner, outer=outer, peer=peer
     )
     LOG.info("summarizing %d pings and %d hops of packets", len(rtts), len(hops))
@@ -135,7 +135,7 @@ def analyze(
     series = perturbation.summarize(rtts)
     runs = capture.sidecar.runs if capture.sidecar else ()
     comparisons = perturbation.compare(rtts, runs)
-    findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons)
+    findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons, outputs)
     steps = crossings.steps_of(hops, crossed, rtts)
     times = observer.times_by_cpu(_all_events(capture.trace, trace))
     observed = observer.count_events(rtts, hops, times)
@@ -162,6 +162,7 @@ class Followed(NamedTuple):
     crossings: pd.DataFrame
     pings: pd.DataFrame
     rtts: pd.DataFrame
+    outputs: list[tuple[Run, pings.PingOutput]]
 
 
 def follow_pings(
@@ -212,7 +213,7 @@ def follow_pings(
     )
     if not way.crosses:
         rtts = _left_alone(rtts)
-    return Followed(hops, crossed, printed, rtts)
+    return Followed(hops, crossed, printed, rtts, runs)
 
 
 def _left_alone(rtts: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from maceproc.cli.events import events, salvage
 from maceproc.cli.experiment import experiment
 from maceproc.cli.export import export
 from maceproc.cli.lab import lab
+from maceproc.cli.pings import pings
 from maceproc.cli.record import record
 from maceproc.cli.selftest import selftest
 from maceproc.cli.terminal import complete
@@ -59,7 +60,7 @@ def cli() -> None:
 
 VERBS = (
     *(lab, doctor, selftest, record, analyze, explain, compare, experiment, export),
-    *(events, salvage, completion),
+    *(events, pings, salvage, completion),
 )
 for verb in VERBS:
     cli.add_command(verb)

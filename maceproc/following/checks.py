@@ -6,13 +6,14 @@ less than it seems to, a `note` that a reader should know how it came about.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from maceproc.capture import Sidecar
+from maceproc.capture import Run, Sidecar
+from maceproc.pings import PingOutput
 from maceproc.schema import FINDINGS, Trace
 from maceproc.statistics import ROUNDS_TO_RESAMPLE
 from maceproc.units import NS_PER_US, format_us
@@ -34,12 +35,20 @@ GLOBAL_CLOCKS = ("mono", "mono_raw", "boot", "tai", "global", "perf", "x86-tsc",
 
 
 def find_doubts(
-    sidecar: Sidecar | None, trace: Trace, rtts: pd.DataFrame, comparisons: pd.DataFrame
+    sidecar: Sidecar | None,
+    trace: Trace,
+    rtts: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    outputs: Sequence[tuple[Run, PingOutput]] = (),
 ) -> pd.DataFrame:
-    """Return FINDINGS about one analyzed capture, the gravest first."""
+    """Return FINDINGS about one analyzed capture, the gravest first.
+
+    `outputs` is what every run of the ping printed.
+    """
     findings: list[Finding] = [
         *_from_the_trace(trace),
         *(_from_the_sidecar(sidecar) if sidecar else ()),
+        *_from_the_text([output for _, output in outputs]),
         *_from_coverage(rtts),
         *_from_residuals(rtts),
         *_from_comparisons(comparisons, rtts),
@@ -96,6 +105,35 @@ def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
         )
     if not any(run.traced for run in sidecar.runs):
         yield Finding("nothing traced", "problem", "no run was traced", "record again")
+
+
+def _from_the_text(outputs: Sequence[PingOutput]) -> Iterator[Finding]:
+    """Doubt how the output of the pings was read."""
+    advice = "`maceproc pings` with the same file shows how its runs were read"
+    misread = [output for output in outputs if output.not_understood]
+    if misread:
+        lines = sum(output.not_understood for output in misread)
+        lines_were = "1 line was" if lines == 1 else f"{lines} lines were"
+        first = misread[0].refused or repr(misread[0].not_understood_first[0])
+        yield Finding(
+            "ping's output",
+            "warning",
+            f"{lines_were} not understood, in {len(misread)} of {len(outputs)} outputs, "
+            f"first: {first}",
+            advice,
+        )
+    unnumbered = [output for output in outputs if output.first_seq is None and output.answers]
+    if unnumbered:
+        yield Finding(
+            "numbering",
+            "problem",
+            f"whether ping counted from 0 or 1 is not known in {len(unnumbered)} of {len(outputs)} "
+            f"outputs: {unnumbered[0].flavour_why}",
+            f"{advice}; record with the whole output of the ping",
+        )
+    remarks = dict.fromkeys(remark for output in outputs for remark in output.remarks)
+    for remark in [remark for remark in remarks if not remark.startswith("it said: ")][:5]:
+        yield Finding("ping's output", "note", remark, advice)
 
 
 def _from_coverage(rtts: pd.DataFrame) -> Iterator[Finding]:
