@@ -10,6 +10,7 @@ import click
 from maceproc.cli.options import recorded
 from maceproc.cli.record import chosen_site, interrupt_cleanly
 from maceproc.cli.terminal import bar, tell
+from maceproc.foreign_text import clean, clean_lines
 
 if TYPE_CHECKING:
     from maceproc.experiment.run import Progress
@@ -171,7 +172,7 @@ def agree(first: Path, second: Path) -> None:
     from maceproc.experiment.agreement import agreement_lines, load_results
 
     for line in agreement_lines(load_results(first), load_results(second)):
-        click.echo(line)
+        click.echo(clean(line))
 
 
 def _doing(progress: Progress) -> str:
@@ -190,5 +191,5 @@ def _report(directory: Path, output: Path) -> None:
     with bar("following packets", "capture") as follow:
         results = read_results(directory, follow)
     written = save_report(results, output)
-    click.echo(as_markdown(results), nl=False)
+    click.echo(clean_lines(as_markdown(results)), nl=False)
     tell(f"wrote {', '.join(path.name for path in written)} to {output}")

@@ -7,6 +7,7 @@ from typing import Literal
 import click
 
 from maceproc.cli.terminal import working
+from maceproc.foreign_text import clean
 
 
 @click.group()
@@ -46,7 +47,8 @@ def up(name: str, containers: int, no_nat: bool, remote: Literal["kernel", "prog
     made = Lab(name, containers, nat=not no_nat, remote=remote)
     with working():
         made.up()
-    click.echo(f"lab {name!r} is up: {', '.join(made.netns(role) for role in made.roles)}")
+    namespaces = ", ".join(made.netns(role) for role in made.roles)
+    click.echo(clean(f"lab {name!r} is up: {namespaces}"))
 
 
 @lab.command()
@@ -61,7 +63,7 @@ def down(name: str) -> None:
 
     with working():
         removed = Lab(name).down()
-    click.echo(f"lab {name!r} is down" if removed else f"lab {name!r} was not up")
+    click.echo(clean(f"lab {name!r} is down" if removed else f"lab {name!r} was not up"))
 
 
 @lab.command()
@@ -76,6 +78,6 @@ def status() -> None:
     found = labs()
     for name, roles in found.items():
         state = "up" if is_complete(roles) else "incomplete"
-        click.echo(f"{name}: {state} ({', '.join(roles)})")
+        click.echo(clean(f"{name}: {state} ({', '.join(roles)})"))
     if not found:
         click.echo("no lab is up")

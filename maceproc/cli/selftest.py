@@ -7,6 +7,7 @@ import sys
 import click
 
 from maceproc.cli.terminal import tell
+from maceproc.foreign_text import clean
 
 
 @click.command()
@@ -42,6 +43,6 @@ def selftest(delay_us: int) -> None:
             f"less than {format_us(found.margin_ns)} us is not told from nothing here"
         )
     for check in result.checks:
-        click.echo(str(check))
+        click.echo(clean(check))
     if not result.passed:
         sys.exit(1)

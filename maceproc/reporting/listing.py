@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from maceproc.errors import AnalysisError
+from maceproc.foreign_text import clean, clean_lines
 from maceproc.schema import SCHEMA_VERSION, Trace
 from maceproc.tracedat.container import is_trace_dat
 from maceproc.tracedat.reader import read_events
@@ -49,7 +50,7 @@ def listing(path: Path) -> str:
         )
     if summary.gaps:
         lines.append(f"{summary.lost} events are known to be lost, in {summary.gaps} places")
-    return "\n".join([*lines, *(f"note: {note}" for note in summary.notes)])
+    return "\n".join(map(clean, [*lines, *(f"note: {note}" for note in summary.notes)]))
 
 
 def rows(path: Path, event: str, head: int) -> str:
@@ -60,7 +61,7 @@ def rows(path: Path, event: str, head: int) -> str:
         if shown[column].dtype == "uint64":  # addresses are known by their hexadecimal form
             shown[column] = shown[column].map("{:#x}".format)
     more = f"... {len(frame)} rows in all\n" if len(frame) > head else ""
-    return f"{shown.to_string(index=False)}\n{more}"
+    return clean_lines(f"{shown.to_string(index=False)}\n{more}")
 
 
 def rows_csv(path: Path, event: str) -> str:
