@@ -22,7 +22,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-
 MESSAGE_LENGTH = 500  # so much of an exception's own words is told [characters]
 
 
@@ -57,7 +56,9 @@ def as_error(error: Exception, where: str = "") -> MaceprocError:
         found: MaceprocError = MaceprocError(message, hint="use a machine with more of it")
     elif isinstance(error, OSError) and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        found = MaceprocError(f"{' -> '.join(names) or where or 'system'}: {error.strerror}")
+        found = MaceprocError(
+            f"{' -> '.join(names) or where or 'input or output'}: {error.strerror}"
+        )
     else:
         said = " ".join(str(error).split())[:MESSAGE_LENGTH]
         found = Fault(
@@ -104,8 +105,8 @@ class LabError(MaceprocError):
     """The lab of namespaces could not be made or removed."""
 
 
-class Fault(MaceprocError):
-    """maceproc itself is wrong: an exception that nobody expected, `__cause__` where it is known."""
+class Fault(MaceprocError):  # noqa: N818  the user made no error
+    """maceproc itself is wrong: an exception that nobody expected; it is the `__cause__`."""
 
     exit_status = 70  # EX_SOFTWARE, sysexits.h
 

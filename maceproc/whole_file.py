@@ -25,7 +25,7 @@ def check_free(path: Path, *, force: bool = False, hint: str = "") -> None:
     if path.is_dir():
         raise CaptureError(f"{path}: is a directory", hint="give a file")
     exists = os.path.lexists(path)
-    if exists and not force and not _is_stream(path):
+    if exists and not force and not is_stream(path):
         raise CaptureError(
             f"{path}: exists", hint=hint or "give another name, or --force to replace it"
         )
@@ -36,9 +36,9 @@ def written_whole(path: Path) -> Iterator[Path]:
     """Give the name of a new, empty file beside `path`, which becomes `path` at the end.
 
     Where the block raises, the new file is removed. Links are not followed: a link at `path` is
-    replaced. A device or a pipe is given as it is. Raises OSError when nothing can be written there.
+    replaced. A device or a pipe is given as it is. Raises OSError when it cannot be written.
     """
-    if _is_stream(path):
+    if is_stream(path):
         yield path
         return
     partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")
@@ -59,7 +59,8 @@ def opened_whole(path: Path) -> Iterator[BinaryIO]:
         file.flush()
 
 
-def _is_stream(path: Path) -> bool:
+def is_stream(path: Path) -> bool:
+    """Tell whether a path is a device, a pipe or a socket: written to, and never replaced."""
     try:
         mode = path.stat().st_mode
     except OSError:

@@ -81,8 +81,7 @@ def main() -> None:
     try:
         status = cli.main(prog_name=NAME, standalone_mode=False)
     except click.ClickException as error:
-        error.message = clean_lines(error.message)
-        error.show()
+        _show_usage(error)
         status = error.exit_code
     except click.Abort:  # Ctrl-C: click has made this of it
         status = 130
@@ -91,6 +90,14 @@ def main() -> None:
     except Exception as error:
         status = _tell_error(error)
     _leave(status)
+
+
+def _show_usage(error: click.ClickException) -> None:
+    """Show what click says of a command line, which may quote foreign words such as file names."""
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        click.echo(error.ctx.get_usage(), err=True)
+        click.echo(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
+    click.echo(clean_lines(f"Error: {error.format_message()}"), err=True)
 
 
 def _tell_error(error: Exception) -> int:
