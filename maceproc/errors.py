@@ -50,17 +50,16 @@ def as_error(error: Exception, where: str = "") -> MaceprocError:
     """
     if isinstance(error, MaceprocError):
         return error
-    place = f"{where}: " if where else ""
     if isinstance(error, MemoryError):
-        message = f"{place}memory is short"
+        message = f"{where or 'maceproc'}: not enough memory"
         found: MaceprocError = MaceprocError(message, hint="use a machine with more of it")
     elif isinstance(error, OSError) and error.strerror:
         names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        found = MaceprocError(
-            f"{' -> '.join(names) or where or 'input or output'}: {error.strerror}"
-        )
+        place = " -> ".join(names) or where or "input or output"
+        found = MaceprocError(f"{place}: {error.strerror}")
     else:
         said = " ".join(str(error).split())[:MESSAGE_LENGTH]
+        place = f"{where}: " if where else ""
         found = Fault(
             f"{place}this is a bug in maceproc: {type(error).__name__}: {said}",
             hint="MACEPROC_DEBUG=1 in the environment shows where; please report it",
