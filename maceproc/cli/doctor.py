@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from maceproc.cli.privileges import require_root
 from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def doctor(fix: bool, as_json: bool) -> None:
     from maceproc.doctor import as_json as checks_as_json
     from maceproc.doctor import examine, remove_leftovers
 
+    if fix:
+        require_root("removing what recordings left behind")
     removed = remove_leftovers() if fix else []
     checks = examine()
     if as_json:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maceproc.cli.options import recorded
-from maceproc.cli.record import chosen_site, interrupt_cleanly
+from maceproc.cli.privileges import require_root
+from maceproc.cli.record import check_one_place, chosen_site, interrupt_cleanly
 from maceproc.cli.terminal import bar, tell
 from maceproc.foreign_text import clean, clean_lines
 
@@ -116,6 +117,8 @@ def run(
 
     if lab_name is None and container is None and netns is None:
         raise click.UsageError("choose one of --lab, --container and --netns")
+    check_one_place(lab_name, netns, container, None, False)
+    require_root("an experiment")
     interrupt_cleanly()
     require_plots()
     levels = flows or ([0] if lab_name is None else [0, 2, 4, 8])

@@ -6,6 +6,7 @@ from typing import Literal
 
 import click
 
+from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import working
 from maceproc.foreign_text import clean
 
@@ -44,6 +45,7 @@ def up(name: str, containers: int, no_nat: bool, remote: Literal["kernel", "prog
     """
     from maceproc.recording.lab import Lab
 
+    require_root("a lab")
     made = Lab(name, containers, nat=not no_nat, remote=remote)
     with working():
         made.up()
@@ -61,6 +63,7 @@ def down(name: str) -> None:
     """
     from maceproc.recording.lab import Lab
 
+    require_root("a lab")
     with working():
         removed = Lab(name).down()
     click.echo(clean(f"lab {name!r} is down" if removed else f"lab {name!r} was not up"))

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import tell
 from maceproc.foreign_text import clean
 
@@ -33,6 +34,7 @@ def selftest(delay_us: int) -> None:
     from maceproc.selftest import run_selftest
     from maceproc.units import NS_PER_US, format_us
 
+    require_root("the selftest")
     interrupt_cleanly()
     result = run_selftest(delay_us * NS_PER_US, tell)
     click.echo("noise floor: two halves of the same pings differ by")
