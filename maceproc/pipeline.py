@@ -18,6 +18,7 @@ from maceproc.following import causes, checks, crossings, journeys, matching, pe
 from maceproc.following import event_costs as observer
 from maceproc.following import rtts as rtt
 from maceproc.following.crossings import Path as CrossingPath
+from maceproc.following.event_fields import require_fields
 from maceproc.schema import CROSSINGS, RTTS, Trace
 from maceproc.tracedat import read_events
 from maceproc.tracetext import read_text
@@ -126,6 +127,7 @@ def analyze(
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
     trace = _read(capture.trace)
+    require_fields(capture.trace, trace)
     # The file is read again for this now, while no other table takes memory.
     times = observer.times_by_cpu(_all_events(capture, trace))
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
