@@ -26,6 +26,7 @@ MAX_NUMBER = 1 << 62  # the sum of two of them is an int64
 MAX_TEXT = 64 << 10  # of every string but what a run printed [characters]
 MAX_PRINTED = 64 << 20  # what one run printed [characters]
 MAX_ROUNDS = 1_000_000
+MAX_NAMESPACES = 10_000
 PRINTED = ("output", "errors")
 HINT = "remove it to analyze the events alone, with --inner and --outer"
 
@@ -60,6 +61,13 @@ def _complaints(sidecar: Sidecar) -> Iterator[tuple[str, str]]:
         yield "rounds", f"{sidecar.rounds} rounds, expected 0 to {MAX_ROUNDS}"
     if len({(run.round, run.arm) for run in sidecar.runs}) != len(sidecar.runs):
         yield "runs", "two runs of one arm in one round"
+    names = [namespace.name for namespace in sidecar.namespaces]
+    if len(set(names)) != len(names):
+        yield "namespaces", "two namespaces of one name"
+    if len(names) > MAX_NAMESPACES:
+        yield "namespaces", f"{len(names)} of them, expected at most {MAX_NAMESPACES}"
+    if unknown := [hop for hop in sidecar.target.path if hop.netns not in names]:
+        yield "target.path", f"{unknown[0]} is in none of the namespaces described"
     for number, run in enumerate(sidecar.runs):
         for name, complaint in _run_complaints(run):
             yield f"runs[{number}].{name}", complaint
