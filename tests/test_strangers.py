@@ -120,6 +120,20 @@ def test_namespace_names_with_spaces_are_shown_on_the_page(tmp_path: Path) -> No
     assert "pid 4711 container" in analyze(trace).as_html()
 
 
+def test_crossings_without_a_ping_are_reported(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    trace.write_bytes(path_of("idle").read_bytes())
+    sidecar = load_sidecar(sidecar_path(path_of("idle")))
+    sidecar.command = ["sleep", "1"]
+    for one in sidecar.runs:
+        one.output, one.argv = "", ["sleep", "1"]
+    save_sidecar(sidecar_path(trace), sidecar)
+    done = run("analyze", str(trace))
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^ *outbound +\d+ +\d", done.stdout, re.MULTILINE), done.stdout
+    assert "no ping was printed" in done.stdout
+
+
 @pytest.mark.parametrize("kind", ["quiet", "flood"])
 def test_a_ping_that_prints_no_replies_is_reported(kind: str, tmp_path: Path) -> None:
     trace = tmp_path / "trace.dat"
@@ -333,15 +347,11 @@ def patterns() -> list[tuple[str, re.Pattern[Any]]]:
 def test_a_long_declaration_is_not_taken_apart() -> None:
     from maceproc.tracedat.formats import parse_format
 
-    text = "name: x\nID: 7\nformat:\n\tfield:int a" + " " * 100_000 + "b;\toffset:8;\tsize:4;\n"
-    begun = time.process_time()
+    spaces = " " * 100_000  # 100 times as many as took seconds
+    text = f"name: x\nID: 7\nformat:\n\tfield:int a{spaces}!b;\toffset:8;\tsize:4;\n"
     form = parse_format(text, "net")
     assert form is not None
-    assert len(form.fields) == 1
-    whole = time.process_time() - begun
-    begun = time.process_time()
-    parse_format(text + text.replace("name:", "x:").replace("ID:", "y:"), "net")
-    assert time.process_time() - begun < 50 * max(whole, 1e-3)
+    assert form.fields[0].name == f"int a{spaces}!b"
 
 
 TEXTS: dict[str, Callable[[int], str]] = {

@@ -152,6 +152,11 @@ def _parts(analysis: Analysis) -> Iterator[RenderableType]:
         yield ""
         yield _series_table(analysis)
         yield _coverage_line(analysis.rtts)
+    elif analysis.pings.empty and len(analysis.crossings):
+        from maceproc.reporting.crossings_table import crossings_without_pings
+
+        yield ""
+        yield from crossings_without_pings(analysis.crossings)
     if len(analysis.comparisons):
         yield ""
         yield _comparisons_table(analysis.comparisons)
