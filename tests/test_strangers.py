@@ -314,7 +314,7 @@ def test_root_is_asked_for_first_with_the_whole_line(words: tuple[str, ...]) -> 
         drop = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
         done = subprocess.run([*drop, PROGRAM, *words], capture_output=True, text=True, check=False)
     assert done.returncode == 77
-    assert f"needs root; run: sudo {PROGRAM} {' '.join(words)}\n" in done.stderr
+    assert f"needs root; run: sudo {PROGRAM} {' '.join(words)}" in done.stderr
 
 
 @pytest.mark.parametrize("kind", ["sidecar", "ftrace"])

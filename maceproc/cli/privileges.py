@@ -23,6 +23,6 @@ def sudo_line(argv: list[str]) -> str:
     sudo looks for programs in directories of its own, where a virtual environment is not.
     """
     program = shutil.which(argv[0]) or argv[0]
-    if argv[0].endswith("__main__.py"):
+    if argv[0].endswith("__main__.py") or not Path(program).is_file():
         return shlex.join(["sudo", sys.executable, "-m", "maceproc", *argv[1:]])
     return shlex.join(["sudo", str(Path(program).absolute()), *argv[1:]])

@@ -80,7 +80,8 @@ def record(
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
     check_one_place(lab_name, netns, container, pid, host)
-    require_root("recording")
+    with _doctor_at_hand():
+        require_root("recording")
     interrupt_cleanly()
     told: list[str] = []
     where = chosen_site(lab_name, netns, container, host_ping, pid, host)
