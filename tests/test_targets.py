@@ -8,18 +8,8 @@ import pytest
 
 from maceproc.errors import TargetError
 from maceproc.recording.lab import Lab
-from maceproc.recording.targets import (
-    Netns,
-    Site,
-    Survey,
-    _covers,
-    _Explorer,
-    here_site,
-    lab_site,
-    netns_site,
-    pid_site,
-    survey,
-)
+from maceproc.recording.sites import Netns, Site, here_site, lab_site, netns_site, pid_site
+from maceproc.recording.survey import Survey, _covers, _Explorer, survey
 
 pytestmark = pytest.mark.kernel
 

@@ -17,7 +17,7 @@ from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingErr
 if TYPE_CHECKING:
     from maceproc.capture import Sidecar
     from maceproc.recording import record as recording
-    from maceproc.recording import targets
+    from maceproc.recording import sites
 
     Tell = Callable[[recording.Progress], None]
     Show = Callable[[bytes], None]
@@ -142,12 +142,12 @@ def chosen_site(
     host: bool = False,
     *,
     containers: int = 1,
-) -> Iterator[targets.Site]:
+) -> Iterator[sites.Site]:
     """Give the site that the options name; where no lab is up yet, one is up just inside.
 
     That one has so many `containers`.
     """
-    from maceproc.recording import targets
+    from maceproc.recording import sites
     from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
 
     chosen = [place is not None for place in (lab_name, netns, container, pid)]
@@ -155,17 +155,17 @@ def chosen_site(
         raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
         with Lab(containers=containers) as lab:
-            yield targets.lab_site(lab)
+            yield sites.lab_site(lab)
     elif lab_name is not None:
-        yield targets.lab_site(Lab(lab_name or DEFAULT_NAME))
+        yield sites.lab_site(Lab(lab_name or DEFAULT_NAME))
     elif netns is not None:
-        yield targets.netns_site(netns)
+        yield sites.netns_site(netns)
     elif container is not None:
-        yield targets.container_site(container, host_ping=host_ping)
+        yield sites.container_site(container, host_ping=host_ping)
     elif pid is not None:
-        yield targets.pid_site(pid)
+        yield sites.pid_site(pid)
     else:
-        yield targets.here_site("host" if host else "here")
+        yield sites.here_site("host" if host else "here")
 
 
 @contextmanager

@@ -53,7 +53,8 @@ from maceproc.recording.record import (
     require_root,
     with_destination,
 )
-from maceproc.recording.targets import Entrance, Netns, Site, Survey, survey
+from maceproc.recording.sites import Entrance, Netns, Site
+from maceproc.recording.survey import Survey, survey
 from maceproc.recording.tracing import (
     Recorder,
     available_events,
@@ -118,7 +119,7 @@ def run_experiment(
     Parameters
     ----------
     site
-        Where to run it, from `maceproc.recording.targets`.
+        Where to run it, from `maceproc.recording.sites`.
     outer
         The outer device, when it is not the one that the host's routes choose.
     buffer_kb

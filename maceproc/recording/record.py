@@ -56,7 +56,8 @@ from maceproc.recording.command import (
 from maceproc.recording.engine_command import is_engine, parse_engine_command
 from maceproc.recording.engines import EngineExec
 from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6
-from maceproc.recording.targets import Entrance, Site, Survey, engine_site, survey
+from maceproc.recording.sites import Entrance, Site, engine_site
+from maceproc.recording.survey import Survey, survey
 from maceproc.recording.tracing import (
     CLOCK,
     Recorder,
@@ -162,7 +163,7 @@ def record(
     command
         The command line; ping gets -D where it knows it.
     site
-        Where to run it, from `maceproc.recording.targets`.
+        Where to run it, from `maceproc.recording.sites`.
     baseline
         Run the untraced arms too. Without them there is no perturbation to report.
     events

@@ -1,9 +1,8 @@
-"""Where the command runs: its namespace, and the devices a packet passes on the way out.
+"""The devices a packet passes on its way out of a site, and the namespaces that they are in.
 
-A `Site` says where: one namespace to run in, and the names of those around it. `survey` finds the
-rest with ip(8), inside each namespace: links, addresses, routes, NAT, and the path from the
-container's device over its veth peer and bridge to the outer device, as the kernel's own routing
-tables decide it for the address in question.
+`survey` finds them with ip(8), inside each namespace: links, addresses, routes, NAT, and the path
+from the container's device over its veth peer and bridge to the outer device, as the kernel's own
+routing tables decide it for the address in question.
 """
 
 from __future__ import annotations
@@ -15,134 +14,20 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any
 
 from maceproc.capture import Hop, Link, Namespace, Target
 from maceproc.errors import TargetError
-from maceproc.recording.command import Command, parse_command
-from maceproc.recording.engine_command import EngineCommand
-from maceproc.recording.engines import (
-    Container,
-    EngineExec,
-    EngineRun,
-    ProgramOutside,
-    find_container,
-)
-from maceproc.recording.lab import NETNS_DIR, Lab, is_complete
+from maceproc.recording.lab import NETNS_DIR
+from maceproc.recording.sites import Netns, Site, here_site
 
 SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of the host's device
 
 _NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat|dnat)\b")
 _SOURCE_NAT = re.compile(r"\b(MASQUERADE|SNAT|NETMAP|masquerade|snat)\b")
 _NAT_SOURCE = re.compile(r"(?<!! )(?:-s|saddr) ([0-9a-f.:]+(?:/\d+)?)(?: |$)")
-
-
-class Entrance(Protocol):
-    """A way to run commands somewhere else."""
-
-    def enter(self, argv: list[str]) -> list[str]:
-        """Return the command line that executes `argv` there."""
-
-    def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
-        """Return the pid that `argv` has, once it is started; None when that is not known."""
-
-    def is_alive(self) -> bool:
-        """Tell whether the place is still the one it was."""
-
-
-@dataclass(frozen=True)
-class Netns:
-    """A network namespace: its name for people, and a file to enter it by."""
-
-    name: str
-    path: str
-
-    @property
-    def inode(self) -> int:
-        """The namespace's identity: two files with one inode are one namespace.
-
-        Raises TargetError when it has ended, or may not be looked at.
-        """
-        try:
-            return Path(self.path).stat().st_ino
-        except OSError as error:
-            raise TargetError(f"{self.name}: {self.path}: {error.strerror}") from error
-
-    def enter(self, argv: list[str]) -> list[str]:
-        """Return the command line that executes `argv` in this namespace, as the same process."""
-        return ["nsenter", f"--net={self.path}", "--", *argv]
-
-    def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
-        """Return the command's pid: nsenter becomes it."""
-        return process.pid
-
-    def is_alive(self) -> bool:
-        """Tell whether the place is the one it was: what ended, nsenter says itself."""
-        return True
-
-
-class Launch(NamedTuple):
-    """How containers are made for a recording: as was asked for, and on the host's network."""
-
-    inside: EngineRun
-    on_host: EngineRun
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where to run: a target by kind and name, its namespace, and others known by name.
-
-    In a container the command is the container's own, unless `host_ping` asks for the host's. With
-    `launch` every run has a container of its own; `container` is then one for a first look.
-    """
-
-    kind: Literal["lab", "netns", "pid", "host", "here", "container"]
-    name: str
-    inside: Netns
-    around: tuple[Netns, ...] = ()
-    container: Container | None = None
-    host_ping: bool = False
-    exec_options: tuple[str, ...] = ()
-    launch: Launch | None = None
-
-    @property
-    def is_native(self) -> bool:
-        """The command runs on the bare machine's network, as far as this site knows."""
-        if self.container:
-            here = Netns("host", f"/proc/{os.getpid()}/ns/net")
-            return self.container.network == "host" or self.inside.inode == here.inode
-        return self.kind in ("host", "here")
-
-    @property
-    def own_programs(self) -> Container | None:
-        """The container whose programs are run; None when they are those of this machine."""
-        return None if self.host_ping else self.container
-
-    @property
-    def first_entrance(self) -> EngineExec | Netns:
-        """The way in for a first look, before anything is recorded."""
-        return (
-            EngineExec(self.own_programs, self.exec_options) if self.own_programs else self.inside
-        )
-
-    @property
-    def entrance(self) -> Entrance:
-        """The way in for what is recorded."""
-        return self.launch.inside if self.launch else self.first_entrance
-
-    def native_entrance(self, host: Netns) -> Entrance:
-        """Return the way to run the same programs outside."""
-        if self.launch:
-            return self.launch.on_host
-        return ProgramOutside(self.own_programs, host.path) if self.own_programs else host
-
-    def end_first_look(self) -> None:
-        """Remove a container that was only there to be looked at."""
-        if self.launch:
-            self.launch.inside.remove()
 
 
 @dataclass(frozen=True)
@@ -162,101 +47,6 @@ class Survey:
     target: Target
     namespaces: list[Namespace]
     host: Netns | None
-
-
-def lab_site(lab: Lab) -> Site:
-    """Return the site of a lab that is up; TargetError when it is not."""
-    roles = lab.existing()
-    if not is_complete(roles):
-        raise TargetError(
-            f"lab {lab.name!r} is not up", hint=f"run `maceproc lab up --name {lab.name}`"
-        )
-    spaces = {role: Netns(role, str(NETNS_DIR / lab.netns(role))) for role in roles}
-    inside = spaces.pop("container")
-    return Site("lab", lab.name, inside, tuple(spaces.values()))
-
-
-def netns_site(name: str) -> Site:
-    """Return the site of a namespace by its ip-netns(8) name, or by a file such as an nsfs mount.
-
-    Raises TargetError when there is none.
-    """
-    path = Path(name) if "/" in name else NETNS_DIR / name
-    if not path.exists():
-        raise TargetError(f"no network namespace {name!r}", hint="`ip netns list` shows them")
-    return Site("netns", name, Netns(path.name, str(path)))
-
-
-def pid_site(pid: int) -> Site:
-    """Return the site of a process's network namespace; TargetError when there is no such one."""
-    path = Path(f"/proc/{pid}/ns/net")
-    if not path.exists():
-        raise TargetError(f"no process {pid}", hint="`ps` shows them")
-    return Site("pid", str(pid), Netns(f"pid {pid}", str(path)))
-
-
-def container_site(name: str, *, host_ping: bool = False) -> Site:
-    """Return the site of a running container, by its name or id.
-
-    Raises TargetError when no engine has it, or it does not run.
-    """
-    container = find_container(name)
-    inside = Netns(container.name, str(container.netns))
-    return Site("container", container.name, inside, container=container, host_ping=host_ping)
-
-
-@contextmanager
-def engine_site(command: EngineCommand) -> Iterator[tuple[Site, Command]]:
-    """Give the site of a ``docker run`` or ``exec``, and the command that runs there.
-
-    Of a run, a container is started for a first look: `Site.end_first_look` removes it.
-    Raises TargetError and CommandError.
-    """
-    if command.verb == "exec":
-        container = find_container(command.place, (command.engine,))
-        inside = Netns(container.name, str(container.netns))
-        options = tuple(command.words())
-        argv = parse_command([*command.argv])
-        yield (
-            Site("container", container.name, inside, container=container, exec_options=options),
-            argv,
-        )
-        return
-    launch = _launch(command)
-    whole = launch.inside.whole_command([*command.argv], command.value("entrypoint"))
-    parsed = parse_command(whole)
-    try:
-        container = launch.inside.start(_to_look_at(parsed))
-        inside = Netns(_label(command), str(container.netns))
-        yield Site("container", inside.name, inside, container=container, launch=launch), parsed
-    finally:
-        launch.inside.remove()
-        launch.on_host.remove()
-
-
-def _launch(command: EngineCommand) -> Launch:
-    engine, image = command.engine, command.place
-    on_host = ("--network", "host", *command.words_on_host_network())
-    return Launch(
-        EngineRun(engine, image, tuple(command.words())), EngineRun(engine, image, on_host)
-    )
-
-
-def _to_look_at(command: Command) -> list[str]:
-    """Return a command that lasts long enough for its container to be looked at."""
-    if command.is_ping and command.destination:
-        return command.probe(command.destination, count=60)
-    return list(command.argv)
-
-
-def _label(command: EngineCommand) -> str:
-    """Return a name for people: that which was asked for, or the image's."""
-    return command.value("name") or command.place.rpartition("/")[2].partition(":")[0]
-
-
-def here_site(kind: Literal["host", "here"] = "here") -> Site:
-    """Return the site where maceproc itself runs; ``host`` when the user said so."""
-    return Site(kind, "", Netns("host", f"/proc/{os.getpid()}/ns/net"))
 
 
 def survey(site: Site, address: str, outer: str = "") -> Survey:
