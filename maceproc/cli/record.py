@@ -51,6 +51,7 @@ def record(
     netns: str | None,
     container: str | None,
     host_ping: bool,
+    native: sites.NativeChoice | None,
     pid: int | None,
     host: bool,
     outer: str,
@@ -79,7 +80,7 @@ def record(
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
     told: list[str] = []
-    where = chosen_site(lab_name, netns, container, host_ping, pid, host)
+    where = chosen_site(lab_name, netns, container, host_ping, pid, host, native=native or "")
     with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
         capture = recording.record(
             list(command),
@@ -114,6 +115,8 @@ def _doctor_at_hand() -> Iterator[None]:
 def _announce(sidecar: Sidecar) -> list[str]:
     """Show, before anything runs, the packets' path and what cannot be seen; return the notes."""
     tell(f"path: {sidecar.target.route}")
+    if sidecar.native:
+        tell(f"native: {sidecar.native.sentence}")
     tell_notes(_notes(sidecar))
     return _notes(sidecar)
 
@@ -142,10 +145,12 @@ def chosen_site(
     host: bool = False,
     *,
     containers: int = 1,
+    native: sites.NativeChoice = "",
 ) -> Iterator[sites.Site]:
     """Give the site that the options name; where no lab is up yet, one is up just inside.
 
-    That one has so many `containers`.
+    That one has so many `containers`. `native` is what a container's command is compared with,
+    as of a command line of an engine, which names its container itself.
     """
     from maceproc.recording import sites
     from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
@@ -161,11 +166,11 @@ def chosen_site(
     elif netns is not None:
         yield sites.netns_site(netns)
     elif container is not None:
-        yield sites.container_site(container, host_ping=host_ping)
+        yield sites.container_site(container, host_ping=host_ping, native=native)
     elif pid is not None:
         yield sites.pid_site(pid)
     else:
-        yield sites.here_site("host" if host else "here")
+        yield sites.here_site("host" if host else "here", native=native)
 
 
 @contextmanager

@@ -5,24 +5,23 @@ from __future__ import annotations
 import contextlib
 import getopt
 import ipaddress
+import math
 import re
 import shutil
 import socket
-import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from maceproc.capture import PING_KINDS
 from maceproc.errors import CommandError
-from maceproc.recording.engines import NOT_EXECUTABLE, EngineExec
-
-Enter = Callable[[list[str]], list[str]]
-"""Turns a command line into one that executes it somewhere else; `list` leaves it here."""
+from maceproc.recording.bounded import Finished, run_bounded
+from maceproc.recording.entrances import NOT_EXECUTABLE, EngineExec
 
 PING_NAMES = frozenset({"ping", "ping4", "ping6"})
 # Exit status 1 is theirs for lost replies: a result, not a failure. ping(8), fping(8)
 _LOSS_IS_STATUS_1 = PING_NAMES | {"fping"}
-_HEADER_ADDRESS = re.compile(r"^PING .*?\(([0-9a-fA-F.:]+)[)%]", re.MULTILINE)
+# The name before the bracket may be written by anybody: a line is looked at up to its first one.
+_HEADER_ADDRESS = re.compile(r"^PING [^(\n]{0,300}\(([0-9a-fA-F.:]{2,45})[)%]", re.MULTILINE)
 # Every option of iputils ping (s20221126 and 20240905, ping/ping.c) and, among them, busybox's.
 _PING_OPTIONS = "?h46aABbc:C:dDe:fF:G:H3i:I:l:Lm:M:nN:Op:qQ:rRs:S:t:T:UvVw:W:"
 
@@ -80,14 +79,36 @@ class Command:
         """The words that name the program: one, or two of ``busybox ping``."""
         return list(self.argv[: 1 + (Path(self.argv[0]).name == "busybox")])
 
-    def with_timestamps(self, enter: Enter = list) -> Command:
+    def with_timestamps(self, inside: EngineExec | None = None) -> Command:
         """Return this ping with -D (print the time of every reply), where its program knows -D.
 
-        `enter` says where its program is.
+        `inside` is the container that it runs in; None: it is this machine's.
         """
-        if not self.is_ping or self.has("-D") or not is_iputils(self.words, enter):
+        if not self.is_ping or self.has("-D") or not is_iputils(self.words, inside):
             return self
         return parse_command([self.argv[0], "-D", *self.argv[1:]])
+
+    def trial(self) -> list[str]:
+        """Return this ping's own words for one packet: of two options, the last one counts."""
+        words = list(self.argv)
+        end = words.index("--") if "--" in words else len(words)
+        return [*words[:end], "-c", "1", "-W", "1", *words[end:]]
+
+    @property
+    def longest_s(self) -> float | None:
+        """How long this ping may take by its own options, generously; None when without end.
+
+        One second a packet at least, as adaptive pings wait that long for a lost reply.
+        """
+        given = dict(self.options)
+        try:
+            deadline_s = float(given["-w"]) if "-w" in given else math.inf
+            count = float(given["-c"]) if "-c" in given else math.inf
+            per_packet_s = max(1.0, float(given.get("-i", 1)), float(given.get("-W", 10)))
+        except ValueError:
+            return None
+        longest_s = min(deadline_s, (count + 1) * per_packet_s)
+        return 2 * longest_s + 60 if math.isfinite(longest_s) else None
 
     def probe(self, destination: str, count: int = 1) -> list[str]:
         """Return the command line of a single ping, or `count`, by the same program."""
@@ -125,13 +146,23 @@ def _last_address(argv: list[str]) -> str:
     return ""
 
 
-def is_iputils(words: list[str], enter: Enter = list) -> bool:
+def version_text(words: list[str], inside: EngineExec | None = None) -> str:
+    """Return what a ping program says of itself with -V, as one line; empty when it says nothing.
+
+    `inside` is the container that it is in, whose engine runs it; None: it is this machine's.
+    Raises CommandError when that does not end, or prints without end.
+    """
+    done = _probe([*words, "-V"], inside)
+    lines = (done.stdout + done.stderr).strip().splitlines() if done else []
+    # BusyBox knows no -V: it complains first, and says then who it is.
+    named = [line for line in lines if any(kind in line for kind in PING_KINDS)]
+    line = (named or lines or [""])[0][:200]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def is_iputils(words: list[str], inside: EngineExec | None = None) -> bool:
     """Tell whether a ping program is that of iputils, as it says of itself."""
-    try:
-        said = subprocess.run(enter([*words, "-V"]), capture_output=True, text=True, check=False)
-    except OSError:
-        return False
-    return "iputils" in said.stdout
+    return "iputils" in version_text(words, inside)
 
 
 def find_program(command: Command) -> None:
@@ -145,9 +176,8 @@ def find_program(command: Command) -> None:
 
 def find_ping_in_container(command: Command, inside: EngineExec) -> None:
     """Make sure that a container has the ping that is asked for; CommandError when not."""
-    asked = inside.enter([*command.words, "-V"])
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    if done.returncode in NOT_EXECUTABLE:
+    done = _probe([*command.words, "-V"], inside)
+    if done and done.returncode in NOT_EXECUTABLE:
         raise CommandError(
             f"{command.words[0]}: no such program in container {inside.container.name!r}",
             hint="--host-ping runs this machine's ping in the container's network",
@@ -159,10 +189,25 @@ def resolve_in_container(command: Command, inside: EngineExec) -> str:
 
     An engine gives names to the containers of a network that nobody else knows. Empty when unknown.
     """
-    asked = inside.enter(command.probe(command.destination))
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    found = _HEADER_ADDRESS.search(done.stdout)
-    return found[1] if found else ""
+    done = _probe(command.probe(command.destination), inside)
+    found = _HEADER_ADDRESS.search(done.stdout) if done else None
+    return _last_address([found[1]]) if found else ""
+
+
+def _probe(argv: list[str], inside: EngineExec | None) -> Finished | None:
+    """Run a probe here or in a container; None when it cannot be started."""
+    try:
+        done = inside.probe(argv) if inside else run_bounded(argv)
+    except OSError:
+        return None
+    if done.ended:
+        where = f" in container {inside.container.name!r}" if inside else ""
+        raise CommandError(
+            f"`{' '.join(argv)}`{where} {done.ended}",
+            hint="this is no ping that can be recorded"
+            + (": --host-ping runs this machine's" if inside else ""),
+        )
+    return done
 
 
 def resolve(destination: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:

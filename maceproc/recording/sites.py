@@ -6,34 +6,22 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from maceproc.errors import TargetError
 from maceproc.recording.command import Command, parse_command
 from maceproc.recording.engine_command import EngineCommand
-from maceproc.recording.engines import (
-    Container,
+from maceproc.recording.engines import Container, find_container
+from maceproc.recording.entrances import (
     EngineExec,
     EngineRun,
-    ProgramOutside,
-    find_container,
+    Entrance,
+    HostProgram,
+    image_on_host,
 )
 from maceproc.recording.lab import NETNS_DIR, Lab, is_complete
-
-
-class Entrance(Protocol):
-    """A way to run commands somewhere else."""
-
-    def enter(self, argv: list[str]) -> list[str]:
-        """Return the command line that executes `argv` there."""
-
-    def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
-        """Return the pid that `argv` has, once it is started; None when that is not known."""
-
-    def is_alive(self) -> bool:
-        """Tell whether the place is still the one it was."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +55,11 @@ class Netns:
         return True
 
 
+NativeChoice = Literal["", "host", "image"]
+"""What runs from the host in place of a container's program: this machine's program, or the
+container's image, which then sees the host's network. Not chosen: this machine's, of a ping."""
+
+
 class Launch(NamedTuple):
     """How containers are made for a recording: as was asked for, and on the host's network."""
 
@@ -80,6 +73,7 @@ class Site:
 
     In a container the command is the container's own, unless `host_ping` asks for the host's. With
     `launch` every run has a container of its own; `container` is then one for a first look.
+    `native` says what a container's command is compared with.
     """
 
     kind: Literal["lab", "netns", "pid", "host", "here", "container"]
@@ -90,6 +84,7 @@ class Site:
     host_ping: bool = False
     exec_options: tuple[str, ...] = ()
     launch: Launch | None = None
+    native: NativeChoice = ""
 
     @property
     def is_native(self) -> bool:
@@ -117,10 +112,16 @@ class Site:
         return self.launch.inside if self.launch else self.first_entrance
 
     def native_entrance(self, host: Netns) -> Entrance:
-        """Return the way to run the same programs outside."""
-        if self.launch:
-            return self.launch.on_host
-        return ProgramOutside(self.own_programs, host.path) if self.own_programs else host
+        """Return the way to run the command from the host.
+
+        In place of a container's program that is this machine's own, or the container's image run
+        by its engine: nothing of the container is executed in any other way.
+        """
+        if self.own_programs is None:
+            return host
+        if self.native != "image":
+            return HostProgram(host.path)
+        return self.launch.on_host if self.launch else image_on_host(self.own_programs)
 
     def end_first_look(self) -> None:
         """Remove a container that was only there to be looked at."""
@@ -159,18 +160,21 @@ def pid_site(pid: int) -> Site:
     return Site("pid", str(pid), Netns(f"pid {pid}", str(path)))
 
 
-def container_site(name: str, *, host_ping: bool = False) -> Site:
+def container_site(name: str, *, host_ping: bool = False, native: NativeChoice = "") -> Site:
     """Return the site of a running container, by its name or id.
 
     Raises TargetError when no engine has it, or it does not run.
     """
     container = find_container(name)
     inside = Netns(container.name, str(container.netns))
-    return Site("container", container.name, inside, container=container, host_ping=host_ping)
+    site = Site("container", container.name, inside, container=container)
+    return replace(site, host_ping=host_ping, native=native)
 
 
 @contextmanager
-def engine_site(command: EngineCommand) -> Iterator[tuple[Site, Command]]:
+def engine_site(
+    command: EngineCommand, native: NativeChoice = ""
+) -> Iterator[tuple[Site, Command]]:
     """Give the site of a ``docker run`` or ``exec``, and the command that runs there.
 
     Of a run, a container is started for a first look: `Site.end_first_look` removes it.
@@ -179,12 +183,8 @@ def engine_site(command: EngineCommand) -> Iterator[tuple[Site, Command]]:
     if command.verb == "exec":
         container = find_container(command.place, (command.engine,))
         inside = Netns(container.name, str(container.netns))
-        options = tuple(command.words())
-        argv = parse_command([*command.argv])
-        yield (
-            Site("container", container.name, inside, container=container, exec_options=options),
-            argv,
-        )
+        site = Site("container", container.name, inside, container=container, native=native)
+        yield replace(site, exec_options=tuple(command.words())), parse_command([*command.argv])
         return
     launch = _launch(command)
     whole = launch.inside.whole_command([*command.argv], command.value("entrypoint"))
@@ -192,7 +192,8 @@ def engine_site(command: EngineCommand) -> Iterator[tuple[Site, Command]]:
     try:
         container = launch.inside.start(_to_look_at(parsed))
         inside = Netns(_label(command), str(container.netns))
-        yield Site("container", inside.name, inside, container=container, launch=launch), parsed
+        site = Site("container", inside.name, inside, container=container, native=native)
+        yield replace(site, launch=launch), parsed
     finally:
         launch.inside.remove()
         launch.on_host.remove()
@@ -218,6 +219,6 @@ def _label(command: EngineCommand) -> str:
     return command.value("name") or command.place.rpartition("/")[2].partition(":")[0]
 
 
-def here_site(kind: Literal["host", "here"] = "here") -> Site:
+def here_site(kind: Literal["host", "here"] = "here", native: NativeChoice = "") -> Site:
     """Return the site where maceproc itself runs; ``host`` when the user said so."""
-    return Site(kind, "", Netns("host", f"/proc/{os.getpid()}/ns/net"))
+    return Site(kind, "", Netns("host", f"/proc/{os.getpid()}/ns/net"), native=native)

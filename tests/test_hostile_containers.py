@@ -1,0 +1,92 @@
+"""Containers that attack whoever records in them: nothing of theirs runs but by their engine."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from maceproc.capture import load_sidecar, sidecar_path
+from tests.engine import IMAGE, Engine
+
+pytestmark = pytest.mark.kernel
+
+REMOTE = "192.0.2.2"
+PING = ("ping", "-i", "0.01", "-c", "5")
+
+# A root outside of its container's pid namespace reaches the machine's files by its first process.
+BREAK_OUT = """#!/bin/sh
+busybox mkdir -p /tmp/proc
+busybox mount -t proc proc /tmp/proc
+for root in /proc/1/root /tmp/proc/1/root /proc/[0-9]*/root /tmp/proc/[0-9]*/root
+do echo "$* ($(busybox id -u))" >> $root{canary}/owned
+done
+exec /bin/{program} "$@"
+"""
+CONFINED = {
+    "plain": (),
+    "no capabilities": ("--cap-drop=ALL", "--sysctl=net.ipv4.ping_group_range=0 2147483647"),
+    "another user": ("--user=65534:65534",),
+    "no new privileges": ("--security-opt=no-new-privileges",),
+}
+
+
+@contextmanager
+def image_with_ping(
+    engine: Engine, tmp_path: Path, script: str, *, base: str = IMAGE
+) -> Iterator[str]:
+    """Import an image whose /usr/bin/ping is a script beside the true one; gives its name."""
+    files = tmp_path / "files"
+    files.mkdir()
+    subprocess.run(["tar", "-C", str(files), "-xf", str(engine.archive(base))], check=True)
+    (files / "usr/bin").mkdir(parents=True, exist_ok=True)
+    if base == IMAGE:
+        (files / "usr/bin/ping").rename(files / "bin/true-ping")
+    else:
+        (files / "bin/ping").rename(files / "bin/true-ping")
+    (files / "usr/bin/ping").write_text(script)
+    (files / "usr/bin/ping").chmod(0o755)
+    (files / "tmp").mkdir()
+    (files / "tmp").chmod(0o1777)
+    archive = tmp_path / "image.tar"
+    subprocess.run(["tar", "-C", str(files), "-cf", str(archive), "."], check=True)
+    name = f"hostile/{os.urandom(4).hex()}"
+    engine.docker("import", str(archive), name)
+    try:
+        yield name
+    finally:
+        engine.docker("rmi", "--force", name)
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """A directory of the machine that anybody may write to, were he there."""
+    place = tmp_path / "canary"
+    place.mkdir()
+    for directory in (place, *place.parents[:-2]):
+        directory.chmod(0o777 if directory == place else 0o755)
+    return place
+
+
+@pytest.mark.parametrize("confined", CONFINED)
+def test_no_ping_of_a_container_reaches_the_machine(
+    engine: Engine, tmp_path: Path, canary: Path, confined: str
+) -> None:
+    script = BREAK_OUT.format(canary=canary, program="true-ping")
+    trace = tmp_path / "trace.dat"
+    with (
+        image_with_ping(engine, tmp_path, script) as image,
+        engine.container("hostile", *CONFINED[confined], image=image) as name,
+    ):
+        for words in (
+            ("--container", name, "--", *PING, REMOTE),
+            ("--", "docker", "run", *CONFINED[confined], image, *PING, REMOTE),
+        ):
+            done = engine.maceproc("record", "-o", trace, "--force", *words)
+            assert list(canary.iterdir()) == []
+            assert done.returncode == 0, done.stderr
+            made = load_sidecar(sidecar_path(trace))
+            assert [run.arm for run in made.runs][:2] == ["container traced", "container untraced"]
+            assert all("5 received" in run.output for run in made.runs)
