@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from maceproc.capture import load_sidecar, sidecar_path
+from maceproc.recording.output import OUTPUT_LIMIT_BYTES
 from tests.engine import IMAGE, Engine
 
 pytestmark = pytest.mark.kernel
@@ -90,3 +91,54 @@ def test_no_ping_of_a_container_reaches_the_machine(
             made = load_sidecar(sidecar_path(trace))
             assert [run.arm for run in made.runs][:2] == ["container traced", "container untraced"]
             assert all("5 received" in run.output for run in made.runs)
+
+
+ENDLESS_VERSION = """#!/bin/sh
+case "$*" in *-V*) {instead} ;; esac
+exec /bin/true-ping "$@"
+"""
+
+
+def refused(engine: Engine, trace: Path, *words: str) -> str:
+    done = engine.maceproc("record", "-o", trace, *words)
+    assert done.returncode
+    assert done.stderr.startswith("maceproc: ")
+    assert done.stderr.count("\n") == 1
+    assert not trace.exists()
+    return done.stderr
+
+
+@pytest.mark.parametrize(
+    ("instead", "why"),
+    [
+        ("while :; do busybox sleep 1; done", "did not end within 10 s"),
+        ("while :; do echo ping from iputils; done", "printed more than 64 KiB"),
+    ],
+)
+def test_a_version_without_end(engine: Engine, tmp_path: Path, instead: str, why: str) -> None:
+    script = ENDLESS_VERSION.format(instead=instead)
+    with (
+        image_with_ping(engine, tmp_path, script) as image,
+        engine.container("endless", image=image) as name,
+    ):
+        said = refused(engine, tmp_path / "a.dat", "--container", name, "--", *PING, REMOTE)
+        assert f"`ping -V` in container 'endless' {why}" in said
+        assert "ping" not in engine.docker("top", name)
+
+
+def test_a_ping_that_prints_without_end(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    script = '#!/bin/sh\ncase "$*" in *-V*) exit 0 ;; esac\nexec busybox yes "64 bytes from me"\n'
+    with (
+        image_with_ping(engine, tmp_path, script) as image,
+        engine.container("chatty", image=image) as name,
+    ):
+        ping = ("--no-baseline", "--container", name, "--", *PING, REMOTE)
+        done = engine.maceproc("record", "-o", trace, *ping)
+        (run,) = load_sidecar(sidecar_path(trace)).runs
+        assert run.cut
+        assert len(run.output) == OUTPUT_LIMIT_BYTES
+        assert "yes" not in engine.docker("top", name)
+    assert done.returncode in (0, 70), done.stderr
+    found = engine.maceproc("analyze", trace)
+    assert "1 of 1 runs printed more than is kept" in found.stdout + found.stderr

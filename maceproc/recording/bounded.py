@@ -6,6 +6,7 @@ socket: either may never end, or print without end.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -16,6 +17,7 @@ from typing import IO
 
 PROBE_TIMEOUT_S = 10.0
 PROBE_LIMIT_BYTES = 64 << 10
+CLOSING_TIME_S = 1.0  # from the end of a program's output to its own end
 ANSWER_LIMIT_BYTES = 4 << 20  # of an engine or of ip(8): descriptions of many things
 
 _READ_BYTES = 1 << 16
@@ -67,15 +69,17 @@ def run_bounded(
         stderr=subprocess.PIPE,
         process_group=0,
     )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    streams = {process.stdout: bytearray(), process.stderr: bytearray()}
+    ended = "was interrupted"
     try:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        streams = {process.stdout: bytearray(), process.stderr: bytearray()}
         ended = _read_all(streams, timeout_s, limit_bytes)
     finally:
-        _end_group(process)
-    out, err = (bytes(read[:limit_bytes]).decode("utf-8", "backslashreplace")
-                for read in streams.values())  # fmt: skip
+        _end(process, at_once=bool(ended))
+    out, err = (
+        bytes(read[:limit_bytes]).decode("utf-8", "backslashreplace") for read in streams.values()
+    )
     return Finished(process.returncode, out, err, ended)
 
 
@@ -102,12 +106,13 @@ def _read_all(
     return ""
 
 
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process whose output has ended; end it, and its group, where it runs on."""
-    try:
-        process.wait(0.5)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
+    """Wait for a process that closed its output; kill it and its group where it runs on."""
+    if not at_once:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(CLOSING_TIME_S)
+    if process.returncode is None:
+        os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is still its own
         process.wait()
     for stream in (process.stdout, process.stderr):
         if stream:
