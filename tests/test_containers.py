@@ -175,8 +175,9 @@ def test_the_native_control_of_another_program_is_told(engine: Engine, tmp_path:
 def test_what_this_machine_s_programs_cannot_stand_for(engine: Engine, tmp_path: Path) -> None:
     trace = tmp_path / "trace.dat"
     with engine.container("tiny", image=BUSYBOX_IMAGE) as tiny:
+        sleep = ("sh", "-c", "sleep 0.1", REMOTE)  # a word that tells the path
         for words, reason in [
-            (("sleep", "0.1"), "sleep is not a ping, so this machine's sleep is not run"),
+            (sleep, "sh is not a ping, so this machine's sh is not run"),
             # To this machine's ping, a pattern consists of digits.
             (("ping", "-c", "3", "-p", "0x1f", REMOTE), "cannot run these words"),
         ]:
@@ -184,7 +185,7 @@ def test_what_this_machine_s_programs_cannot_stand_for(engine: Engine, tmp_path:
             assert [run.arm for run in made.runs] == ["container traced", "container untraced"]
             assert reason in made.notes[0]
             assert made.native is None
-        made = record(engine, trace, "--container", tiny, "--native=host", "--", "sleep", "0.1")
+        made = record(engine, trace, "--container", tiny, "--native=host", "--", *sleep)
         assert made.runs[-1].arm == "native untraced"
 
 

@@ -1,6 +1,7 @@
 """Containers that attack whoever records in them: nothing of theirs runs but by their engine."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import pytest
 
 from maceproc.capture import load_sidecar, sidecar_path
 from maceproc.recording.output import OUTPUT_LIMIT_BYTES
-from tests.engine import IMAGE, Engine
+from tests.engine import IMAGE, Engine, Podman
 
 pytestmark = pytest.mark.kernel
 
@@ -36,17 +37,20 @@ CONFINED = {
 
 @contextmanager
 def image_with_ping(
-    engine: Engine, tmp_path: Path, script: str, *, base: str = IMAGE
+    engine: Engine, tmp_path: Path, script: str, *changes: str, also: str = ""
 ) -> Iterator[str]:
-    """Import an image whose /usr/bin/ping is a script beside the true one; gives its name."""
+    """Import an image whose /usr/bin/ping is a script, and the true one beside it; gives its name.
+
+    `changes` are what `docker import --change` takes; `also` is another place of the true one.
+    """
     files = tmp_path / "files"
     files.mkdir()
-    subprocess.run(["tar", "-C", str(files), "-xf", str(engine.archive(base))], check=True)
-    (files / "usr/bin").mkdir(parents=True, exist_ok=True)
-    if base == IMAGE:
-        (files / "usr/bin/ping").rename(files / "bin/true-ping")
-    else:
-        (files / "bin/ping").rename(files / "bin/true-ping")
+    subprocess.run(["tar", "-C", str(files), "-xf", str(engine.archive(IMAGE))], check=True)
+    (files / "usr/bin/ping").rename(files / "bin/true-ping")
+    if also:
+        place = files / also.lstrip("/")
+        place.parent.mkdir(parents=True)
+        shutil.copy(files / "bin/true-ping", place)
     (files / "usr/bin/ping").write_text(script)
     (files / "usr/bin/ping").chmod(0o755)
     (files / "tmp").mkdir()
@@ -54,7 +58,7 @@ def image_with_ping(
     archive = tmp_path / "image.tar"
     subprocess.run(["tar", "-C", str(files), "-cf", str(archive), "."], check=True)
     name = f"hostile/{os.urandom(4).hex()}"
-    engine.docker("import", str(archive), name)
+    engine.docker("import", *(f"--change={change}" for change in changes), str(archive), name)
     try:
         yield name
     finally:
@@ -91,6 +95,73 @@ def test_no_ping_of_a_container_reaches_the_machine(
             made = load_sidecar(sidecar_path(trace))
             assert [run.arm for run in made.runs][:2] == ["container traced", "container untraced"]
             assert all("5 received" in run.output for run in made.runs)
+
+
+def test_a_program_by_its_path_in_an_image_is_not_run_here(
+    engine: Engine, tmp_path: Path, canary: Path
+) -> None:
+    trace, program = tmp_path / "trace.dat", tmp_path / "evil/ping"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho $* >> {canary}/owned\n")
+    program.chmod(0o755)
+    entry = f'ENTRYPOINT ["{program}", "-i", "0.01", "-c", "5", "{REMOTE}"]'
+    with image_with_ping(engine, tmp_path, "", entry, also=str(program)) as image:
+        done = engine.maceproc("record", "-o", trace, "--", "docker", "run", image)
+    assert done.returncode == 0, done.stderr
+    made = load_sidecar(sidecar_path(trace))
+    assert made.runs[0].argv[0] == str(program)
+    assert made.runs[-1].arm == "native untraced"
+    assert "5 received" in made.runs[-1].output
+    assert made.native is not None
+    assert made.native.program == shutil.which("ping")
+    assert list(canary.iterdir()) == []
+
+
+@pytest.mark.parametrize("confined", ["plain", "no new privileges", "another user"])
+def test_an_image_on_the_host_s_network_is_confined(
+    engine: Engine, tmp_path: Path, canary: Path, confined: str
+) -> None:
+    told = 'grep -E "^(Uid|CapEff|NoNewPrivs|Seccomp):" /proc/self/status >&2\n'
+    script = told + BREAK_OUT.format(canary=canary, program="true-ping")
+    script = "#!/bin/sh\nbusybox " + script.removeprefix("#!/bin/sh\n")
+    trace = tmp_path / "trace.dat"
+    options = (*CONFINED[confined], "--cap-drop=MKNOD", "--read-only", "--tmpfs=/tmp")
+    with (
+        image_with_ping(engine, tmp_path, script) as image,
+        engine.container("hostile", *options, image=image) as name,
+    ):
+        ping = ("--container", name, "--native", "image", "--", *PING, REMOTE)
+        done = engine.maceproc("record", "-o", trace, *ping)
+        left = engine.docker("ps", "--all", "--quiet", "--filter", "name=maceproc-")
+    assert done.returncode == 0, done.stderr
+    assert left == ""
+    runs = load_sidecar(sidecar_path(trace)).runs
+    assert [run.arm for run in runs][-1] == "native untraced"
+    inside, _, native = (
+        [line for line in run.errors.splitlines() if line[:4] in ("Uid:", "CapE", "NoNe", "Secc")]
+        for run in runs
+    )
+    assert len(inside) == 4
+    assert native == inside
+    assert list(canary.iterdir()) == []
+
+
+def test_podman_runs_its_programs_itself(
+    engine: Engine, podman: Podman, tmp_path: Path, canary: Path
+) -> None:
+    trace = tmp_path / "trace.dat"
+    script = BREAK_OUT.format(canary=canary, program="true-ping")
+    with image_with_ping(engine, tmp_path, script):
+        podman("import", str(tmp_path / "image.tar"), "hostile")
+    podman("run", "--detach", "--cap-drop=MKNOD", "--name", "hostile", "hostile", "sleep", "600")
+    for choice in ("host", "image"):
+        words = ("--container", "hostile", "--native", choice, "--", *PING, REMOTE)
+        done = engine.maceproc("record", "-o", trace, "--force", *words, env=podman.env)
+        assert done.returncode == 0, done.stderr
+        made = load_sidecar(sidecar_path(trace))
+        assert made.native is not None
+        assert (made.native.by, made.runs[-1].arm) == (choice, "native untraced")
+        assert list(canary.iterdir()) == []
 
 
 ENDLESS_VERSION = """#!/bin/sh

@@ -48,6 +48,7 @@ def run_bounded(
     *,
     timeout_s: float | None = PROBE_TIMEOUT_S,
     limit_bytes: int = PROBE_LIMIT_BYTES,
+    errors: str = "backslashreplace",
 ) -> Finished:
     """Run a program to its end, or until it has run too long or printed too much.
 
@@ -59,6 +60,8 @@ def run_bounded(
         None: it may take as long as it likes.
     limit_bytes
         Of standard output and of standard error each.
+    errors
+        What becomes of bytes that are not UTF-8, as `bytes.decode` takes it.
 
     Raises OSError when the program cannot be started.
     """
@@ -77,9 +80,7 @@ def run_bounded(
         ended = _read_all(streams, timeout_s, limit_bytes)
     finally:
         _end(process, at_once=bool(ended))
-    out, err = (
-        bytes(read[:limit_bytes]).decode("utf-8", "backslashreplace") for read in streams.values()
-    )
+    out, err = (bytes(read[:limit_bytes]).decode("utf-8", errors) for read in streams.values())
     return Finished(process.returncode, out, err, ended)
 
 

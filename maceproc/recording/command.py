@@ -16,6 +16,7 @@ from maceproc.capture import PING_KINDS
 from maceproc.errors import CommandError
 from maceproc.recording.bounded import Finished, run_bounded
 from maceproc.recording.entrances import NOT_EXECUTABLE, EngineExec
+from maceproc.recording.wrapped import prefix_length
 
 PING_NAMES = frozenset({"ping", "ping4", "ping6"})
 # Exit status 1 is theirs for lost replies: a result, not a failure. ping(8), fping(8)
@@ -40,12 +41,15 @@ class Command:
         The host name or address it sends to; empty when that is not known.
     options
         ping's options as (option, value) pairs; empty for other programs.
+    prefix
+        How many words at the start of `argv` only prepare the program: ``nice -n 5``.
     """
 
     argv: tuple[str, ...]
     program: str
     destination: str = ""
     options: tuple[tuple[str, str], ...] = ()
+    prefix: int = 0
 
     @property
     def is_ping(self) -> bool:
@@ -77,7 +81,8 @@ class Command:
     @property
     def words(self) -> list[str]:
         """The words that name the program: one, or two of ``busybox ping``."""
-        return list(self.argv[: 1 + (Path(self.argv[0]).name == "busybox")])
+        own = self.argv[self.prefix :]
+        return list(own[: 1 + (Path(own[0]).name == "busybox")])
 
     def with_timestamps(self, inside: EngineExec | None = None) -> Command:
         """Return this ping with -D (print the time of every reply), where its program knows -D.
@@ -86,7 +91,8 @@ class Command:
         """
         if not self.is_ping or self.has("-D") or not is_iputils(self.words, inside):
             return self
-        return parse_command([self.argv[0], "-D", *self.argv[1:]])
+        name = self.prefix + 1
+        return parse_command([*self.argv[:name], "-D", *self.argv[name:]])
 
     def trial(self) -> list[str]:
         """Return this ping's own words for one packet: of two options, the last one counts."""
@@ -121,21 +127,26 @@ class Command:
 
 
 def parse_command(argv: list[str]) -> Command:
-    """Understand a command line; CommandError when it is empty."""
+    """Understand a command line.
+
+    Raises CommandError when it is empty, or is that of a program which runs another one elsewhere.
+    """
     if not argv:
         raise CommandError(
             "no command to record", hint="give one after --: maceproc record --lab -- ping -c 10"
         )
-    words = argv[1:] if Path(argv[0]).name == "busybox" and len(argv) > 1 else argv
+    prefix = prefix_length(argv)
+    words = argv[prefix:]
+    words = words[1:] if Path(words[0]).name == "busybox" and len(words) > 1 else words
     program = Path(words[0]).name
     if program not in PING_NAMES:
-        return Command(tuple(argv), program, _last_address(argv))
+        return Command(tuple(argv), program, _last_address(argv), prefix=prefix)
     try:
         options, rest = getopt.gnu_getopt(words[1:], _PING_OPTIONS)
     except getopt.GetoptError:  # an option we do not know: ping itself judges it
-        return Command(tuple(argv), program, _last_address(argv))
+        return Command(tuple(argv), program, _last_address(argv), prefix=prefix)
     # iputils ping takes several words as intermediate hops; the last one is the destination.
-    return Command(tuple(argv), program, rest[-1] if rest else "", tuple(options))
+    return Command(tuple(argv), program, rest[-1] if rest else "", tuple(options), prefix)
 
 
 def _last_address(argv: list[str]) -> str:
@@ -167,11 +178,12 @@ def is_iputils(words: list[str], inside: EngineExec | None = None) -> bool:
 
 def find_program(command: Command) -> None:
     """Make sure that a command can be executed; CommandError when not."""
-    if shutil.which(command.argv[0]) is None:
-        package = " (Debian: apt install iputils-ping)" if command.is_ping else ""
-        raise CommandError(
-            f"{command.argv[0]}: no such program on this machine", hint=f"install it{package}"
-        )
+    for name in {command.argv[0], command.words[0]}:
+        if shutil.which(name) is None:
+            package = " (Debian: apt install iputils-ping)" if command.is_ping else ""
+            raise CommandError(
+                f"{name}: no such program on this machine", hint=f"install it{package}"
+            )
 
 
 def find_ping_in_container(command: Command, inside: EngineExec) -> None:

@@ -26,6 +26,9 @@ def why_no_program(site: Site, command: Command) -> str:
     """Return why no program of the host can stand for a container's; empty when one can."""
     if site.own_programs is None or site.native == "image":
         return ""
+    if command.prefix:
+        # Only the first word is looked for by its name: what it executes would be any file.
+        return f"{command.argv[0]} is not run natively; start maceproc itself with it"
     name = Path(command.argv[0]).name
     if shutil.which(name) is None:
         return f"this machine has no {name}; {_OTHERWISE}"

@@ -149,7 +149,13 @@ def netns_site(name: str) -> Site:
     path = Path(name) if "/" in name else NETNS_DIR / name
     if not path.exists():
         raise TargetError(f"no network namespace {name!r}", hint="`ip netns list` shows them")
-    return Site("netns", name, Netns(path.name, str(path)))
+    return Site("netns", plain_name(name), Netns(plain_name(path.name), str(path)))
+
+
+def plain_name(name: str) -> str:
+    """Return a name with whatever is no printable text in it escaped: it may be any bytes."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def pid_site(pid: int) -> Site:
@@ -216,7 +222,7 @@ def _to_look_at(command: Command) -> list[str]:
 
 def _label(command: EngineCommand) -> str:
     """Return a name for people: that which was asked for, or the image's."""
-    return command.value("name") or command.place.rpartition("/")[2].partition(":")[0]
+    return plain_name(command.value("name")) or command.place.rpartition("/")[2].partition(":")[0]
 
 
 def here_site(kind: Literal["host", "here"] = "here", native: NativeChoice = "") -> Site:

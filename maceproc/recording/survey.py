@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +19,9 @@ from typing import Any
 
 from maceproc.capture import Hop, Link, Namespace, Target
 from maceproc.errors import TargetError
+from maceproc.recording.ip_answers import ip_json, lines, output
 from maceproc.recording.lab import NETNS_DIR
-from maceproc.recording.sites import Netns, Site, here_site
+from maceproc.recording.sites import Netns, Site, here_site, plain_name
 
 SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of the host's device
 
@@ -83,7 +83,7 @@ class _Explorer:
         """Return a namespace's description."""
         inode = netns.inode
         if inode not in self._described:
-            links = _ip(netns, "-details", "link", "show")
+            links = ip_json(netns, "-details", "link", "show")
             self._peer_nsids[inode] = {
                 link["ifindex"]: link["link_netnsid"] for link in links if "link_netnsid" in link
             }
@@ -231,12 +231,12 @@ def _route_device(netns: Netns, address: str, *packet: str) -> str:
     """
     if not address:
         for family in ("-4", "-6"):
-            routes = _ip(netns, family, "route", "show", "default")
+            routes = ip_json(netns, family, "route", "show", "default")
             if routes:
                 return str(routes[0].get("dev", ""))
         return ""
     try:
-        return str(_ip(netns, "route", "get", address, *packet)[0].get("dev", ""))
+        return str(ip_json(netns, "route", "get", address, *packet)[0].get("dev", ""))
     except TargetError:  # the network is unreachable, or the host does not forward such a packet
         return _route_device(netns, address) if packet else ""
 
@@ -250,13 +250,13 @@ def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:
         links=[_link(link, ifindex_of) for link in links],
         addresses={
             device["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in device["addr_info"]]
-            for device in _ip(netns, "address", "show")
+            for device in ip_json(netns, "address", "show")
             if device.get("addr_info")
         },
         routes=[
             line.strip()
             for family in ("-4", "-6")
-            for line in _output(netns.enter(["ip", family, "route", "show"])).splitlines()
+            for line in lines(netns.enter(["ip", family, "route", "show"]))
         ],
         nat=_nat_rules(netns),
     )
@@ -292,7 +292,7 @@ def _nat_rules(netns: Netns) -> list[str]:
             line.strip()
             for argv in group
             if shutil.which(argv[0])
-            for line in _output(netns.enter(argv)).splitlines()
+            for line in lines(netns.enter(argv))
             if _NAT_RULE.search(line) and not line.startswith("#")
         ]
         if rules:
@@ -317,7 +317,11 @@ def _covers(rule: str, sources: list[ipaddress.IPv4Address | ipaddress.IPv6Addre
     network = _NAT_SOURCE.search(rule)
     if network is None:
         return True
-    return any(ip in ipaddress.ip_network(network[1], strict=False) for ip in sources)
+    try:
+        covered = ipaddress.ip_network(network[1], strict=False)
+    except ValueError:  # words of a comment, which may be anybody's
+        return True
+    return any(ip in covered for ip in sources)
 
 
 def _read_offloads(explorer: _Explorer, path: list[Hop]) -> None:
@@ -328,7 +332,9 @@ def _read_offloads(explorer: _Explorer, path: list[Hop]) -> None:
     for hop in path:
         link = explorer.link(by_name[hop.netns], hop.dev)
         if link is not None:
-            features = _output(by_name[hop.netns].enter(["ethtool", "-k", hop.dev]))
+            if hop.dev.startswith("-"):  # ethtool would take it for an option
+                continue
+            features = output(by_name[hop.netns].enter(["ethtool", "-k", hop.dev]))
             link.offloads = {
                 name: state == "on"
                 for name, state in re.findall(r"^\t?([a-z0-9-]+): (on|off)", features, re.MULTILINE)
@@ -341,11 +347,11 @@ def _nsids(netns: Netns) -> dict[int, int]:
     `ip netns` knows the named ones, lsns(8) those that a process is in.
     """
     ids = {}
-    for entry in _ip(netns, "netns", "list-id"):
+    for entry in ip_json(netns, "netns", "list-id"):
         path = NETNS_DIR / entry.get("name", "")
         if entry.get("name") and path.exists():
             ids[int(entry["nsid"])] = path.stat().st_ino
-    listed = _output(netns.enter(["lsns", "--type=net", "--json", "--output=NS,NETNSID"]))
+    listed = output(netns.enter(["lsns", "--type=net", "--json", "--output=NS,NETNSID"]))
     for entry in json.loads(listed or "{}").get("namespaces", []):
         if str(entry["netnsid"]).isdigit():
             ids[int(entry["netnsid"])] = int(entry["ns"])
@@ -356,35 +362,10 @@ def _all_netns() -> Iterator[Netns]:
     """Yield every namespace that can be entered: our own and the machine's first, named "host"."""
     own, first = Path(f"/proc/{os.getpid()}/ns/net"), Path("/proc/1/ns/net")
     for path in (own, first, *sorted(NETNS_DIR.glob("*")), *Path("/proc").glob("[1-9]*/ns/net")):
-        name = path.name if path.parent == NETNS_DIR else f"pid {path.parts[2]}"
+        name = plain_name(path.name) if path.parent == NETNS_DIR else f"pid {path.parts[2]}"
         netns = Netns("host" if path in (own, first) else name, str(path))
         try:
             _ = netns.inode
         except TargetError:
             continue
         yield netns
-
-
-def _ip(netns: Netns, *arguments: str) -> list[dict[str, Any]]:
-    """Run ``ip -json`` in a namespace; TargetError with its own words when it fails."""
-    argv = netns.enter(["ip", "-json", *arguments])
-    done = _run(argv)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise TargetError(f"{netns.name}: {' '.join(argv[3:])}: {said}")
-    return [entry for entry in json.loads(done.stdout or "[]") if entry]
-
-
-def _output(argv: list[str]) -> str:
-    """Return what a program prints; nothing when it fails: then its knowledge is missing."""
-    done = _run(argv)
-    return done.stdout if done.returncode == 0 else ""
-
-
-def _run(argv: list[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(argv, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise TargetError(
-            f"{argv[0]}: not found", hint="install util-linux and iproute2"
-        ) from error
