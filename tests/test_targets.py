@@ -229,7 +229,7 @@ def test_only_the_network_namespace_of_a_process_is_entered(lab: Lab) -> None:
             os.killpg(other.pid, signal.SIGKILL)
     net, *others = said.split()
     assert net == f"net:[{Path(netns).stat().st_ino}]"
-    assert others == [os.readlink(path) for path in NAMESPACES[1:]]
+    assert others == [str(Path(path).readlink()) for path in NAMESPACES[1:]]
 
 
 NAMESPACES = [f"/proc/self/ns/{kind}" for kind in ("net", "mnt", "pid", "uts", "ipc", "user")]

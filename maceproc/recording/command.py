@@ -202,7 +202,12 @@ def resolve_in_container(command: Command, inside: EngineExec) -> str:
     An engine gives names to the containers of a network that nobody else knows. Empty when unknown.
     """
     done = _probe(command.probe(command.destination), inside)
-    found = _HEADER_ADDRESS.search(done.stdout) if done else None
+    return address_in(done.stdout) if done else ""
+
+
+def address_in(printed: str) -> str:
+    """Return the address in the first line that a ping prints; empty when there is none."""
+    found = _HEADER_ADDRESS.search(printed)
     return _last_address([found[1]]) if found else ""
 
 
