@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from maceproc.recording.bounded import run_bounded
 from maceproc.recording.output import is_full, make_output, printed_text
+from maceproc.recording.record import Interruption
 
 
 def test_what_a_program_prints() -> None:
@@ -54,3 +56,18 @@ def test_output_is_kept_up_to_its_limit(printed: bytes, limit: int) -> None:
     assert (done.returncode != 0) == (len(printed) > limit)
     assert printed_text(fd) in (printed[:limit].decode(errors="replace"), "")
     assert is_full(fd) or len(printed) != limit
+
+
+@pytest.mark.parametrize("script", ["exec sleep 60", "trap '' INT TERM; exec sleep 60"])
+def test_a_recorded_command_that_takes_longer_than_it_may(script: str) -> None:
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.DEVNULL) as process:
+        watched = Interruption().watching(process, process.pid)
+        with watched as running, running.no_longer_than(0.2):
+            assert process.wait(30) == -signal.SIGKILL
+
+
+def test_a_recorded_command_within_its_time_is_left_alone() -> None:
+    with subprocess.Popen(["true"]) as process:
+        watched = Interruption().watching(process, process.pid)
+        with watched as running, running.no_longer_than(60):
+            assert process.wait(30) == 0
