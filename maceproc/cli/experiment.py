@@ -15,6 +15,7 @@ from maceproc.foreign_text import clean, clean_lines
 
 if TYPE_CHECKING:
     from maceproc.experiment.run import Progress
+    from maceproc.recording.sites import NativeChoice
 
 
 class _Experiment(click.Group):
@@ -91,6 +92,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
 def run(
     lab_name: str | None,
     container: str | None,
+    native: NativeChoice | None,
     netns: str | None,
     flows: list[int] | None,
     traffic: str,
@@ -132,7 +134,8 @@ def run(
         seed=seed,
     )
     directory = Path(output)
-    site = chosen_site(lab_name, netns, container, containers=1 + max(levels))
+    containers = 1 + max(levels)
+    site = chosen_site(lab_name, netns, container, containers=containers, native=native or "")
     with site as where, bar(unit="run", per_second=1) as update:
         run_experiment(
             plan,
