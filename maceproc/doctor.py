@@ -26,11 +26,11 @@ from maceproc.recording.engines import (
     remove_container,
     stale_containers,
 )
+from maceproc.recording.event_sets import minimal_events
 from maceproc.recording.lab import remove_stale_labs, stale_labs
-from maceproc.recording.record import (
+from maceproc.recording.machine import (
     CPU_DMA_LATENCY,
     describe_machine,
-    minimal_events,
     require_programs,
     require_root,
     sees_kernel_pids,

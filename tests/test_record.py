@@ -14,17 +14,11 @@ import pytest
 
 from maceproc.capture import Capture, Link, Sidecar, load_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, TracingError
+from maceproc.recording.arms import Arm, schedule
+from maceproc.recording.event_sets import MINIMAL_EVENTS, choose_events, minimal_events
 from maceproc.recording.lab import NETNS_DIR, Lab, is_complete
-from maceproc.recording.record import (
-    CPU_DMA_LATENCY,
-    MINIMAL_EVENTS,
-    Arm,
-    choose_events,
-    cpus_awake,
-    minimal_events,
-    record,
-    schedule,
-)
+from maceproc.recording.machine import CPU_DMA_LATENCY, cpus_awake
+from maceproc.recording.record import record
 from maceproc.recording.targets import Netns, here_site, lab_site, netns_site
 from maceproc.recording.tracing import TRACEFS
 from tests.tracing import report

@@ -34,23 +34,22 @@ from maceproc.experiment.traffic import (
     save_reports,
     usable_cpus,
 )
+from maceproc.recording.arms import no_native_control
 from maceproc.recording.command import Command, parse_command
-from maceproc.recording.record import (
-    SETTLE_S,
-    Interruption,
-    choose_events,
+from maceproc.recording.event_sets import choose_events, minimal_events, path_links
+from maceproc.recording.machine import (
     cpus_awake,
     describe_machine,
-    describe_tracing,
-    destination_address,
-    execute,
-    failed,
-    minimal_events,
-    no_native_control,
-    path_links,
-    require_command,
     require_programs,
     require_root,
+)
+from maceproc.recording.processes import Interruption, execute
+from maceproc.recording.record import (
+    SETTLE_S,
+    describe_tracing,
+    destination_address,
+    failed,
+    require_command,
     with_destination,
 )
 from maceproc.recording.targets import Entrance, Netns, Site, Survey, survey
