@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,17 +34,22 @@ from maceproc.recording.machine import (
     require_root,
     sees_kernel_pids,
 )
+from maceproc.recording.recorder import Recorder
+from maceproc.recording.remains import (
+    INSTANCE_PREFIX,
+    remove_stale_temporary_directories,
+    stale_instances,
+    stale_temporary_directories,
+    temporary_directory,
+)
+from maceproc.recording.rescue import abandoned_recordings, remove_stale_instances
 from maceproc.recording.tracing import (
     BUFFER_KB,
     CLOCK,
-    INSTANCE_PREFIX,
-    Recorder,
     available_events,
     default_buffer_kb,
     function_tracer_denied,
     mounted_tracefs,
-    remove_stale_instances,
-    stale_instances,
     tracecmd_version,
 )
 
@@ -109,6 +113,7 @@ def remove_leftovers() -> list[str]:
     with mounted_tracefs() as tracefs:
         removed = [f"tracing instance {name}" for name in remove_stale_instances(tracefs)]
     removed += [f"lab {name}" for name in remove_stale_labs()]
+    removed += [f"directory {path}" for path in remove_stale_temporary_directories()]
     for engine, name in _stale_containers():
         remove_container(engine, name)
         removed.append(f"{engine} container {name}")
@@ -202,8 +207,8 @@ def _trial(tracefs: Path) -> Iterator[Check]:
     """Record a send and a receive call, and read them."""
     from maceproc.tracedat import read_events
 
-    with tempfile.TemporaryDirectory(prefix="maceproc-") as directory:
-        trace = Path(directory) / "trace.dat"
+    with temporary_directory() as directory:
+        trace = directory / "trace.dat"
         events = ["syscalls:sys_enter_sendto", "syscalls:sys_exit_recvfrom"]
         with Recorder(trace, events, 64, tracefs) as recorder:
             recorder.switch_on()
@@ -344,18 +349,27 @@ def _cpus() -> Iterator[Check]:
 def _leftovers(directory: Path) -> Iterator[Check]:
     left = [] if os.geteuid() else [f"tracing instance {name}" for name in stale_instances()]
     left += [f"lab {name}" for name in stale_labs()]
+    left += [f"directory {path}" for path in stale_temporary_directories()]
     left += [f"{engine} container {name}" for engine, name in _stale_containers()]
     for what in left:
         advice = "`maceproc doctor --fix` removes it"
         yield Check("leftovers", "warning", f"{what}, of a recording that was killed", advice)
-    for trace, count in sorted(_pieces(directory).items()):
+    abandoned = abandoned_recordings(directory)
+    for trace in abandoned:
         yield Check(
             "leftovers",
             "warning",
-            f"pieces of {trace} ({count}), of a recording that was killed",
-            f"`maceproc salvage {trace}` makes a trace of them; then remove {trace}.*cpu*",
+            f"the recording of {trace}, that was killed",
+            f"`maceproc salvage {trace}` makes a capture of it",
         )
-    if not left and not _pieces(directory):
+    for name, count in sorted(_pieces(directory).items()):
+        yield Check(
+            "leftovers",
+            "warning",
+            f"pieces of {name} ({count}), of a recording that was killed",
+            f"`maceproc salvage {name}` makes a trace of them; then remove {name}.*cpu*",
+        )
+    if not left and not abandoned and not _pieces(directory):
         yield Check("leftovers", "ok", "none")
 
 

@@ -6,6 +6,8 @@ runs, so that `maceproc --help` is instant and recording stays light.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 
 import click
@@ -68,13 +70,29 @@ complete(cli)
 
 def main() -> None:
     """Run the command line; an error becomes one line on stderr and a non-zero exit status."""
+    _open_standard_streams()
     try:
         cli(prog_name=NAME)
     except MaceprocError as error:
-        click.echo(f"maceproc: {error}", err=True)
+        with contextlib.suppress(OSError):  # nobody can be told
+            click.echo(f"maceproc: {error}", err=True)
         sys.exit(error.exit_status)
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): not worth a word. Keep the interpreter from
         # flushing into the closed pipe at exit.
         sys.stdout = None
         sys.exit(141)
+
+
+def _open_standard_streams() -> None:
+    """Open those of the three standard streams that are closed.
+
+    Else the next file that is opened takes their number, and gets what is told to people.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))

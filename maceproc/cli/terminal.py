@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import IntEnum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -72,9 +72,10 @@ def verbosity() -> Verbosity:
 
 
 def tell(text: str) -> None:
-    """Write a line to standard error, unless only results are wanted."""
+    """Write a line to standard error, unless only results are wanted, or it cannot be written."""
     if verbosity() > Verbosity.QUIET:
-        click.echo(text, err=True)
+        with suppress(OSError, ValueError):  # ValueError: the stream is closed
+            click.echo(text, err=True)
 
 
 def tell_notes(notes: Iterable[str]) -> None:

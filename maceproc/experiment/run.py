@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maceproc import __version__
-from maceproc.capture import Place, Run, Sidecar, save_sidecar, sidecar_path
+from maceproc.capture import Place, Run, Sidecar, identify, save_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
 from maceproc.experiment.plan import (
     PLAN_FILE,
@@ -45,16 +45,15 @@ from maceproc.recording.machine import (
 )
 from maceproc.recording.processes import Interruption, execute
 from maceproc.recording.record import (
-    SETTLE_S,
     describe_tracing,
     destination_address,
-    failed,
     require_command,
     with_destination,
 )
+from maceproc.recording.recorder import Recorder, recorded_to
+from maceproc.recording.session import SETTLE_S, failed
 from maceproc.recording.targets import Entrance, Netns, Site, Survey, survey
 from maceproc.recording.tracing import (
-    Recorder,
     available_events,
     default_buffer_kb,
     mounted_tracefs,
@@ -272,7 +271,7 @@ def _run_block(
         # The flows last, so that they have stopped when the recorders write what is left.
         recorders = {
             tracer: stack.enter_context(
-                Recorder(
+                recorded_to(
                     directory / file_name(tracer),
                     _events(stage, tracer),
                     stage.buffer_kb,
@@ -366,9 +365,12 @@ def _save(
     others: set[str],
 ) -> None:
     for tracer, sidecar in sidecars.items():
+        trace = directory / file_name(tracer)
+        sidecar.trace = identify(trace)
+        sidecar.tracing.buffer_size_kb = recorders[tracer].buffer_kb
         sidecar.tracing.events_lost = recorders[tracer].events_lost
         if others:
             names = ", ".join(sorted(repr(name) for name in others))
             sidecar.notes.append(f"untraced runs were traced by somebody else ({names})")
-        save_sidecar(sidecar_path(directory / file_name(tracer)), sidecar)
+        save_sidecar(sidecar_path(trace), sidecar)
     save_reports(directory / TRAFFIC_FILE, flows.reports)

@@ -13,6 +13,7 @@ from types import FrameType
 from typing import Any
 
 from maceproc.capture import Run
+from maceproc.errors import Interrupted
 from maceproc.recording.machine import sees_kernel_pids
 from maceproc.recording.targets import Entrance
 
@@ -84,41 +85,61 @@ class _Memory:
 class Interruption:
     """Ctrl-C, SIGTERM and SIGHUP: the command is asked to end, and the recording ends after it.
 
-    A second signal, or a command that does not end, is answered with SIGKILL.
+    A second signal, or a command that does not end, is answered with SIGKILL. While `raises` is
+    set, nothing runs that must be ended: the first signal raises Interrupted then. A signal that
+    was ignored when we began (SIGHUP, by nohup) stays ignored.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self) -> None:
+    def __init__(self, *, raises: bool = False) -> None:
+        self.raises = raises
         self.signal_number = 0
+        self._cause = ""
         self._running: _Running | None = None
         self._before: dict[signal.Signals, Any] = {}
 
     @property
     def reason(self) -> str:
-        """The signal's name; empty when there was none."""
-        return signal.Signals(self.signal_number).name if self.signal_number else ""
+        """The signal's name, or why `end` was called; empty when there was neither."""
+        return signal.Signals(self.signal_number).name if self.signal_number else self._cause
 
     def __enter__(self) -> Interruption:
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._handle) for number in self._SIGNALS}
+            for number in self._SIGNALS:
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def ignore(self) -> None:
+        """Ignore further signals: what follows is clean-up, also in programs that we start."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
+    def end(self, cause: str) -> None:
+        """End the command, and the recording after it, for another reason than a signal."""
+        self._cause = cause
+        self._end(signal.SIGINT)
+
     @contextlib.contextmanager
     def watching(self, process: subprocess.Popen[bytes], pid: int | None) -> Iterator[None]:
         """While the block runs, a signal ends this process; so does one that has come already."""
         with _Running(process, pid) as running:
             self._running = running
-            if self.signal_number:
+            if self.reason:
                 self._end(signal.SIGINT)
             yield
             self._running = None
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.raises:
+            self.signal_number = number
+            self.ignore()
+            raise Interrupted(f"interrupted by {self.reason}", signal_number=number)
         self._end(signal.SIGKILL if self.signal_number else signal.SIGINT)
         self.signal_number = self.signal_number or number
 

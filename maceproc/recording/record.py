@@ -8,17 +8,22 @@ shows against the third. Rounds alternate the order of the arms, so that drift c
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 from maceproc import __version__
-from maceproc.capture import Capture, Run, Sidecar, Tracing, save_sidecar, sidecar_path
-from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
-from maceproc.recording.arms import Arm, arms_of_round, schedule
+from maceproc.capture import (
+    Capture,
+    Sidecar,
+    Tracing,
+    sidecar_path,
+)
+from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError, TracingError
+from maceproc.recording.arms import arms_of_round, schedule
 from maceproc.recording.command import (
     Command,
     find_ping_in_container,
@@ -37,28 +42,24 @@ from maceproc.recording.machine import (
     require_programs,
     require_root,
 )
-from maceproc.recording.processes import Interruption, execute
+from maceproc.recording.processes import Interruption
+from maceproc.recording.recorder import Recorder
+from maceproc.recording.rescue import remove_stale_instances
+from maceproc.recording.session import PIECE_LIMIT_BYTES, Progress, Session, failed, kept
 from maceproc.recording.targets import Entrance, Site, engine_site, survey
 from maceproc.recording.tracing import (
     CLOCK,
-    Recorder,
     available_events,
     default_buffer_kb,
     mounted_tracefs,
-    remove_stale_instances,
     tracecmd_version,
 )
+from maceproc.recording.workplace import Workplace
 
-SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
 _NO_REPLY = re.compile(r"\b0 (packets )?received\b")  # iputils and busybox
 
 
-class Progress(NamedTuple):
-    """How far a recording is: told before every run, and after the last one."""
-
-    done: int
-    total: int
-    arm: str
+Told = TypeVar("Told")
 
 
 def record(
@@ -73,14 +74,19 @@ def record(
     force: bool = False,
     buffer_kb: int | None = None,
     awake: bool = False,
+    piece_limit_bytes: int = PIECE_LIMIT_BYTES,
     announce: Callable[[Sidecar], None] = lambda _: None,
     tell: Callable[[Progress], None] = lambda _: None,
     show: Callable[[bytes], None] | None = None,
 ) -> Capture:
     """Record a command, with its arms and rounds, into a trace file and its sidecar.
 
-    Raises RecordError and its subclasses, CaptureError when the output exists or cannot be written,
-    and Interrupted after Ctrl-C or SIGTERM. What was recorded until then is kept.
+    Both are made in a private directory beside the output and moved out when they are whole. What
+    `announce`, `tell` and `show` cannot write is left unsaid.
+
+    Raises RecordError and its subclasses, CaptureError when the output exists, is being recorded or
+    cannot be written, TracingError when events are missing, and Interrupted after Ctrl-C or
+    SIGTERM. What was recorded until then is kept.
 
     Parameters
     ----------
@@ -98,6 +104,8 @@ def record(
         Ring buffer per CPU [KiB]; by default `default_buffer_kb`.
     awake
         Keep the CPUs from going idle while any arm runs: RTTs without the cost of waking up.
+    piece_limit_bytes
+        The recording ends when one CPU's events take so much: trace-cmd cannot count beyond 4 GiB.
     announce
         Told, before anything runs, what will be recorded, on which path, and what cannot be seen.
     tell
@@ -109,9 +117,10 @@ def record(
     trace = Path(output)
     check_output(trace, force=force)
     with (
+        Interruption(raises=True) as interruption,
+        Workplace(trace, force=force) as workplace,
         _understood(command, site) as (place, parsed),
         mounted_tracefs() as tracefs,
-        Interruption() as interruption,
     ):
         surveyed = survey(place, destination_address(parsed, place), outer)
         if place.launch:
@@ -123,7 +132,13 @@ def record(
         minimal = minimal_events(path_links(surveyed))
         chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
         remove_stale_instances(tracefs)
-        recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
+        recorder = Recorder(
+            workplace.trace,
+            chosen,
+            buffer_kb or default_buffer_kb(),
+            tracefs,
+            lock=workplace.lock,
+        )
         arms = list(arms_of_round(place, surveyed, parsed, baseline, notes))
         sidecar = Sidecar(
             maceproc=__version__,
@@ -139,12 +154,29 @@ def record(
         plan = list(schedule(arms, rounds))
         stamped = parsed.with_timestamps(place.first_entrance.enter)
         place.end_first_look()
-        session = _Session(recorder, interruption, stamped, sidecar)
-        announce(sidecar)
-        with cpus_awake() if awake else contextlib.nullcontext():
-            session.execute(plan, tell, show if len(plan) == 1 else None)
+        session = Session(recorder, interruption, stamped, sidecar, workplace, piece_limit_bytes)
+        _quietly(announce)(sidecar)
+        interruption.raises = False
+        try:
+            with cpus_awake() if awake else contextlib.nullcontext():
+                session.execute(
+                    plan, _quietly(tell), _quietly(show) if show and len(plan) == 1 else None
+                )
+        finally:
+            interruption.ignore()
     _judge(sidecar, interruption, parsed, place, trace)
     return Capture(trace, sidecar)
+
+
+def _quietly(callback: Callable[[Told], None] | None) -> Callable[[Told], None]:
+    """Return a callback that fails to write without a word: its terminal or pipe may be gone."""
+
+    def quiet(told: Told) -> None:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
+            if callback is not None:
+                callback(told)
+
+    return quiet
 
 
 @contextlib.contextmanager
@@ -167,7 +199,7 @@ def _understood(command: list[str], site: Site) -> Iterator[tuple[Site, Command]
 
 
 def check_output(trace: Path, *, force: bool) -> None:
-    """Raise CaptureError when a capture exists there already, or could not be written."""
+    """Raise CaptureError when a capture exists there already, or its directory does not."""
     if not trace.parent.is_dir():
         raise CaptureError(
             f"{trace.parent}: no such directory", hint="make it, or choose another -o"
@@ -175,18 +207,10 @@ def check_output(trace: Path, *, force: bool) -> None:
     if trace.is_dir():
         raise CaptureError(f"{trace}: is a directory", hint="name a file with -o")
     for path in (trace, sidecar_path(trace)):
-        if path.exists() and not force:
+        if os.path.lexists(path) and not force:  # also a link to nowhere
             raise CaptureError(
                 f"{path}: exists", hint="choose another name with -o, or use --force"
             )
-    try:
-        trace.open("ab").close()
-    except OSError as error:
-        raise CaptureError(
-            f"{trace}: cannot be written: {error.strerror}", hint="choose another place with -o"
-        ) from error
-    if not trace.stat().st_size:
-        trace.unlink()
 
 
 def with_destination(command: Command, site: Site) -> Command:
@@ -238,113 +262,33 @@ def describe_tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
     )
 
 
-class _Session:
-    """Runs the plan, and fills in the sidecar."""
-
-    def __init__(
-        self, recorder: Recorder, interruption: Interruption, command: Command, sidecar: Sidecar
-    ) -> None:
-        self._recorder = recorder
-        self._interruption = interruption
-        self._command = command
-        self._sidecar = sidecar
-        self._others: set[str] = set()  # instances that traced during an untraced run
-
-    def execute(
-        self,
-        plan: list[tuple[int, Arm]],
-        tell: Callable[[Progress], None],
-        show: Callable[[bytes], None] | None,
-    ) -> None:
-        """Run every arm of the plan; however that ends, leave a trace with a sidecar."""
-        if self._interruption.signal_number:
-            return
-        trace = self._recorder.output
-        for old in (trace, sidecar_path(trace)):
-            old.unlink(missing_ok=True)
-        try:
-            with self._recorder:
-                for done, (number, arm) in enumerate(plan):
-                    tell(Progress(done, len(plan), str(arm)))
-                    if self._interruption.signal_number or self._has_failed():
-                        break
-                    self._run(number, arm, show)
-                    if not arm.entrance.is_alive():
-                        break
-        except BaseException:
-            with contextlib.suppress(CaptureError):  # the first error is the one to tell
-                self._save(trace)
-            raise
-        self._save(trace)
-        tell(Progress(len(plan), len(plan), ""))
-
-    def _save(self, trace: Path) -> None:
-        self._sidecar.interrupted = self._interruption.reason
-        self._sidecar.tracing.events_lost = self._recorder.events_lost
-        if self._others:
-            names = ", ".join(
-                sorted(repr(name) if name else "the top one" for name in self._others)
-            )
-            self._sidecar.notes.append(
-                f"untraced runs were traced by somebody else, in another instance ({names})"
-            )
-        if self._sidecar.runs or trace.exists():
-            save_sidecar(sidecar_path(trace), self._sidecar)
-
-    def _has_failed(self) -> bool:
-        runs = self._sidecar.runs
-        return bool(runs) and failed(self._command, runs[-1])
-
-    def _run(self, number: int, arm: Arm, show: Callable[[bytes], None] | None) -> None:
-        run = Run(round=number, place=arm.place, traced=arm.traced, argv=list(self._command.argv))
-        self._recorder.check_running()
-        self._sidecar.runs.append(run)
-        with self._traced() if arm.traced else self._untraced():
-            time.sleep(SETTLE_S)
-            execute(run, arm.entrance, self._interruption, show)
-
-    @contextlib.contextmanager
-    def _traced(self) -> Iterator[None]:
-        self._recorder.switch_on()
-        try:
-            yield
-        finally:
-            self._recorder.switch_off()
-
-    @contextlib.contextmanager
-    def _untraced(self) -> Iterator[None]:
-        self._others.update(self._recorder.others())
-        yield
-        self._others.update(self._recorder.others())
-
-
-def failed(command: Command, run: Run) -> bool:
-    """Tell whether the command failed, or its namespace could not be entered any more."""
-    return command.failed(run.exit_status) or run.errors.startswith("nsenter: ")
-
-
 def _judge(
     sidecar: Sidecar, interruption: Interruption, command: Command, site: Site, trace: Path
 ) -> None:
     """Raise what the recording ended with; the capture is on disk already."""
     runs = sidecar.runs
-    count = f"{len(runs)} run{'s' * (len(runs) != 1)}"
-    kept = f"{count} kept in {trace}" if runs else "nothing was recorded"
+    what_is_kept = kept(sidecar, trace)
     if interruption.signal_number:
         raise Interrupted(
-            f"interrupted by {interruption.reason}; {kept}",
+            f"interrupted by {interruption.reason}; {what_is_kept}",
             signal_number=interruption.signal_number,
         )
+    if interruption.reason:
+        raise TracingError(
+            f"{interruption.reason}; {what_is_kept}",
+            hint="make it shorter, or record less with --events",
+        )
     if not site.entrance.is_alive():
-        raise TargetError(f"container {site.name!r} ended during the recording; {kept}")
+        raise TargetError(f"container {site.name!r} ended during the recording; {what_is_kept}")
     if failed(command, runs[-1]):
         said = (runs[-1].errors + runs[-1].output).strip().splitlines() or ["it said nothing"]
         raise CommandError(
-            f"{command.argv[0]} failed with exit status {runs[-1].exit_status}: {said[0]}; {kept}"
+            f"{command.argv[0]} failed with exit status {runs[-1].exit_status}: {said[0]}; "
+            f"{what_is_kept}"
         )
     inside = [run for run in runs if run.place == runs[0].place]
     if command.is_ping and all(_NO_REPLY.search(run.output) for run in inside):
         raise CommandError(
-            f"no reply from {sidecar.target.address}; {kept}",
+            f"no reply from {sidecar.target.address}; {what_is_kept}",
             hint="check the address and the routes of the target",
         )
