@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from maceproc.capture import recording_directory
 from maceproc.errors import MaceprocError, PrivilegeError, TargetError
 from maceproc.recording.command import is_iputils
 from maceproc.recording.engines import (
@@ -107,13 +108,18 @@ def as_json(checks: list[Check], removed: list[str]) -> str:
 def remove_leftovers() -> list[str]:
     """Remove what recordings that were killed left behind; return what that was.
 
-    Pieces of a trace stay: they hold what was recorded. Raises PrivilegeError without root.
+    Pieces of a trace stay, here and elsewhere: they hold what was recorded; what the kernel still
+    holds is added to them. Raises PrivilegeError without root.
     """
     require_root()
     with mounted_tracefs() as tracefs:
         removed = [f"tracing instance {name}" for name in remove_stale_instances(tracefs)]
     removed += [f"lab {name}" for name in remove_stale_labs()]
     removed += [f"directory {path}" for path in remove_stale_temporary_directories()]
+    for trace in abandoned_recordings(Path()):
+        with contextlib.suppress(OSError):  # it is not empty
+            recording_directory(trace).rmdir()
+            removed.append(f"directory {recording_directory(trace)}")
     for engine, name in _stale_containers():
         remove_container(engine, name)
         removed.append(f"{engine} container {name}")

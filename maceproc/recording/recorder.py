@@ -261,6 +261,9 @@ class Recorder:
             process.kill()
         with contextlib.suppress(ProcessLookupError):  # its children, should it have been killed
             os.killpg(process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + REMOVE_TIMEOUT_S
+        while not all(map(_has_ended, self._writers)) and time.monotonic() < deadline:
+            time.sleep(0.01)
         return process.wait()
 
     def _settle(self, status: int, dead: int) -> None:
@@ -273,7 +276,6 @@ class Recorder:
         elif dead:
             self.problems.append(f"{dead} of trace-cmd's processes, one per CPU, died")
         try:
-            # SIGKILL has been sent; the ring buffer is ours when the last process has it closed.
             kernel = ring.counts(self._directory)
         except OSError as error:
             self.problems.append(f"{self._directory}: {error.strerror}: events were not counted")
@@ -325,7 +327,7 @@ def drain_into(instance: Path, cpus: list[int], trace: Path) -> None:
 
     Raises OSError when that cannot be done.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     for cpu in cpus:
         name = f"{trace.name}.{instance.name}.cpu{cpu}{written.REST}"
         file = os.open(trace.with_name(name), flags, 0o600)

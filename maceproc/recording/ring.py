@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+_AT_MOST_BYTES = 1 << 20
 _LOSSES = ("overrun", "commit overrun", "dropped events")
 
 
@@ -62,26 +63,27 @@ def held(instance: Path) -> Iterator[None]:
         os.close(file)
 
 
-def drain(instance: Path, cpu: int, file: int) -> int:
-    """Move what one CPU's ring buffer holds to an open file, sub-buffer by sub-buffer [bytes].
+def drain(instance: Path, cpu: int, file: int) -> None:
+    """Append what one CPU's ring buffer holds to an open file, sub-buffer by sub-buffer.
 
     Raises OSError when it cannot be read or written. A sub-buffer that was read but cannot be
-    written is lost: the counts tell.
+    written is lost, which the counts tell; the file ends with a whole one.
     """
     source = os.open(
         instance / f"per_cpu/cpu{cpu}/trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     )
-    moved = 0
+    whole = os.fstat(file).st_size
     try:
-        # EAGAIN: the ring buffer is empty.
+        # A read gives one sub-buffer; EAGAIN says that the ring buffer is empty.
         with contextlib.suppress(BlockingIOError):
-            while page := os.read(source, 1 << 16):
-                while page:
-                    written = os.write(file, page)
-                    moved, page = moved + written, page[written:]
+            while page := os.read(source, _AT_MOST_BYTES):
+                left = memoryview(page)
+                while left:
+                    left = left[os.write(file, left) :]
+                whole += len(page)
     finally:
         os.close(source)
-    return moved
+        os.ftruncate(file, whole)
 
 
 def _cpu_directories(instance: Path) -> list[Path]:

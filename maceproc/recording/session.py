@@ -75,10 +75,11 @@ class Session:
                     if not arm.entrance.is_alive():
                         break
         except TracingError as error:
-            self._save()
+            with contextlib.suppress(CaptureError):  # the first error is the one to tell
+                self._save()
             raise self._told(error) from error
         except BaseException:
-            with contextlib.suppress(CaptureError):  # the first error is the one to tell
+            with contextlib.suppress(CaptureError):
                 self._save()
             raise
         self._save()

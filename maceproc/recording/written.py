@@ -43,7 +43,8 @@ def pieces_of(trace: Path) -> list[Path]:
 
 
 def _after_recording(*words: str) -> str:
-    argv = [sys.executable, "-m", "maceproc.tracedat.after_recording", *words]
+    # -P: the directory we are in, which may be anybody's, is no place to import from.
+    argv = [sys.executable, "-P", "-m", "maceproc.tracedat.after_recording", *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
