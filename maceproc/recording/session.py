@@ -66,12 +66,13 @@ class Session:
         try:
             with self._recorder, self._within_limit():
                 self._sidecar.tracing.buffer_size_kb = self._recorder.buffer_kb
+                self._save_unfinished()
                 for done, (number, arm) in enumerate(plan):
                     tell(Progress(done, len(plan), str(arm)))
                     if self._interruption.reason or self._has_failed():
                         break
-                    self._save_unfinished()
                     self._run(number, arm, show)
+                    self._save_unfinished()
                     if not arm.entrance.is_alive():
                         break
         except TracingError as error:
