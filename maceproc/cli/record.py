@@ -137,8 +137,14 @@ def interrupt_cleanly() -> None:
         ignore_interruptions()
         raise Interrupted(f"interrupted by {signal.Signals(number).name}", signal_number=number)
 
-    for number in INTERRUPTIONS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+    def put_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
+    click.get_current_context().call_on_close(put_back)
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
             signal.signal(number, interrupt)
 
 

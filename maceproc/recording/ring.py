@@ -56,7 +56,8 @@ def held(instance: Path) -> Iterator[None]:
     rmdir() of an instance gives EBUSY while one of its files is open (kernel/trace/trace.c,
     __remove_instance(), v6.8). trace-cmd removes the instance it recorded, with what is in it.
     """
-    file = os.open(instance / "per_cpu/cpu0/trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK)
+    first = _cpu_directories(instance)[0]
+    file = os.open(first / "trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         yield
     finally:

@@ -82,7 +82,13 @@ class Workplace:
             return False
 
     def _locked(self) -> int:
-        lock = lock_abandoned(self.directory)
+        """Lock the directory; -1 when its owner has just removed it."""
+        try:
+            lock = lock_abandoned(self.directory)
+        except CaptureError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return -1
+            raise
         if lock is None:
             raise CaptureError(
                 f"{self.output}: is being recorded by another process ({self.directory})",
