@@ -77,6 +77,7 @@ def main() -> None:
 
     With MACEPROC_DEBUG=1 in the environment, the traceback comes before that line.
     """
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         _accept_any_text(stream)
     try:
@@ -129,3 +130,17 @@ def _leave(status: object) -> None:
         sys.stdout = None
         status = status or 1
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _open_standard_streams() -> None:
+    """Open those of the three standard streams that are closed.
+
+    Else the next file that is opened takes their number, and gets what is told to people.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free: this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))

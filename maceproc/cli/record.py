@@ -18,10 +18,9 @@ from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
     from maceproc.capture import Sidecar
-    from maceproc.recording import record as recording
-    from maceproc.recording import sites
+    from maceproc.recording import session, sites
 
-    Tell = Callable[[recording.Progress], None]
+    Tell = Callable[[session.Progress], None]
     Show = Callable[[bytes], None]
 
 
@@ -87,21 +86,24 @@ def record(
     told: list[str] = []
     where = chosen_site(lab_name, netns, container, host_ping, pid, host, native=native or "")
     with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
-        capture = recording.record(
-            list(command),
-            site,
-            output,
-            rounds=rounds,
-            baseline=not no_baseline,
-            events=events,
-            outer=outer,
-            force=force,
-            buffer_kb=buffer_kb,
-            awake=awake,
-            announce=lambda sidecar: told.extend(_announce(sidecar)),
-            tell=follow,
-            show=show,
-        )
+        try:
+            capture = recording.record(
+                list(command),
+                site,
+                output,
+                rounds=rounds,
+                baseline=not no_baseline,
+                events=events,
+                outer=outer,
+                force=force,
+                buffer_kb=buffer_kb,
+                awake=awake,
+                announce=lambda sidecar: told.extend(_announce(sidecar)),
+                tell=follow,
+                show=show,
+            )
+        finally:
+            ignore_interruptions()
     tell_notes(note for note in _notes(capture.sidecar) if note not in told)
     tell(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}")
 
@@ -130,14 +132,34 @@ def _notes(sidecar: Sidecar | None) -> list[str]:
     return [*sidecar.target.notes, *sidecar.notes] if sidecar else []
 
 
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def interrupt_cleanly() -> None:
-    """Turn a signal that would end us on the spot into an error, so that everything is put back."""
+    """Turn a signal that would end us on the spot into an error, so that everything is put back.
+
+    A signal that is ignored already (SIGHUP, by nohup) stays ignored.
+    """
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
+        ignore_interruptions()
         raise Interrupted(f"interrupted by {signal.Signals(number).name}", signal_number=number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+    def put_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
+    click.get_current_context().call_on_close(put_back)
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+
+
+def ignore_interruptions() -> None:
+    """Ignore further signals: what follows is clean-up, also in programs that we start."""
+    for number in INTERRUPTIONS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def check_one_place(
@@ -195,7 +217,7 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows a recording's progress on a terminal: a bar, or the command's own output."""
     with bar(unit="run", per_second=1) as update:
 
-        def follow(progress: recording.Progress) -> None:
+        def follow(progress: session.Progress) -> None:
             update(progress.done, progress.total, progress.arm)
 
         yield follow, _show_output if may_move() else None

@@ -7,12 +7,14 @@ every verb has -q and -v. What moves or has colours is for terminals only.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -75,9 +77,13 @@ def verbosity() -> Verbosity:
 
 
 def tell(text: str) -> None:
-    """Write a line to standard error, unless only results are wanted."""
+    """Write a line to standard error, unless only results are wanted, or it cannot be written."""
     if verbosity() > Verbosity.QUIET:
-        click.echo(clean(text), err=True)
+        try:
+            click.echo(clean(text), err=True)
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            # Nobody can be told. Python ends with status 120 when it cannot empty a stream.
+            sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
 
 
 def one_line(error: Exception) -> str:

@@ -46,7 +46,7 @@ def find_doubts(
     `outputs` is what every run of the ping printed.
     """
     findings: list[Finding] = [
-        *_from_the_trace(trace),
+        *_from_the_trace(trace, sidecar),
         *(_from_the_sidecar(sidecar) if sidecar else ()),
         *_from_the_text([output for _, output in outputs]),
         *_from_coverage(rtts),
@@ -59,19 +59,15 @@ def find_doubts(
     return FINDINGS.from_rows(findings)
 
 
-def _from_the_trace(trace: Trace) -> Iterator[Finding]:
+def _from_the_trace(trace: Trace, sidecar: Sidecar | None) -> Iterator[Finding]:
     for note in trace.notes:
         yield Finding("trace file", "problem", note, "record again, or use what is whole")
-    if len(trace.lost):
-        known = trace.lost["count"].sum()
-        unknown = trace.lost["count"].isna().sum()
-        how_many = f"{known} events were lost" + (
-            f", and more in {unknown} gaps that were not counted" if unknown else ""
-        )
+    lost = _lost_events(trace, sidecar)
+    if lost:
         yield Finding(
             "lost events",
             "warning",
-            f"{how_many}, in {len(trace.lost)} places: the ring buffer was full",
+            f"{lost}: the ring buffer was full",
             "record with a larger --buffer-kb, or fewer --events",
         )
     if trace.clock and trace.clock not in GLOBAL_CLOCKS:
@@ -84,6 +80,20 @@ def _from_the_trace(trace: Trace) -> Iterator[Finding]:
         )
 
 
+def _lost_events(trace: Trace, sidecar: Sidecar | None) -> str:
+    """Say how many events were lost, by the kernel's count where it is known; empty for none."""
+    known = int(trace.lost["count"].sum())
+    unknown = int(trace.lost["count"].isna().sum())
+    by_kernel = sum(sidecar.tracing.events_lost.values()) if sidecar else 0
+    if by_kernel > known:
+        where = f"{len(trace.lost)} places that the trace shows" if len(trace.lost) else "the end"
+        return f"{by_kernel} events were lost, by the kernel's count, in {where}"
+    if not len(trace.lost):
+        return ""
+    more = f", and more in {unknown} gaps that were not counted" if unknown else ""
+    return f"{known} events were lost{more}, in {len(trace.lost)} places"
+
+
 def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
     if sidecar.interrupted:
         yield Finding(
@@ -91,6 +101,16 @@ def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
             "warning",
             f"the recording ended early: {sidecar.interrupted}",
             "rounds may be incomplete; record again for a balanced comparison",
+        )
+    for problem in sidecar.tracing.problems:
+        yield Finding("incomplete trace", "problem", problem, "record again, or use what is whole")
+    missing = sum(sidecar.tracing.events_missing.values())
+    if missing and not sidecar.tracing.problems:
+        yield Finding(
+            "incomplete trace",
+            "problem",
+            f"the kernel recorded {missing} events that the trace does not hold",
+            "record again, or use what is whole",
         )
     for note in (*sidecar.target.notes, *sidecar.notes):
         yield Finding("recording", "note", note, "")
