@@ -21,7 +21,7 @@ from maceproc.cli.events import events, salvage
 from maceproc.cli.experiment import experiment
 from maceproc.cli.export import export
 from maceproc.cli.lab import lab
-from maceproc.cli.record import record
+from maceproc.cli.record import ENDS_AFTER, record
 from maceproc.cli.selftest import selftest
 from maceproc.cli.terminal import complete
 from maceproc.errors import MaceprocError
@@ -72,7 +72,7 @@ def main() -> None:
     """Run the command line; an error becomes one line on stderr and a non-zero exit status."""
     _open_standard_streams()
     try:
-        cli(prog_name=NAME)
+        cli(prog_name=NAME, obj=ENDS_AFTER)
     except MaceprocError as error:
         with contextlib.suppress(OSError):  # nobody can be told
             click.echo(f"maceproc: {error}", err=True)
