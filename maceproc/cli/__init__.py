@@ -23,7 +23,7 @@ from maceproc.cli.experiment import experiment
 from maceproc.cli.export import export
 from maceproc.cli.lab import lab
 from maceproc.cli.pings import pings
-from maceproc.cli.record import record
+from maceproc.cli.record import ENDS_AFTER, record
 from maceproc.cli.selftest import selftest
 from maceproc.cli.terminal import complete, one_line
 from maceproc.errors import as_error
@@ -81,7 +81,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         _accept_any_text(stream)
     try:
-        status = cli.main(prog_name=NAME, standalone_mode=False)
+        status = cli.main(prog_name=NAME, obj=ENDS_AFTER, standalone_mode=False)
     except click.ClickException as error:
         _show_usage(error)
         status = error.exit_code

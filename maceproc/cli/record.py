@@ -132,6 +132,7 @@ def _notes(sidecar: Sidecar | None) -> list[str]:
     return [*sidecar.target.notes, *sidecar.notes] if sidecar else []
 
 
+ENDS_AFTER = "ends after"  # the root's obj, where the process has nothing else to do
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -150,7 +151,9 @@ def interrupt_cleanly() -> None:
             signal.signal(number, handler)
 
     before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
-    click.get_current_context().call_on_close(put_back)
+    context = click.get_current_context()
+    if context.find_root().obj != ENDS_AFTER:
+        context.call_on_close(put_back)
     for number, handler in before.items():
         if handler is not signal.SIG_IGN:
             signal.signal(number, interrupt)

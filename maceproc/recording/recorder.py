@@ -39,8 +39,13 @@ mount --bind /dev/null /proc/kallsyms 2>/dev/null
 while [ "$1" != -- ]; do [ ! -e "$1" ] || mount --bind /dev/null "$1" || exit 125; shift; done
 shift; exec "$@"
 """
-# Ends when its standard input does: however we end, the events of our instance are switched off.
-_OFF_SWITCH = 'read -r line; : >"$1"'
+# Goes on when its standard input ends: however we end, the events of our instance are switched off,
+# and the processes that trace-cmd leaves when it is killed too are ended. They would wait forever.
+_OFF_SWITCH = """
+read -r line; : >"$1"
+while [ -d /proc/$2 ] && ! grep -q ') Z ' /proc/$2/stat; do sleep 0.1; done
+kill -KILL -- -$2
+"""
 
 
 class Recorder:
@@ -178,7 +183,7 @@ class Recorder:
         )
         self._wait_for(lambda: (self._directory / "tracing_on").read_text().strip() == "1")
         self.switch_off()
-        self._resources.enter_context(self._off_switch())
+        self._resources.enter_context(self._off_switch(self._process.pid))
         self._resources.enter_context(ring.held(self._directory))
         self._writers = set(self._children())
         self.buffer_kb = int((self._directory / "buffer_size_kb").read_text().split()[0])
@@ -196,11 +201,11 @@ class Recorder:
         return ["unshare", "--mount", "sh", "-c", _COVER_SCRIPT, "sh", *covered, "--", *record]
 
     @contextlib.contextmanager
-    def _off_switch(self) -> Iterator[None]:
-        """Have the events switched off when we are killed: a process waits for our end."""
+    def _off_switch(self, tracecmd: int) -> Iterator[None]:
+        """Have all ended when we are killed, after trace-cmd: a process waits for our end."""
         theirs, ours = os.pipe()
         waiting = subprocess.Popen(
-            ["sh", "-c", _OFF_SWITCH, "sh", str(self._directory / "set_event")],
+            ["sh", "-c", _OFF_SWITCH, "sh", str(self._directory / "set_event"), str(tracecmd)],
             stdin=theirs,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
