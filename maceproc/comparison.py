@@ -24,19 +24,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from maceproc.errors import AnalysisError
-from maceproc.following.perturbation import (
-    CORRECTED,
-    NATIVE,
-    NATIVE_RAW,
-    NATIVE_WIRE,
-    RAW,
-    UNTRACED,
-    WIRE,
-    Series,
-)
+from maceproc.following.perturbation import values_of
 from maceproc.pipeline import Analysis, analyze
 from maceproc.reporting.report import capture_facts
 from maceproc.schema import SCHEMA_VERSION, Column, Table, rows_of
+from maceproc.series import NATIVE, OVERHEAD
+from maceproc.series import QUANTITIES as QUANTITIES_COMPARED
 from maceproc.statistics import (
     BLOCK_RESAMPLES,
     CONFIDENCE,
@@ -101,21 +94,6 @@ CONTRASTS = Table(
         Column("units", "int64", "", "of these, in the capture"),
         Column("units_against", "int64", "", "of these, in the first capture"),
     ),
-)
-
-OUTBOUND = Series("outbound crossing", CORRECTED.arm, "outbound_ns")
-INBOUND = Series("inbound crossing", CORRECTED.arm, "inbound_ns")
-OVERHEAD = "container overhead"
-QUANTITIES_COMPARED = (
-    UNTRACED,
-    RAW,
-    CORRECTED,
-    NATIVE,
-    NATIVE_RAW,
-    WIRE,
-    NATIVE_WIRE,
-    OUTBOUND,
-    INBOUND,
 )
 
 # Unlike in these, captures differ in more than what is compared.
@@ -269,7 +247,7 @@ def _describe(name: str, named: dict[str, Analysis]) -> Iterator[tuple[object, .
 
 def _quantities(analysis: Analysis) -> dict[str, pd.DataFrame]:
     """Return round and value [ns] of everything that is compared ping by ping."""
-    return {series.name: series.of(analysis.rtts) for series in QUANTITIES_COMPARED}
+    return {series.name: values_of(analysis.rtts, series) for series in QUANTITIES_COMPARED}
 
 
 def _contrasts(named: dict[str, Analysis]) -> pd.DataFrame:
@@ -280,7 +258,7 @@ def _contrasts(named: dict[str, Analysis]) -> pd.DataFrame:
         for quantity, mine in _quantities(named[name]).items():
             if len(mine) and len(against[quantity]):
                 rows.append((name, first, quantity, *_contrast(mine, against[quantity])))
-        rows += [(name, first, OVERHEAD, *row) for row in _overhead(named[name], named[first])]
+        rows += [(name, first, OVERHEAD.name, *row) for row in _overhead(named[name], named[first])]
     table = pd.DataFrame(rows, columns=[n for n in CONTRASTS.names if n != "p_adjusted"])
     return CONTRASTS.frame(table.assign(p_adjusted=holm(table["p_value"].to_numpy(float))))
 
@@ -309,7 +287,10 @@ def _overhead(mine: Analysis, other: Analysis) -> Iterator[tuple[object, ...]]:
 
 
 def _overhead_by_round(rtts: pd.DataFrame) -> Values:
-    medians = [s.of(rtts).groupby("round")["value_ns"].median() for s in (UNTRACED, NATIVE)]
+    medians = [
+        values_of(rtts, s).groupby("round")["value_ns"].median()
+        for s in (OVERHEAD.series, OVERHEAD.against)
+    ]
     return np.asarray((medians[0] - medians[1]).dropna().to_numpy(float))
 
 
@@ -359,11 +340,11 @@ def _differences(named: dict[str, Analysis]) -> Iterator[str]:
         if unlike:
             yield f"{what} is not the same in {first} and {_and(unlike)}"
     for name in others:
-        native = [NATIVE.of(named[one].rtts) for one in (name, first)]
+        native = [values_of(named[one].rtts, NATIVE) for one in (name, first)]
         if all(map(len, native)) and _p_value(*native) < 1 - CONFIDENCE:
             yield (
                 f"the native ping differs too between {first} and {name}: the machine or the "
-                f"network was not the same; look at the {OVERHEAD}"
+                f"network was not the same; look at the {OVERHEAD.name}"
             )
 
 

@@ -12,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from maceproc import ledger
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -108,6 +110,10 @@ class Trace:
     clock: str
     info: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def _segment(segment: ledger.Segment) -> Column:
+    return Column(segment.column, "Int64", "ns", segment.meaning)
 
 
 EVENTS = Table(
@@ -235,13 +241,13 @@ RTTS = Table(
         Column("kernel_rtt_ns", "Int64", "ns", "receive time stamp - entry of the send call"),
         Column("bare_metal_rtt_ns", "Int64", "ns", "RTT without the crossings, see rtt_basis"),
         Column("rtt_basis", "category", "", "the RTT corrected: printed, or kernel if too coarse"),
-        Column("wire_rtt_ns", "Int64", "ns", "outer device: first receive event - driver's send"),
-        Column("tx_stack_ns", "Int64", "ns", "send call to the container's device queue"),
-        Column("outbound_ns", "Int64", "ns", "outbound crossing"),
-        Column("outer_queue_ns", "Int64", "ns", "outer device: queue to driver"),
-        Column("inbound_ns", "Int64", "ns", "inbound crossing"),
-        Column("delivery_ns", "Int64", "ns", "receive event to the stamp; 0 if the kernel took it"),
-        Column("residual_ns", "Int64", "ns", "RTT - all segments: what the events do not show"),
+        _segment(ledger.WIRE),
+        _segment(ledger.TX_STACK),
+        _segment(ledger.OUTBOUND),
+        _segment(ledger.OUTER_QUEUE),
+        _segment(ledger.INBOUND),
+        _segment(ledger.DELIVERY),
+        _segment(ledger.RESIDUAL),
         Column("sent_ns", "Int64", "ns", "entry of the send call, trace clock"),
         Column("received_ns", "Int64", "ns", "receive time stamp, trace clock"),
         Column("outbound_journey", "Int64", "", "journey of the request"),

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc import statistics
+from maceproc import ledger, series, statistics
 from maceproc.errors import LabError
 from maceproc.recording.lab import NETNS_DIR, Lab
 from maceproc.recording.record import minimal_events, record
@@ -205,10 +205,9 @@ def noise_floor(analysis: Analysis) -> dict[str, Estimate]:
     rows = analysis.rtts[analysis.rtts["status"] == "corrected"]
     names = {
         "RTT": "rtt_ns",
-        "outbound crossing": "outbound_ns",
-        "inbound crossing": "inbound_ns",
-        "corrected RTT": "bare_metal_rtt_ns",
-        "wire RTT": "wire_rtt_ns",
+        **{segment.name: segment.column for segment in ledger.CROSSINGS},
+        "corrected RTT": series.CORRECTED.column,
+        "wire RTT": series.WIRE.column,
     }
     half = rows["round"] % 2 == 1
     noise = {}

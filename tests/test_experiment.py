@@ -24,9 +24,11 @@ from maceproc import Lab, statistics
 from maceproc.cli import cli
 from maceproc.errors import CaptureError, CommandError
 from maceproc.experiment.agreement import agreement, agreement_lines, state_lines
+from maceproc.experiment.event_costs import add_untraced, event_costs
 from maceproc.experiment.plan import Arm, Plan, check_plan, finished, what_differs
-from maceproc.experiment.results import PINGS, Results, add_untraced, event_costs, read_results
+from maceproc.experiment.results import Results, read_results
 from maceproc.experiment.run import Progress, run_experiment
+from maceproc.experiment.tables import PINGS
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
 from maceproc.recording.lab import NETNS_DIR
 from maceproc.recording.targets import Netns, lab_site

@@ -31,6 +31,7 @@ from maceproc.capture import Machine, Place, Target
 from maceproc.errors import CaptureError, CommandError
 
 PLAN_FILE = "experiment.json"
+TRAFFIC_FILE = "traffic.json"
 PLAN_VERSION = 2  # 1 had several rounds in a block
 
 # The four that the paper's kernel module hooks, as events of ftrace.

@@ -13,27 +13,14 @@ import pandas as pd
 
 from maceproc import __version__
 from maceproc.errors import AnalysisError, CaptureError
-from maceproc.experiment.results import CONTRASTS, SOURCES, Results
+from maceproc.experiment.results import Results
+from maceproc.experiment.series import DIFFERENCES, MEANING, SOURCES
 from maceproc.schema import SCHEMA_VERSION
 from maceproc.statistics import Estimate
 from maceproc.units import NS_PER_S, format_us
 
 REPORT_FILE, JSON_FILE, PARQUET_FILE = "report.md", "results.json", "pings.parquet"
 
-MEANING = {
-    "native control": "from the host, untraced",
-    "native monitored": "from the host, traced",
-    "native corrected": "the same: a native ping crosses nothing",
-    "native untraced": "without what its events cost",
-    "native wire": "outer device: sent to first received",
-    "container control": "untraced, as ping reports it",
-    "container monitored": "traced, as ping reports it",
-    "container corrected": "RTT - outbound - inbound crossing",
-    "container untraced": "that, without what the events left in it cost",
-    "container wire": "outer device: sent to first received",
-    "native off the wire": "corrected RTT - wire RTT",
-    "container off the wire": "corrected RTT - wire RTT",
-}
 _TABLES = (
     "series",
     "comparisons",
@@ -262,7 +249,7 @@ def _differences_section(results: Results) -> Iterator[str]:
     table = results.comparisons
     rows = []
     for flows in results.values.levels:
-        for name in CONTRASTS:
+        for name in DIFFERENCES:
             if name.startswith("perturbation"):
                 continue
             here = table[

@@ -16,6 +16,7 @@ from maceproc.capture import Place, Run, Sidecar, save_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
 from maceproc.experiment.plan import (
     PLAN_FILE,
+    TRAFFIC_FILE,
     Arm,
     Block,
     Experiment,
@@ -61,7 +62,6 @@ from maceproc.recording.tracing import (
     mounted_tracefs,
 )
 
-TRAFFIC_FILE = "traffic.json"
 _PARTIAL = ".partial"
 
 

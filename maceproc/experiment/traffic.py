@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import msgspec
 
 from maceproc.errors import CommandError
+from maceproc.experiment.plan import TRAFFIC_FILE, Block
 from maceproc.recording.command import find_program, parse_command
 from maceproc.recording.targets import Netns
 
@@ -197,3 +199,14 @@ def load_reports(path: Path) -> list[Any]:
     if not path.exists():
         return []
     return list(msgspec.json.decode(path.read_bytes(), type=list[FlowReport]))
+
+
+def rate_rows(directory: Path, blocks: Sequence[Block]) -> Iterator[tuple[object, ...]]:
+    """Yield a row of RATES for each level of traffic: how many packets a second its flows sent."""
+    levels: dict[int, list[float]] = {}
+    for block in blocks:
+        reports = load_reports(directory / block.path / TRAFFIC_FILE)
+        rate = sum((r.sent if r.sent is not None else math.nan) / r.seconds for r in reports)
+        levels.setdefault(block.flows, []).append(rate)
+    for flows in sorted(levels):
+        yield (flows, len(levels[flows]), math.fsum(levels[flows]) / len(levels[flows]))

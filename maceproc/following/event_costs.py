@@ -19,7 +19,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from maceproc.ledger import LEDGER
 from maceproc.schema import OBSERVED, OBSERVER
+from maceproc.series import NATIVE_PERTURBATION, PERTURBATION
 
 Counts = npt.NDArray[np.int64]
 Times = npt.NDArray[np.int64]
@@ -29,17 +31,6 @@ Times = npt.NDArray[np.int64]
 USUAL_COST_NS = (100.0, 1300.0)
 UNTOLD = "not told from nothing"
 SMALL_SHARE, LARGE_SHARE = 0.02, 0.10  # of the RTT
-
-# Segments of the ledger in the order of time, and what part of the way they are.
-_SEGMENTS: Mapping[str, str] = {
-    "tx_stack_ns": "outside",
-    "outbound_ns": "inside",
-    "outer_queue_ns": "outside",
-    "wire_rtt_ns": "wire",
-    "inbound_ns": "inside",
-    "delivery_ns": "outside",
-}
-_RETURNING = ("inbound_ns", "delivery_ns")
 
 
 def times_by_cpu(events: Mapping[str, pd.DataFrame]) -> dict[int, Times]:
@@ -73,17 +64,18 @@ def count_events(
     )
     start = rows["sent_ns"].to_numpy(np.int64)
     received_here = np.zeros(len(rows), np.bool_)
-    for segment, part in _SEGMENTS.items():
-        end = start + rows[segment].fillna(0).to_numpy(np.int64)
-        cpus = (
-            [back["first"], back["last"]] if segment in _RETURNING else [out["first"], out["last"]]
-        )
-        if segment == "wire_rtt_ns":
+    for segment in LEDGER:
+        if segment.part == "unseen":
+            continue
+        end = start + rows[segment.column].fillna(0).to_numpy(np.int64)
+        inbound = segment.direction == "inbound"
+        cpus = [back["first"], back["last"]] if inbound else [out["first"], out["last"]]
+        if segment.part == "wire":
             cpus.append(back["first"])
             received_here = (out["received_ns"].to_numpy() > start) & (
                 out["received_ns"].to_numpy() <= end
             )
-        counts[part] = counts[part] + _count_on(times, start, end, cpus)
+        counts[segment.part] = counts[segment.part] + _count_on(times, start, end, cpus)
         start = end
     span = (rows["sent_ns"].to_numpy(np.int64), rows["received_ns"].to_numpy(np.int64))
     everywhere = [_between(recorded, *span) for recorded in times.values()]
@@ -131,21 +123,19 @@ def summarize(
     medians = series.set_index("series")["median_ns"]
     by_name = comparisons.set_index("comparison")
     rows = []
-    for place, comparison in (
-        ("container", "perturbation"),
-        ("native", "perturbation, native"),
-    ):
-        pings = observed[observed["arm"] == f"{place} traced"]
-        traced_ns = medians.get(f"{place}, traced", math.nan)
+    for added in (PERTURBATION, NATIVE_PERTURBATION):
+        arm = added.series.arm
+        pings = observed[observed["arm"] == arm]
+        traced_ns = medians.get(added.series.name, math.nan)
         if pings.empty or math.isnan(traced_ns):
             continue
         means = pings[["events", "events_inside", "events_anywhere"]].mean()
-        cost, basis = _cost(by_name, comparison, means["events"])
-        untraced_ns = medians.get(f"{place}, untraced", traced_ns - cost[0])
+        cost, basis = _cost(by_name, added.name, means["events"])
+        untraced_ns = medians.get(added.against.name, traced_ns - cost[0])
         inside = means["events_inside"] / means["events"] if means["events"] else 0.0
         rows.append(
             (
-                f"{place} traced",
+                arm,
                 len(pings),
                 *means,
                 *cost,

@@ -11,7 +11,6 @@ rounded to, which makes every quantile here that of grouped data, not of the pri
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,27 +18,20 @@ import pandas as pd
 from maceproc import statistics
 from maceproc.capture import Run
 from maceproc.schema import COMPARISONS, SERIES
+from maceproc.series import ALL_SERIES, CORRECTED, DIFFERENCES, Series
 from maceproc.statistics import Estimate, Pair
 from maceproc.units import format_us
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
-@dataclass(frozen=True)
-class Series:
-    """One way of looking at the pings: a column of RTTS in one arm."""
-
-    name: str
-    arm: str
-    column: str
-
-    def of(self, rtts: pd.DataFrame) -> pd.DataFrame:
-        """Return round and value [ns] of the pings that have one."""
-        rows = rtts.loc[(rtts["arm"] == self.arm) & rtts[self.column].notna()]
-        value_ns = rows[self.column].astype("float64")
-        if self.column == "rtt_ns":
-            value_ns = spread_ties(value_ns, rows["rtt_resolution_ns"], rows["round"])
-        return pd.DataFrame({"round": rows["round"], "value_ns": value_ns})
+def values_of(rtts: pd.DataFrame, series: Series) -> pd.DataFrame:
+    """Return ``round`` and ``value_ns`` of the pings that have a value in this series."""
+    rows = rtts.loc[(rtts["arm"] == series.arm) & rtts[series.column].notna()]
+    value_ns = rows[series.column].astype("float64")
+    if series.column == "rtt_ns":
+        value_ns = spread_ties(value_ns, rows["rtt_resolution_ns"], rows["round"])
+    return pd.DataFrame({"round": rows["round"], "value_ns": value_ns})
 
 
 def spread_ties(
@@ -54,30 +46,11 @@ def spread_ties(
     return value_ns + ((nth * GOLDEN_RATIO) % 1 - 0.5) * step_ns.fillna(0).astype("float64")
 
 
-RAW = Series("container, traced", "container traced", "rtt_ns")
-CORRECTED = Series("container, corrected", "container traced", "bare_metal_rtt_ns")
-WIRE = Series("wire", "container traced", "wire_rtt_ns")
-UNTRACED = Series("container, untraced", "container untraced", "rtt_ns")
-NATIVE_RAW = Series("native, traced", "native traced", "rtt_ns")
-NATIVE_WIRE = Series("wire, native", "native traced", "wire_rtt_ns")
-NATIVE = Series("native, untraced", "native untraced", "rtt_ns")
-
-ALL_SERIES = (RAW, UNTRACED, NATIVE_RAW, NATIVE, CORRECTED, WIRE, NATIVE_WIRE)
-
-# name, what is compared, with what
-ALL_COMPARISONS = (
-    ("perturbation", RAW, UNTRACED),
-    ("perturbation, native", NATIVE_RAW, NATIVE),
-    ("container overhead", UNTRACED, NATIVE),
-    ("corrected - native", CORRECTED, NATIVE),
-)
-
-
 def summarize(rtts: pd.DataFrame) -> pd.DataFrame:
     """Return SERIES: location and spread of every series that has pings."""
     rows = []
     for series in ALL_SERIES:
-        values_ns = series.of(rtts)["value_ns"].to_numpy()
+        values_ns = values_of(rtts, series)["value_ns"].to_numpy()
         answered = ((rtts["arm"] == series.arm) & rtts["rtt_ns"].notna()).sum()
         if len(values_ns):
             p5, median, p95 = np.percentile(values_ns, [5, 50, 95])
@@ -94,8 +67,8 @@ def compare(rtts: pd.DataFrame, runs: Sequence[Run] = ()) -> pd.DataFrame:
     `runs` say when each arm ran in each round; without them drift cannot be told from a difference.
     """
     rows = []
-    for name, series, against in ALL_COMPARISONS:
-        pairs = statistics.pair_rounds(series.of(rtts), against.of(rtts))
+    for name, series, against, _ in DIFFERENCES:
+        pairs = statistics.pair_rounds(values_of(rtts, series), values_of(rtts, against))
         if pairs:
             found = statistics.difference(list(pairs.values()))
             refused = _refusal(found, pairs, series.arm, against.arm, runs)

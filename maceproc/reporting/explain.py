@@ -13,23 +13,13 @@ from maceproc.errors import AnalysisError
 from maceproc.following.crossings import INBOUND
 from maceproc.following.matching import MATCHED_BY
 from maceproc.following.rtts import STATUSES
+from maceproc.ledger import COLUMNS
 from maceproc.schema import SCHEMA_VERSION, rows_of
+from maceproc.series import TRACED_ARMS
 from maceproc.units import format_us
 
 if TYPE_CHECKING:
     from maceproc.pipeline import Analysis
-
-# The ledger, in the order of the way; what is added up is the RTT.
-LEDGER = {
-    "tx stack": "tx_stack_ns",
-    "outbound crossing": "outbound_ns",
-    "outer queue": "outer_queue_ns",
-    "wire": "wire_rtt_ns",
-    "inbound crossing": "inbound_ns",
-    "delivery": "delivery_ns",
-    "residual": "residual_ns",
-}
-
 
 SENDING = ("net_dev_queue", "net_dev_start_xmit", "net_dev_xmit")
 
@@ -92,7 +82,7 @@ def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanati
     """
     rtts = analysis.rtts
     traced = rtts[rtts["status"] != "untraced"]
-    rows = traced[traced["arm"].isin(["container traced", "native traced"])]
+    rows = traced[traced["arm"].isin(TRACED_ARMS)]
     if round is not None:
         rows = rows[rows["round"] == round]
     found = rows[rows["seq"] == seq]
@@ -102,7 +92,7 @@ def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanati
             hint=f"there are {rows['seq'].min()} to {rows['seq'].max()}" if len(rows) else "",
         )
     ping = found.iloc[0]
-    ledger = pd.Series({name: ping[column] for name, column in LEDGER.items()}, name="time_ns")
+    ledger = pd.Series({name: ping[column] for name, column in COLUMNS.items()}, name="time_ns")
     return Explanation(ping, _events(analysis, ping), ledger, _candidates(analysis, ping))
 
 

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from maceproc.following.perturbation import (
+from maceproc.series import (
     CORRECTED,
     NATIVE,
+    NATIVE_PERTURBATION,
     NATIVE_RAW,
     NATIVE_WIRE,
+    PERTURBATION,
     RAW,
+    REMAINDER,
     UNTRACED,
     WIRE,
 )
@@ -83,7 +86,7 @@ def _the_native_rtt(medians: dict[str, float]) -> str:
 
 
 def _the_remainder(comparisons: pd.DataFrame) -> str:
-    left = _comparison(comparisons, "corrected - native")
+    left = _comparison(comparisons, REMAINDER.name)
     if left is None:
         return ""
     off, ends = duration(left["estimate_ns"], signed=True), interval(left.low_ns, left.high_ns)
@@ -91,14 +94,14 @@ def _the_remainder(comparisons: pd.DataFrame) -> str:
 
 
 def _the_tracing(comparisons: pd.DataFrame) -> str:
-    for name in ("perturbation", "perturbation, native"):
-        cost = _comparison(comparisons, name)
+    for added in (PERTURBATION, NATIVE_PERTURBATION):
+        cost = _comparison(comparisons, added.name)
         if cost is not None:
-            added, ends = (
+            estimate, ends = (
                 duration(cost.estimate_ns, signed=True),
                 interval(cost.low_ns, cost.high_ns),
             )
-            return f"Recording added {added} ({ends})."
+            return f"Recording added {estimate} ({ends})."
     return "What recording added is not known: there was no untraced run."
 
 

@@ -1,6 +1,7 @@
 """JSON Schemas of everything the command line prints as JSON, made from the declared tables.
 
-``maceproc/reporting/schemas/VERB.schema.json`` are these, checked in: ``make schemas`` writes them anew.
+They are checked in as ``maceproc/reporting/schemas/VERB.schema.json``;
+``make schemas`` writes them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maceproc import comparison, schema
-from maceproc.reporting.explain import LEDGER
+from maceproc.ledger import COLUMNS
 from maceproc.schema import SCHEMA_VERSION, Column, Table
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -130,7 +131,7 @@ def explain_schema() -> Schema:
         {
             "ping": row_schema(schema.RTTS),
             "events": rows_schema(_EVENTS),
-            "ledger": _object(dict.fromkeys(LEDGER, TIME_NS)),
+            "ledger": _object(dict.fromkeys(COLUMNS, TIME_NS)),
             "candidates": rows_schema(_CANDIDATES),
         },
     )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from maceproc.following.rtts import STATUSES
 from maceproc.reporting.headline import duration, headline, interval
-from maceproc.reporting.report import COMPARISON_MEANING, SERIES_MEANING
+from maceproc.series import DIFFERENCE_MEANING, MEANING
 
 if TYPE_CHECKING:
     from maceproc.pipeline import Analysis
@@ -22,9 +22,9 @@ LOCATION = ["median_ns", "mean_ns", "sd_ns", "p5_ns", "p95_ns"]
 
 def analysis_html(analysis: Analysis) -> str:
     """Render the headline, the series, the comparisons and the findings of an analysis."""
-    series = analysis.series.set_index("series").reindex(list(SERIES_MEANING))
+    series = analysis.series.set_index("series").reindex(list(MEANING))
     medians = [
-        (name, f"{row['used']:.0f}", *map(duration, row[LOCATION]), SERIES_MEANING[str(name)])
+        (name, f"{row['used']:.0f}", *map(duration, row[LOCATION]), MEANING[str(name)])
         for name, row in series.dropna(subset="used").iterrows()
     ]
     differences = [
@@ -33,7 +33,7 @@ def analysis_html(analysis: Analysis) -> str:
             duration(row.estimate_ns, signed=True),
             interval(row.low_ns, row.high_ns),
             str(row.rounds),
-            COMPARISON_MEANING[row.comparison],
+            DIFFERENCE_MEANING[row.comparison],
         )
         for row in analysis.comparisons.itertuples()
     ]

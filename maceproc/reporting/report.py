@@ -15,7 +15,17 @@ from maceproc.capture import Sidecar
 from maceproc.following.event_costs import UNTOLD
 from maceproc.following.perturbation import corrected_bounds
 from maceproc.following.rtts import NO_CROSSING
+from maceproc.ledger import LEDGER
 from maceproc.schema import SCHEMA_VERSION, rows_of
+from maceproc.series import (
+    CORRECTED,
+    DIFFERENCE_MEANING,
+    MEANING,
+    NATIVE_PERTURBATION,
+    PERTURBATION,
+    SHOWN,
+    TRACED_ARMS,
+)
 from maceproc.units import NS_PER_S, format_us
 
 if TYPE_CHECKING:
@@ -28,24 +38,6 @@ if TYPE_CHECKING:
 WIDTH = 100
 
 LEVEL_STYLE = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
-
-# What the series are, in the order of the report.
-SERIES_MEANING = {
-    "container, untraced": "as ping reports it",
-    "container, traced": "while events were recorded",
-    "container, corrected": "RTT - outbound - inbound crossing",
-    "native, untraced": "the same ping from the host",
-    "native, traced": "from the host, while events were recorded",
-    "wire": "outer device: sent to first received",
-    "wire, native": "outer device: sent to first received",
-}
-
-COMPARISON_MEANING = {
-    "perturbation": "what tracing added to the container's RTT",
-    "perturbation, native": "what tracing added to the native RTT",
-    "container overhead": "container - native, both untraced",
-    "corrected - native": "what the correction leaves",
-}
 
 
 def as_text(analysis: Analysis, *, color: bool = False, width: int = WIDTH) -> str:
@@ -101,7 +93,7 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
             "steps": rows_of(analysis.steps),
         },
         "rtts": rows_of(analysis.rtts),
-        "perturbation": by_name.get("perturbation") or by_name.get("perturbation, native"),
+        "perturbation": by_name.get(PERTURBATION.name) or by_name.get(NATIVE_PERTURBATION.name),
         "observer": rows_of(analysis.observer),
         "findings": rows_of(analysis.findings),
     }
@@ -117,7 +109,7 @@ def coverage(rtts: pd.DataFrame) -> dict[str, Any]:
 
     ``bounds`` says where the corrected median and mean would lie whatever the others were.
     """
-    traced = rtts[rtts["arm"].isin(["container traced", "native traced"])]
+    traced = rtts[rtts["arm"].isin(TRACED_ARMS)]
     settled = traced["status"].isin(["corrected", "native"])
     answered = traced["rtt_ns"].notna() | settled
     answered &= traced["status"] != "duplicate"
@@ -232,16 +224,15 @@ def report_table(title: str, columns: str) -> Table:
 
 def _series_table(analysis: Analysis) -> RenderableType:
     table = report_table("RTT [us]", "|>n|>median|>mean|>sd|>5 %|>95 %|")
-    for row in sorted(
-        analysis.series.itertuples(), key=lambda row: list(SERIES_MEANING).index(row.series)
-    ):
+    order = [series.name for series in SHOWN]
+    for row in sorted(analysis.series.itertuples(), key=lambda row: order.index(row.series)):
         numbers = (row.median_ns, row.mean_ns, row.sd_ns, row.p5_ns, row.p95_ns)
         table.add_row(
             row.series,
             str(row.used),
             *(format_us(number) for number in numbers),
-            SERIES_MEANING[row.series],
-            style="bold" if row.series == "container, corrected" else "",
+            MEANING[row.series],
+            style="bold" if row.series == CORRECTED.name else "",
         )
     return table
 
@@ -277,7 +268,7 @@ def _comparisons_table(comparisons: pd.DataFrame) -> RenderableType:
             str(row.rounds),
             "[red]no evidence: the machine changed[/red]"
             if row.refused
-            else COMPARISON_MEANING[row.comparison],
+            else DIFFERENCE_MEANING[row.comparison],
         )
     return table
 
@@ -317,16 +308,7 @@ def _steps_table(steps: pd.DataFrame) -> RenderableType:
 
 def _ledger_line(rtts: pd.DataFrame) -> str:
     corrected = rtts[rtts["status"] == "corrected"]
-    parts = {
-        "tx stack": "tx_stack_ns",
-        "outbound": "outbound_ns",
-        "queue": "outer_queue_ns",
-        "wire": "wire_rtt_ns",
-        "inbound": "inbound_ns",
-        "delivery": "delivery_ns",
-        "residual": "residual_ns",
-    }
-    means = {name: float(corrected[column].mean()) for name, column in parts.items()}
+    means = {part.short: float(corrected[part.column].mean()) for part in LEDGER}
     total = float(corrected["rtt_ns"].mean())
     if math.isnan(total):
         return ""

@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.markup import escape
 
-from maceproc.comparison import QUANTITIES_COMPARED, Comparison
+from maceproc.comparison import Comparison
+from maceproc.following.perturbation import values_of
 from maceproc.reporting.plots import new_axes, unit_of
 from maceproc.reporting.report import WIDTH, report_table
+from maceproc.series import QUANTITIES
 from maceproc.units import format_us
 
 if TYPE_CHECKING:
@@ -139,6 +141,6 @@ def plot(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
 
 def _round_medians(comparison: Comparison, name: str, quantity: str) -> npt.NDArray[np.float64]:
-    series = next(series for series in QUANTITIES_COMPARED if series.name == quantity)
-    values = series.of(comparison.analyses[name].rtts)
+    series = next(series for series in QUANTITIES if series.name == quantity)
+    values = values_of(comparison.analyses[name].rtts, series)
     return np.asarray(values.groupby("round")["value_ns"].median().to_numpy(float))

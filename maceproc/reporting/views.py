@@ -14,9 +14,12 @@ import numpy as np
 import pandas as pd
 
 from maceproc.errors import AnalysisError
-from maceproc.following.perturbation import ALL_COMPARISONS, ALL_SERIES, CORRECTED
-from maceproc.reporting.explain import LEDGER, explain
+from maceproc.following.perturbation import values_of
+from maceproc.ledger import CROSSINGS as CROSSING_SEGMENTS
+from maceproc.ledger import LEDGER, OUTER_QUEUE, RESIDUAL
+from maceproc.reporting.explain import explain
 from maceproc.schema import Column, Table
+from maceproc.series import ALL_SERIES, CORRECTED, DIFFERENCES, INBOUND, OUTBOUND, TRACED_ARMS
 
 if TYPE_CHECKING:
     from maceproc.pipeline import Analysis
@@ -164,10 +167,10 @@ class Views:
         """Return the crossings of all corrected pings: `CROSSINGS`."""
         rtts, after_ns = self.analysis.rtts, _after_ns(self.analysis)
         parts = []
-        for direction, column in (("outbound", "outbound_ns"), ("inbound", "inbound_ns")):
-            rows = rtts[rtts[column].notna() & (rtts["status"] == "corrected")]
-            times = {"after_ns": after_ns[rows.index], "latency_ns": rows[column]}
-            parts.append(rows[["round", "seq"]].assign(direction=direction, **times))
+        for segment in CROSSING_SEGMENTS:
+            rows = rtts[rtts[segment.column].notna() & (rtts["status"] == "corrected")]
+            times = {"after_ns": after_ns[rows.index], "latency_ns": rows[segment.column]}
+            parts.append(rows[["round", "seq"]].assign(direction=segment.direction, **times))
         return CROSSINGS.frame(pd.concat(parts))
 
     def path(self) -> pd.DataFrame:
@@ -175,18 +178,19 @@ class Views:
         rtts, steps = self.analysis.rtts, self.analysis.steps
         corrected = rtts[rtts["status"].isin(["corrected", "native"])]
         rows: list[tuple[object, ...]] = []
-        for segment, column in LEDGER.items():
-            direction = segment.partition(" ")[0] if segment.endswith("crossing") else ""
-            on_way = steps[steps["direction"] == direction]
-            for step in on_way.itertuples():
-                if not _is_outer_queue(step, on_way):
-                    times = (step.used, step.median_ns, step.p95_ns)
-                    rows.append((segment, step.start, step.end, *times))
-            values_ns = corrected[column].dropna().astype("float64")
-            if segment in SEGMENT_ENDS and len(values_ns):
+        for segment in LEDGER:
+            if segment.part == "inside":
+                on_way = steps[steps["direction"] == segment.direction]
+                for step in on_way.itertuples():
+                    if not _is_outer_queue(step, on_way):
+                        times = (step.used, step.median_ns, step.p95_ns)
+                        rows.append((segment.name, step.start, step.end, *times))
+                continue
+            values_ns = corrected[segment.column].dropna().astype("float64")
+            if segment.start and len(values_ns):
                 used, (median, p95) = len(values_ns), np.percentile(values_ns, [50, 95])
                 if p95:  # of no length where its events were not recorded
-                    rows.append((segment, *SEGMENT_ENDS[segment], used, median, p95))
+                    rows.append((segment.name, segment.start, segment.end, used, median, p95))
         return PATH.from_rows(rows)
 
     def waterfall(self, seq: int | None = None, round: int | None = None) -> pd.DataFrame:  # noqa: A002
@@ -244,9 +248,9 @@ class Views:
         Their mean and its interval are in ``analysis.comparisons``.
         """
         rows = []
-        for name, series, against in ALL_COMPARISONS:
+        for name, series, against, _ in DIFFERENCES:
             mine, other = (
-                part.of(self.analysis.rtts).groupby("round")["value_ns"].median()
+                values_of(self.analysis.rtts, part).groupby("round")["value_ns"].median()
                 for part in (series, against)
             )
             both = (mine - other).dropna()
@@ -259,26 +263,17 @@ class Views:
         corrected = rtts[rtts["status"] == "corrected"]
         if corrected.empty:
             return LEDGER_MEANS.frame()
-        values = {name: corrected[column].astype("float64") for name, column in LEDGER.items()}
+        values = {part.name: corrected[part.column].astype("float64") for part in LEDGER}
         return LEDGER_MEANS.from_rows(
             [(name, value.mean(), value.quantile(0.95)) for name, value in values.items()]
         )
 
 
-# Where the segments between the crossings begin and end, in words: they are no steps of a journey.
-SEGMENT_ENDS = {
-    "tx stack": ("send call", "first device"),
-    "outer queue": ("queued on the outer device", "its driver"),
-    "wire": ("outer device", "and back"),
-    "delivery": ("container's device", "the program"),
-}
-
-TRACED_ARMS = ("container traced", "native traced")
 LARGEST = {
-    "outbound_ns": "longest outbound crossing",
-    "inbound_ns": "longest inbound crossing",
-    "outer_queue_ns": "longest in the outer queue",
-    "residual_ns": "largest residual",
+    OUTBOUND.column: "longest outbound crossing",
+    INBOUND.column: "longest inbound crossing",
+    OUTER_QUEUE.column: "longest in the outer queue",
+    RESIDUAL.column: "largest residual",
 }
 NOT_CORRECTED = ("ambiguous", "incomplete", "unanswered", "unprinted", "error")
 
@@ -289,14 +284,14 @@ def segments_at(ping: pd.Series, after_ns: pd.Series) -> list[str]:
     Empty at the send call, after the receive stamp, and from where the ledger is not known.
     """
     names, ends_ns, end_ns = [], [], 0
-    for name, column in LEDGER.items():
-        nothing_to_cross = ping["status"] == "native" and name.endswith("crossing")
-        if name == "residual" or pd.isna(ping["sent_ns"]):
+    for segment in LEDGER:
+        nothing_to_cross = ping["status"] == "native" and segment.part == "inside"
+        if segment.part == "unseen" or pd.isna(ping["sent_ns"]):
             break
-        if pd.isna(ping[column]) and not nothing_to_cross:
+        if pd.isna(ping[segment.column]) and not nothing_to_cross:
             break
-        end_ns += 0 if nothing_to_cross else int(ping[column])
-        names.append(name)
+        end_ns += 0 if nothing_to_cross else int(ping[segment.column])
+        names.append(segment.name)
         ends_ns.append(end_ns)
     within = np.searchsorted(ends_ns, after_ns.to_numpy("int64"), side="left")
     ongoing = after_ns.to_numpy("int64") > 0

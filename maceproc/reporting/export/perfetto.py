@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from maceproc.following.journeys import HOP_EVENTS, Kind
-from maceproc.reporting.explain import LEDGER
+from maceproc.ledger import COLUMNS
 from maceproc.reporting.export.provenance import provenance, required, utc_offset
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def _last_ns(ping: Any) -> int:
 def _segments(ping: Any) -> Iterator[tuple[str, int, int]]:
     """Give the segments that follow the send call without a gap: name, start, end [ns]."""
     at_ns = int(ping.sent_ns)
-    for name, column in LEDGER.items():
+    for name, column in COLUMNS.items():
         length_ns = getattr(ping, column)
         if name == "residual" or pd.isna(length_ns):
             return  # what comes after something unknown has no place of its own

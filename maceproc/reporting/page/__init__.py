@@ -36,7 +36,8 @@ from maceproc.reporting.page.parts import (
     pings_shown,
     recorded,
 )
-from maceproc.reporting.report import COMPARISON_MEANING, SERIES_MEANING, coverage
+from maceproc.reporting.report import coverage
+from maceproc.series import DIFFERENCE_MEANING, MEANING
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -58,7 +59,7 @@ class Page:
     def as_dict(self) -> dict[str, Any]:
         """Return the names the template uses."""
         analysis, sidecar = self.analysis, self.analysis.capture.sidecar
-        series = analysis.series.set_index("series").reindex(list(SERIES_MEANING))
+        series = analysis.series.set_index("series").reindex(list(MEANING))
         return {
             "version": __version__,
             "file": analysis.capture.trace.name,
@@ -71,9 +72,9 @@ class Page:
             "path": path_rows(analysis),
             "charts": {chart["id"]: chart for chart in self.charts},
             "series": series.dropna(subset="used").reset_index().to_dict("records"),
-            "series_meaning": SERIES_MEANING,
+            "series_meaning": MEANING,
             "costs": costs(analysis),
-            "cost_meaning": COMPARISON_MEANING,
+            "cost_meaning": DIFFERENCE_MEANING,
             "coverage": coverage(analysis.rtts),
             "crossings": crossing_rows(analysis),
             "ledger": ledger_rows(analysis),

@@ -10,19 +10,12 @@ import numpy as np
 import pandas as pd
 
 from maceproc import __version__
-from maceproc.following.perturbation import (
-    CORRECTED,
-    NATIVE,
-    NATIVE_RAW,
-    NATIVE_WIRE,
-    RAW,
-    UNTRACED,
-    WIRE,
-)
 from maceproc.following.rtts import STATUSES
-from maceproc.reporting.explain import LEDGER, explain
+from maceproc.ledger import COLUMNS
+from maceproc.reporting.explain import explain
 from maceproc.reporting.headline import duration, interval
-from maceproc.reporting.report import SERIES_MEANING, coverage
+from maceproc.reporting.report import coverage
+from maceproc.series import SHOWN
 from maceproc.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -30,8 +23,6 @@ if TYPE_CHECKING:
     from maceproc.pipeline import Analysis
 
 Row = dict[str, Any]
-
-TILES = (UNTRACED, RAW, CORRECTED, NATIVE, NATIVE_RAW, WIRE, NATIVE_WIRE)
 
 
 def medians(analysis: Analysis) -> list[Row]:
@@ -41,10 +32,10 @@ def medians(analysis: Analysis) -> list[Row]:
         {
             "name": one.name,
             "value": duration(series.at[one.name, "median_ns"]),
-            "detail": SERIES_MEANING[one.name],
+            "detail": one.meaning,
             "series": one.name,
         }
-        for one in TILES
+        for one in SHOWN
         if one.name in series.index
     ]
 
@@ -215,7 +206,7 @@ def _recorded_by_us(sidecar: Sidecar) -> Iterator[tuple[str, str]]:
 def _facts_of(ping: pd.Series) -> list[tuple[str, str]]:
     """Return the ping's numbers: as printed, corrected, and its ledger."""
     facts = [("RTT as printed", "rtt_ns"), ("corrected", "bare_metal_rtt_ns")]
-    facts += [(name, column) for name, column in LEDGER.items()]
+    facts += [(name, column) for name, column in COLUMNS.items()]
     return [(name, duration(ping[column])) for name, column in facts if pd.notna(ping[column])]
 
 
