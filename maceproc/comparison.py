@@ -23,11 +23,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from maceproc.analysis import CAPTURES, CONTRASTS, QUANTITIES
+from maceproc.analysis import Comparison as ComparisonTables
 from maceproc.errors import AnalysisError
+from maceproc.following.coverage import coverage
 from maceproc.following.perturbation import values_of
 from maceproc.pipeline import Analysis, analyze
-from maceproc.reporting.report import capture_facts
-from maceproc.schema import SCHEMA_VERSION, Column, Table, rows_of
+from maceproc.reporting.document import capture_facts
+from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.series import NATIVE, OVERHEAD
 from maceproc.series import QUANTITIES as QUANTITIES_COMPARED
 from maceproc.statistics import (
@@ -44,58 +47,6 @@ if TYPE_CHECKING:
 
 Values = npt.NDArray[np.float64]
 
-CAPTURES = Table(
-    "captures",
-    "one capture of a comparison",
-    (
-        Column("capture", "str", "", "its label: what tells its path from the others'"),
-        Column("file", "str", "", "its path"),
-        Column("command", "str", "", "what ran"),
-        Column("path", "str", "", "the devices its packets pass"),
-        Column("event_set", "str", "", "what was recorded: minimal, full or list"),
-        Column("kernel", "str", "", "kernel release"),
-        Column("rounds", "int64", "", "rounds"),
-        Column("answered", "int64", "", "traced pings that were answered"),
-        Column("corrected", "int64", "", "those of them that were corrected"),
-        Column("events_lost", "int64", "", "events known to be lost"),
-    ),
-)
-
-QUANTITIES = Table(
-    "quantities",
-    "one quantity in one capture",
-    (
-        Column("capture", "str", "", "label of the capture"),
-        Column("quantity", "str", "", "a series of RTTs, or a crossing"),
-        Column("used", "int64", "", "pings with a value"),
-        Column("rounds", "int64", "", "rounds they are from"),
-        Column("median_ns", "float64", "ns", "median of all pings"),
-        Column("p5_ns", "float64", "ns", "5th percentile"),
-        Column("p95_ns", "float64", "ns", "95th percentile"),
-    ),
-)
-
-CONTRASTS = Table(
-    "contrasts",
-    "one quantity in one capture, against the first capture",
-    (
-        Column("capture", "str", "", "label of the capture"),
-        Column("against", "str", "", "label of the first capture"),
-        Column("quantity", "str", "", "what is compared"),
-        Column("estimate_ns", "float64", "ns", "difference of the medians: capture - against"),
-        Column("low_ns", "float64", "ns", "lower end of its 95 % interval"),
-        Column("high_ns", "float64", "ns", "upper end of its 95 % interval"),
-        Column("delta", "float64", "", "Cliff's delta over all pings, -1 to 1"),
-        Column("delta_low", "float64", "", "lower end of its 95 % interval"),
-        Column("delta_high", "float64", "", "upper end of its 95 % interval"),
-        Column("p_value", "float64", "", "of no difference, two-sided"),
-        Column("p_adjusted", "float64", "", "the same, adjusted for all tests (Holm)"),
-        Column("unit", "str", "", "what was counted as repeated: rounds or pings"),
-        Column("units", "int64", "", "of these, in the capture"),
-        Column("units_against", "int64", "", "of these, in the first capture"),
-    ),
-)
-
 # Unlike in these, captures differ in more than what is compared.
 CONDITIONS: dict[str, Callable[[Analysis], object]] = {
     "the command": lambda a: _options(a.capture.sidecar.command) if a.capture.sidecar else None,
@@ -108,25 +59,12 @@ CONDITIONS: dict[str, Callable[[Analysis], object]] = {
 }
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Captures side by side.
+@dataclass(frozen=True, kw_only=True)
+class Comparison(ComparisonTables):
+    """Captures side by side, with ways to show them.
 
-    Attributes
-    ----------
-    analyses
-        The analyses by label, the first being the one that the others are compared with.
-    captures, quantities, contrasts
-        The tables `CAPTURES`, `QUANTITIES` and `CONTRASTS`.
-    notes
-        In what else the captures differ, one sentence each.
+    The tables are those of `maceproc.analysis.Comparison`.
     """
-
-    analyses: dict[str, Analysis]
-    captures: pd.DataFrame
-    quantities: pd.DataFrame
-    contrasts: pd.DataFrame
-    notes: tuple[str, ...]
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Plot every quantity of every capture; see `maceproc.reporting.side_by_side`."""
@@ -175,7 +113,13 @@ def compare(*captures: str | Path | Analysis, labels: Sequence[str] | None = Non
     named = dict(zip(names, analyses, strict=True))
     quantities = QUANTITIES.from_rows([row for name in named for row in _describe(name, named)])
     notes = tuple(_differences(named))
-    return Comparison(named, _captures(named), quantities, _contrasts(named), notes)
+    return Comparison(
+        analyses=named,
+        captures=_captures(named),
+        quantities=quantities,
+        contrasts=_contrasts(named),
+        notes=notes,
+    )
 
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
@@ -319,8 +263,6 @@ def _by_ping(mine: pd.Series, other: pd.Series) -> tuple[float, float, float, fl
 
 
 def _captures(named: dict[str, Analysis]) -> pd.DataFrame:
-    from maceproc.reporting.report import coverage
-
     rows = []
     for name, analysis in named.items():
         facts, counts = capture_facts(analysis), coverage(analysis.rtts)

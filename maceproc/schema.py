@@ -298,8 +298,8 @@ COMPARISONS = Table(
     ),
 )
 
-OBSERVED = Table(
-    "observed",
+EVENTS_ON_PATH = Table(
+    "events_on_path",
     "one traced ping, and the events recorded while it was on its way",
     (
         Column("round", "int64", "", "round of the recording, from 1"),
@@ -313,8 +313,8 @@ OBSERVED = Table(
     ),
 )
 
-OBSERVER = Table(
-    "observer",
+EVENT_COSTS = Table(
+    "event_costs",
     "what the events of one traced arm cost its pings",
     (
         Column("arm", "str", "", "container traced or native traced"),

@@ -35,7 +35,7 @@ from maceproc.statistics import Estimate
 from maceproc.units import NS_PER_S, format_us
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 TRAIN = 5  # pings sent at once
 PAYLOAD_BYTES = 1000

@@ -23,8 +23,9 @@ from maceproc.ledger import COLUMNS
 from maceproc.recording.lab import NETNS_DIR, REMOTE_IPV4
 from maceproc.recording.record import record
 from maceproc.recording.targets import lab_site
+from maceproc.reporting.document import as_dict
 from maceproc.reporting.explain import explain
-from maceproc.reporting.report import as_dict, as_text
+from maceproc.reporting.report import as_text
 
 pytestmark = pytest.mark.kernel
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from maceproc.ledger import LEDGER
-from maceproc.schema import OBSERVED, OBSERVER
+from maceproc.schema import EVENT_COSTS, EVENTS_ON_PATH
 from maceproc.series import NATIVE_PERTURBATION, PERTURBATION
 
 Counts = npt.NDArray[np.int64]
@@ -47,7 +47,7 @@ def times_by_cpu(events: Mapping[str, pd.DataFrame]) -> dict[int, Times]:
 def count_events(
     rtts: pd.DataFrame, hops: pd.DataFrame, times: Mapping[int, Times]
 ) -> pd.DataFrame:
-    """Return OBSERVED: for every traced ping that was matched, the events in its time.
+    """Return EVENTS_ON_PATH: for every traced ping that was matched, the events in its time.
 
     `times` are those of `times_by_cpu`, of every event that was enabled. What happens while the
     packets are on the wire delays them only where the remote host is in this kernel, as in the lab:
@@ -80,7 +80,7 @@ def count_events(
     span = (rows["sent_ns"].to_numpy(np.int64), rows["received_ns"].to_numpy(np.int64))
     everywhere = [_between(recorded, *span) for recorded in times.values()]
     on_wire = np.where(received_here, counts["wire"], 0)
-    return OBSERVED.frame(
+    return EVENTS_ON_PATH.frame(
         {
             **{name: rows[name] for name in ("round", "arm", "seq")},
             "events": counts["inside"] + counts["outside"] + on_wire,
@@ -114,9 +114,9 @@ def _between(times: Times, start: Times, end: Times) -> Counts:
 
 
 def summarize(
-    observed: pd.DataFrame, series: pd.DataFrame, comparisons: pd.DataFrame
+    events_on_path: pd.DataFrame, series: pd.DataFrame, comparisons: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return OBSERVER: for every traced arm, what its events cost.
+    """Return EVENT_COSTS: for every traced arm, what its events cost.
 
     `series` and `comparisons` are those of the same analysis.
     """
@@ -125,7 +125,7 @@ def summarize(
     rows = []
     for added in (PERTURBATION, NATIVE_PERTURBATION):
         arm = added.series.arm
-        pings = observed[observed["arm"] == arm]
+        pings = events_on_path[events_on_path["arm"] == arm]
         traced_ns = medians.get(added.series.name, math.nan)
         if pings.empty or math.isnan(traced_ns):
             continue
@@ -146,7 +146,7 @@ def summarize(
                 _verdict(cost, untraced_ns),
             )
         )
-    return OBSERVER.from_rows(rows)
+    return EVENT_COSTS.from_rows(rows)
 
 
 def _cost(

@@ -18,7 +18,7 @@ import pandas as pd
 from maceproc import statistics
 from maceproc.capture import Run
 from maceproc.schema import COMPARISONS, SERIES
-from maceproc.series import ALL_SERIES, CORRECTED, DIFFERENCES, Series
+from maceproc.series import ALL_SERIES, DIFFERENCES, Series
 from maceproc.statistics import Estimate, Pair
 from maceproc.units import format_us
 
@@ -94,24 +94,3 @@ def _refusal(
         f"{against} changed by {format_us(drift.change_ns, signed=True)} us after round "
         f"{rounds[drift.at - 1]}: that alone can make {format_us(bias_ns)} us"
     )
-
-
-def corrected_bounds(rtts: pd.DataFrame) -> dict[str, float]:
-    """Bound the corrected median and mean [ns], whatever the pings without a correction were.
-
-    A crossing takes no less than nothing and no more than the RTT, so each of those lies between
-    0 and its own RTT. Returns median_low_ns, median_high_ns, mean_low_ns and mean_high_ns, empty
-    when no ping was answered.
-    """
-    answered = rtts[(rtts["arm"] == CORRECTED.arm) & rtts["rtt_ns"].notna()]
-    answered = answered[answered["status"] != "duplicate"]
-    if answered.empty:
-        return {}
-    known = answered["bare_metal_rtt_ns"]
-    low, high = known.fillna(0).astype(float), known.fillna(answered["rtt_ns"]).astype(float)
-    return {
-        "median_low_ns": float(low.median()),
-        "median_high_ns": float(high.median()),
-        "mean_low_ns": float(low.mean()),
-        "mean_high_ns": float(high.mean()),
-    }

@@ -19,7 +19,7 @@ from maceproc.series import TRACED_ARMS
 from maceproc.units import format_us
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 SENDING = ("net_dev_queue", "net_dev_start_xmit", "net_dev_xmit")
 
@@ -58,7 +58,7 @@ class Explanation:
     def _repr_html_(self) -> str:
         from maceproc.reporting.notebook import explanation_html
 
-        return explanation_html(self)
+        return explanation_html(self.ping, self.events, self.ledger, self.candidates)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``maceproc explain --json`` prints: unknown values are null, times in ns."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from maceproc.following.coverage import coverage
 from maceproc.series import (
     CORRECTED,
     NATIVE,
@@ -21,7 +22,7 @@ from maceproc.series import (
 from maceproc.units import NS_PER_MS, NS_PER_US
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 
 MINUS, NO_BREAK = "\u2212", "\u00a0"
@@ -106,8 +107,6 @@ def _the_tracing(comparisons: pd.DataFrame) -> str:
 
 
 def _the_coverage(rtts: pd.DataFrame) -> str:
-    from maceproc.reporting.report import coverage
-
     counts = coverage(rtts)
     if not counts["answered"]:
         return ""

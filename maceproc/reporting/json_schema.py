@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from maceproc import comparison, schema
+from maceproc import analysis, schema
 from maceproc.ledger import COLUMNS
 from maceproc.schema import SCHEMA_VERSION, Column, Table
 
@@ -118,7 +118,7 @@ def analyze_schema() -> Schema:
             "summary": _object(summary),
             "rtts": rows_schema(schema.RTTS),
             "perturbation": {"oneOf": [{"type": "null"}, comparison_row]},
-            "observer": rows_schema(schema.OBSERVER),
+            "observer": rows_schema(schema.EVENT_COSTS),
             "findings": rows_schema(schema.FINDINGS),
         },
     )
@@ -142,9 +142,9 @@ def compare_schema() -> Schema:
     return _document(
         "compare",
         {
-            "captures": rows_schema(comparison.CAPTURES),
-            "quantities": rows_schema(comparison.QUANTITIES),
-            "contrasts": rows_schema(comparison.CONTRASTS),
+            "captures": rows_schema(analysis.CAPTURES),
+            "quantities": rows_schema(analysis.QUANTITIES),
+            "contrasts": rows_schema(analysis.CONTRASTS),
             "notes": _list(STRING),
         },
     )

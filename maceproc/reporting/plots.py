@@ -17,13 +17,13 @@ import pandas as pd
 
 from maceproc.errors import AnalysisError
 from maceproc.reporting.colors import BASE_COLORS, SEGMENT_COLORS, SERIES_COLORS, light
-from maceproc.reporting.views import usual_ping
+from maceproc.reporting.views import Views, usual_ping
 from maceproc.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 COLORS = light(SERIES_COLORS)
 SEGMENTS = light(SEGMENT_COLORS)
@@ -41,7 +41,7 @@ class Plots:
 
     def rtt(self, ax: Axes | None = None) -> Axes:
         """Plot every RTT over time; pings that could not be corrected are marked."""
-        rows = self.analysis.view.rtt()
+        rows = Views(self.analysis).rtt()
         rows = rows[~rows["series"].str.startswith("wire")]
         ax = ax or new_axes(10, 4.2)
         unit_ns, unit = unit_of(rows["rtt_ns"])
@@ -66,7 +66,7 @@ class Plots:
 
     def ecdf(self, ax: Axes | None = None) -> Axes:
         """Plot the distribution of every series, the wire's too."""
-        rows = self.analysis.view.ecdf()
+        rows = Views(self.analysis).ecdf()
         ax = ax or new_axes(9, 4.2)
         unit_ns, unit = unit_of(rows["rtt_ns"])
         for name, part in _by_series(rows):
@@ -80,7 +80,7 @@ class Plots:
 
     def crossings(self, ax: Axes | None = None) -> Axes:
         """Plot how long every ping took to cross, outbound and inbound."""
-        rows = self.analysis.view.crossings()
+        rows = Views(self.analysis).crossings()
         ax = ax or new_axes(10, 4.2)
         unit_ns, unit = unit_of(rows["latency_ns"])
         x, label = _time_axis(rows)
@@ -95,7 +95,7 @@ class Plots:
 
     def path(self, ax: Axes | None = None) -> Axes:
         """Plot the usual ping's way: how long each step takes, one after the other."""
-        rows = self.analysis.view.path()
+        rows = Views(self.analysis).path()
         ax = ax or new_axes(9, 1.1 + 0.42 * max(len(rows), 3))
         unit_ns, unit = unit_of(rows["median_ns"])
         width = rows["median_ns"] / unit_ns
@@ -132,7 +132,7 @@ class Plots:
         """
         if seq is None:
             seq, round = usual_ping(self.analysis)  # noqa: A001
-        rows = self.analysis.view.waterfall(seq, round)
+        rows = Views(self.analysis).waterfall(seq, round)
         if rows.empty:
             raise AnalysisError(f"no event of the ping {seq} was found")
         places = order_of_places(self.analysis, rows)
@@ -163,7 +163,7 @@ class Plots:
 
     def perturbation(self, ax: Axes | None = None) -> Axes:
         """Plot what tracing and the container cost, and what the correction leaves, by round."""
-        rows, comparisons = self.analysis.view.perturbation(), self.analysis.comparisons
+        rows, comparisons = Views(self.analysis).perturbation(), self.analysis.comparisons
         ax = ax or new_axes(8, 1.2 + 0.6 * max(len(comparisons), 1))
         unit_ns, unit = unit_of(rows["difference_ns"].abs())
         for y, row in enumerate(comparisons.itertuples()):

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from maceproc import __version__
 from maceproc.capture import Sidecar
+from maceproc.following.coverage import coverage
 from maceproc.following.event_costs import UNTOLD
-from maceproc.following.perturbation import corrected_bounds
 from maceproc.following.rtts import NO_CROSSING
 from maceproc.ledger import LEDGER
-from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.series import (
     CORRECTED,
     DIFFERENCE_MEANING,
     MEANING,
-    NATIVE_PERTURBATION,
-    PERTURBATION,
     SHOWN,
-    TRACED_ARMS,
 )
 from maceproc.units import NS_PER_S, format_us
 
@@ -33,7 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 WIDTH = 100
 
@@ -73,77 +67,6 @@ def print_report(analysis: Analysis, console: Console) -> None:
         console.print(part)
 
 
-def as_dict(analysis: Analysis) -> dict[str, Any]:
-    """Return the object that ``maceproc analyze --json`` prints.
-
-    Keys: ``schema_version``; ``capture`` (file, how it was recorded); ``summary`` (series,
-    comparisons by name, coverage, steps); ``rtts`` (rows of RTTS); ``perturbation`` (the row of
-    COMPARISONS, or null); ``observer`` (rows of OBSERVER); ``findings`` (rows of
-    FINDINGS). Unknown values are null, times in ns.
-    """
-    comparisons = rows_of(analysis.comparisons)
-    by_name = {row["comparison"]: row for row in comparisons}
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "capture": capture_facts(analysis),
-        "summary": {
-            "coverage": coverage(analysis.rtts),
-            "series": rows_of(analysis.series),
-            "comparisons": comparisons,
-            "steps": rows_of(analysis.steps),
-        },
-        "rtts": rows_of(analysis.rtts),
-        "perturbation": by_name.get(PERTURBATION.name) or by_name.get(NATIVE_PERTURBATION.name),
-        "observer": rows_of(analysis.observer),
-        "findings": rows_of(analysis.findings),
-    }
-
-
-def as_json(analysis: Analysis) -> str:
-    """Return `as_dict` as JSON text."""
-    return json.dumps(as_dict(analysis), indent=1, allow_nan=False)
-
-
-def coverage(rtts: pd.DataFrame) -> dict[str, Any]:
-    """Count the traced pings: corrected, of how many answered, by status, direction and round.
-
-    ``bounds`` says where the corrected median and mean would lie whatever the others were.
-    """
-    traced = rtts[rtts["arm"].isin(TRACED_ARMS)]
-    settled = traced["status"].isin(["corrected", "native"])
-    answered = traced["rtt_ns"].notna() | settled
-    answered &= traced["status"] != "duplicate"
-    statuses = traced["status"].value_counts()
-    by_round = settled[answered].groupby(traced["round"]).agg(["sum", "size"])
-    return {
-        "corrected": int((settled & answered).sum()),
-        "answered": int(answered.sum()),
-        "by_status": {str(name): int(count) for name, count in statuses.items() if count},
-        "outbound": int((traced["outbound_ns"].notna() & answered).sum()),
-        "inbound": int((traced["inbound_ns"].notna() & answered).sum()),
-        "by_round": [
-            {"round": int(number), "corrected": int(row["sum"]), "answered": int(row["size"])}
-            for number, row in by_round.iterrows()
-        ],
-        "bounds": corrected_bounds(rtts),
-    }
-
-
-def capture_facts(analysis: Analysis) -> dict[str, Any]:
-    """Return where the numbers come from: the file, what recorded it, and what ran where."""
-    facts: dict[str, Any] = {
-        "file": str(analysis.capture.trace),
-        "maceproc": __version__,
-        "clock": analysis.trace.clock,
-        "events": {name: len(table) for name, table in analysis.trace.events.items()},
-        "events_lost": int(analysis.trace.lost["count"].sum()),
-    }
-    sidecar = analysis.capture.sidecar
-    if sidecar:
-        facts |= sidecar.facts()
-    return facts
-
-
 def _parts(analysis: Analysis) -> Iterator[RenderableType]:
     yield from _heading(analysis)
     if len(analysis.series):
@@ -153,9 +76,9 @@ def _parts(analysis: Analysis) -> Iterator[RenderableType]:
     if len(analysis.comparisons):
         yield ""
         yield _comparisons_table(analysis.comparisons)
-    if len(analysis.observer):
+    if len(analysis.event_costs):
         yield ""
-        yield from _observer_lines(analysis.observer)
+        yield from _event_cost_lines(analysis.event_costs)
     if len(analysis.steps):
         yield ""
         yield _steps_table(analysis.steps)
@@ -273,9 +196,9 @@ def _comparisons_table(comparisons: pd.DataFrame) -> RenderableType:
     return table
 
 
-def _observer_lines(observer: pd.DataFrame) -> Iterator[str]:
+def _event_cost_lines(costs: pd.DataFrame) -> Iterator[str]:
     yield "[bold]What the events cost[/bold]"
-    for row in observer.itertuples():
+    for row in costs.itertuples():
         low, high, left = (
             format_us(value, signed=True) for value in (row.low_ns, row.high_ns, row.left_ns)
         )

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.markup import escape
 
-from maceproc.comparison import Comparison
+from maceproc.analysis import Comparison
 from maceproc.following.perturbation import values_of
 from maceproc.reporting.plots import new_axes, unit_of
 from maceproc.reporting.report import WIDTH, report_table

@@ -22,7 +22,7 @@ from maceproc.schema import Column, Table
 from maceproc.series import ALL_SERIES, CORRECTED, DIFFERENCES, INBOUND, OUTBOUND, TRACED_ARMS
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 RTT = Table(
     "rtt",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from maceproc.errors import AnalysisError
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 Format = Literal["csv", "json", "parquet", "perfetto", "pcapng"]
 FORMATS: tuple[Format, ...] = get_args(Format)

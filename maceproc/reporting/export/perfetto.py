@@ -21,7 +21,7 @@ from maceproc.ledger import COLUMNS
 from maceproc.reporting.export.provenance import provenance, required, utc_offset
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
     from maceproc.reporting.export import Told
 
 UNKNOWN = "(namespace not known)"

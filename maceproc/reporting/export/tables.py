@@ -21,7 +21,7 @@ from maceproc.reporting.export.provenance import provenance, required
 from maceproc.schema import Column, Table, rows_of
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 TABLES: dict[str, Table] = {
     table.name: table

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from maceproc import __version__
 from maceproc.errors import AnalysisError
+from maceproc.following.coverage import coverage
 from maceproc.reporting.colors import as_css, slug
 from maceproc.reporting.headline import headline
 from maceproc.reporting.page.charts import charts
@@ -36,13 +37,12 @@ from maceproc.reporting.page.parts import (
     pings_shown,
     recorded,
 )
-from maceproc.reporting.report import coverage
 from maceproc.series import DIFFERENCE_MEANING, MEANING
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 
 @dataclass(frozen=True)
