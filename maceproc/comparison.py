@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from maceproc.analysis import CAPTURES, CONTRASTS, QUANTITIES
@@ -34,18 +33,17 @@ from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.series import NATIVE, OVERHEAD
 from maceproc.series import QUANTITIES as QUANTITIES_COMPARED
 from maceproc.statistics import (
-    BLOCK_RESAMPLES,
     CONFIDENCE,
     ROUNDS_TO_RESAMPLE,
-    SEED,
-    difference,
+    Values,
+    brunner_munzel,
+    cliffs_delta,
     holm,
+    welch,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-Values = npt.NDArray[np.float64]
 
 # Unlike in these, captures differ in more than what is compared.
 CONDITIONS: dict[str, Callable[[Analysis], object]] = {
@@ -135,53 +133,6 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     ]
 
 
-def cliffs_delta(mine: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float]:
-    """Return Cliff's delta of two sets of values and its 95 % interval.
-
-    Both have columns ``round`` and ``value_ns``. Where both have five rounds or more, these are
-    resampled; otherwise the interval is the normal one of the pings' placements (E. DeLong et al.,
-    Biometrics 44, 1988).
-    """
-    won, sizes, others = _wins(mine, other)
-    delta = float(won.sum() / np.outer(sizes, others).sum())
-    if min(won.shape) >= ROUNDS_TO_RESAMPLE:
-        random = np.random.default_rng(SEED)
-        i, j = (random.integers(n, size=(BLOCK_RESAMPLES, n)) for n in won.shape)
-        drawn = won[i[:, :, None], j[:, None, :]].sum(axis=(1, 2))
-        draws = drawn / (sizes[i].sum(axis=1) * others[j].sum(axis=1))
-        low, high = np.quantile(draws, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-        return delta, float(low), float(high)
-    margin = _placement_margin(*(part["value_ns"].to_numpy() for part in (mine, other)))
-    return delta, max(delta - margin, -1.0), min(delta + margin, 1.0)
-
-
-def _wins(mine: pd.DataFrame, other: pd.DataFrame) -> tuple[Values, Values, Values]:
-    """Return, for every pair of rounds, pairs of pings won minus lost; and the rounds' sizes."""
-    rounds = [rows["value_ns"].to_numpy() for _, rows in mine.groupby("round")]
-    against = [np.sort(rows["value_ns"].to_numpy()) for _, rows in other.groupby("round")]
-    won = np.array([[_placements(a, b).sum() for b in against] for a in rounds], dtype=float)
-    sizes, others = (
-        np.array([len(v) for v in values], dtype=float) for values in (rounds, against)
-    )
-    return won, sizes, others
-
-
-def _placements(values: Values, ordered: Values) -> Values:
-    """Return, for each value, how many of the ordered ones are below it minus above it."""
-    below, upto = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
-    return np.asarray(below + upto - len(ordered), dtype=float)
-
-
-def _placement_margin(mine: Values, other: Values) -> float:
-    from scipy.stats import norm
-
-    parts = [(mine, other), (other, mine)]
-    variance = sum(
-        np.var(_placements(a, np.sort(b)) / len(b), ddof=1) / len(a) for a, b in parts if len(a) > 1
-    )
-    return float(norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(variance))
-
-
 def _describe(name: str, named: dict[str, Analysis]) -> Iterator[tuple[object, ...]]:
     for quantity, values in _quantities(named[name]).items():
         if len(values):
@@ -212,10 +163,10 @@ def _contrast(mine: pd.DataFrame, other: pd.DataFrame) -> tuple[object, ...]:
     medians = [part.groupby("round")["value_ns"].median().to_numpy() for part in (mine, other)]
     delta = cliffs_delta(mine, other)
     if min(map(len, medians)) >= ROUNDS_TO_RESAMPLE:
-        estimate, low, high, p_value = _welch(*medians)
+        estimate, low, high, p_value = welch(*medians)
         units = ("rounds", *map(len, medians))
     else:
-        estimate, low, high, p_value = _by_ping(mine["value_ns"], other["value_ns"])
+        estimate, low, high, p_value = brunner_munzel(mine["value_ns"], other["value_ns"])
         units = ("pings", len(mine), len(other))
     return estimate, low, high, *delta, p_value, *units
 
@@ -225,7 +176,7 @@ def _overhead(mine: Analysis, other: Analysis) -> Iterator[tuple[object, ...]]:
     by_round = [_overhead_by_round(analysis.rtts) for analysis in (mine, other)]
     if min(map(len, by_round)) < 2:
         return
-    estimate, low, high, p_value = _welch(*by_round)
+    estimate, low, high, p_value = welch(*by_round)
     delta = (np.nan, np.nan, np.nan)  # it is a difference of medians: no ping has one
     yield estimate, low, high, *delta, p_value, "rounds", *map(len, by_round)
 
@@ -236,30 +187,6 @@ def _overhead_by_round(rtts: pd.DataFrame) -> Values:
         for s in (OVERHEAD.series, OVERHEAD.against)
     ]
     return np.asarray((medians[0] - medians[1]).dropna().to_numpy(float))
-
-
-def _welch(mine: Values, other: Values) -> tuple[float, float, float, float]:
-    """Return difference of the means, its interval and p, for unequal variances."""
-    from scipy.stats import ttest_ind
-
-    if not np.ptp(mine) and not np.ptp(other):
-        shift = float(mine.mean() - other.mean())
-        return shift, shift, shift, float(not shift)
-    result = ttest_ind(mine, other, equal_var=False)
-    low, high = result.confidence_interval(CONFIDENCE)
-    return float(mine.mean() - other.mean()), float(low), float(high), float(result.pvalue)
-
-
-def _by_ping(mine: pd.Series, other: pd.Series) -> tuple[float, float, float, float]:
-    """Return difference of the medians, its interval and p, with pings as the unit."""
-    from scipy.stats import brunnermunzel
-
-    estimate, low, high, *_ = difference([(mine.to_numpy(), other.to_numpy())])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p_value = brunnermunzel(mine, other).pvalue
-    if np.isnan(p_value):  # they do not overlap at all, or are all equal
-        p_value = float(mine.median() == other.median())
-    return estimate, low, high, float(p_value)
 
 
 def _captures(named: dict[str, Analysis]) -> pd.DataFrame:

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import maceproc
-from maceproc.comparison import _contrast, cliffs_delta, labels_of
+from maceproc.comparison import _contrast, labels_of
 from maceproc.errors import AnalysisError
 from maceproc.following.perturbation import values_of
 from maceproc.reporting.side_by_side import format_p
 from maceproc.series import UNTRACED
+from maceproc.statistics import cliffs_delta
 from tests.recorded import analyzed, path_of
 
 mpl.use("Agg")
