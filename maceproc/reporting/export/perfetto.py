@@ -9,7 +9,7 @@ Timestamps are those of the trace clock, without any change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -22,7 +22,9 @@ from maceproc.reporting.export.provenance import provenance, required, utc_offse
 
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
-    from maceproc.reporting.export import Told
+
+Told = Callable[[int, int], object]
+"""Called with how many packets are written, and of how many."""
 
 UNKNOWN = "(namespace not known)"
 PINGS, LOST = "pings", "events lost"
