@@ -1,12 +1,13 @@
-"""What watching cost: the events that fell into each ping's time, and what they took of its RTT.
+"""What tracing cost: the events recorded during each ping, and how much they delayed it.
 
-Every event that is recorded while a packet is handled delays that packet. An event between the send
-call and the receive stamp on a CPU that handled the ping's packets is on its path. Those inside a
-crossing go with it when the RTT is corrected; those outside stay in the corrected RTT.
+Every event that is recorded while a packet is handled delays that packet. An event is on the path
+of a ping when it was recorded between the send call and the receive stamp, on a CPU that handled
+one of the ping's packets. The correction takes out the events inside the crossings with the
+crossings. The events outside of them stay in the corrected RTT.
 
-What the events cost is measured where the same ping ran untraced too, and the cost of an event is
-that divided by their number. Without untraced runs it is only estimated, from what an event is
-known to cost.
+Where the same ping also ran untraced, the total cost is measured as the difference, and the cost of
+one event is the total divided by the number of events. Without untraced runs the cost is only
+estimated, from `USUAL_COST_NS`.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from maceproc.series import NATIVE_PERTURBATION, PERTURBATION
 Counts = npt.NDArray[np.int64]
 Times = npt.NDArray[np.int64]
 
-# What an event costs where nothing measures it: hot, and at most with cold caches. Measured with
-# 2 to 34 events per ping on kernel 6.18, see docs/experiment.
+# What one event costs where no untraced run measures it: with warm caches, and at most with cold
+# ones. Measured with 2 to 34 events per ping on kernel 6.18, see docs/experiment.
 USUAL_COST_NS = (100.0, 1300.0)
 UNTOLD = "not told from nothing"
 SMALL_SHARE, LARGE_SHARE = 0.02, 0.10  # of the RTT
@@ -47,16 +48,16 @@ def times_by_cpu(events: Mapping[str, pd.DataFrame]) -> dict[int, Times]:
 def count_events(
     rtts: pd.DataFrame, hops: pd.DataFrame, times: Mapping[int, Times]
 ) -> pd.DataFrame:
-    """Return EVENTS_ON_PATH: for every traced ping that was matched, the events in its time.
+    """Return EVENTS_ON_PATH: how many events were recorded during every traced, matched ping.
 
-    `times` are those of `times_by_cpu`, of every event that was enabled. What happens while the
-    packets are on the wire delays them only where the remote host is in this kernel, as in the lab:
-    where the request is seen to be received again.
+    `times` are those of `times_by_cpu`, of every enabled event. Events recorded while the packets
+    are on the wire delay them only where the remote host is in the same kernel, as in the lab. That
+    is so where the request is seen to be received again.
     """
     rows = rtts[rtts["status"].isin(["corrected", "native"]) & rtts["received_ns"].notna()]
-    ways = _ways(hops)
+    handled = _handled_on(hops)
     out, back = (
-        ways.reindex(rows[f"{direction}_journey"].to_numpy(np.int64, na_value=-1))
+        handled.reindex(rows[f"{direction}_journey"].to_numpy(np.int64, na_value=-1))
         for direction in ("outbound", "inbound")
     )
     counts: dict[str, Counts] = dict.fromkeys(
@@ -90,18 +91,18 @@ def count_events(
     )
 
 
-def _ways(hops: pd.DataFrame) -> pd.DataFrame:
-    """Return of every journey the CPU of its first and last hop, and its last reception [ns]."""
-    ways = hops.groupby("journey", sort=False)["cpu"].agg(["first", "last"])
+def _handled_on(hops: pd.DataFrame) -> pd.DataFrame:
+    """Return for every journey the CPUs of its first and last hop, and its last reception [ns]."""
+    journeys = hops.groupby("journey", sort=False)["cpu"].agg(["first", "last"])
     received = hops[hops["event"].isin(["netif_rx", "netif_receive_skb"])]
-    ways["received_ns"] = received.groupby("journey")["time_ns"].last()
-    return ways
+    journeys["received_ns"] = received.groupby("journey")["time_ns"].last()
+    return journeys
 
 
 def _count_on(
     times: Mapping[int, Times], start: Times, end: Times, cpus: Sequence[pd.Series[Any]]
 ) -> Counts:
-    """Count the events from start to before end on each of these CPUs, none of them twice."""
+    """Count the events from `start` up to but not including `end` on these CPUs, each CPU once."""
     counts = np.zeros(len(start), np.int64)
     for number, recorded in times.items():
         here = np.any([cpu.to_numpy() == number for cpu in cpus], axis=0)

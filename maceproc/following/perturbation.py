@@ -1,11 +1,11 @@
 """What tracing cost, what the container cost, and how good the correction is.
 
-All three are differences between medians of arms that ran interleaved in rounds; what may be said
-of such differences is in `maceproc.statistics`.
+All three are differences between the medians of arms that ran interleaved in rounds. How such a
+difference and its interval are estimated is in `maceproc.statistics`.
 
-ping prints microseconds, and an RTT of a few of them takes a handful of values: their median is one
-of these, half a microsecond off or not. So equal printed RTTs are spread over the step they were
-rounded to, which makes every quantile here that of grouped data, not of the print.
+ping prints whole microseconds, so many RTTs of one run are equal. The median of such numbers is one
+of the printed ones, and can be wrong by half a microsecond. Equal printed RTTs are therefore spread
+evenly over the step that they were rounded to, as is usual for quantiles of grouped data.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ def spread_ties(
 ) -> pd.Series[float]:
     """Spread equal values of a round evenly over the step they were rounded to [ns].
 
-    Successive ones get multiples of the golden ratio modulo 1: even for any number of them, and
-    unrelated to their order in time. The value itself is the middle of its step.
+    The n-th of the equal values is moved to n times the golden ratio, modulo 1, within its step.
+    These positions are spread evenly for any number of values, and do not depend on their order in
+    time. The printed value is the middle of its step.
     """
     nth = value_ns.groupby([rounds, value_ns]).cumcount() + 1
     return value_ns + ((nth * GOLDEN_RATIO) % 1 - 0.5) * step_ns.fillna(0).astype("float64")
@@ -64,7 +65,7 @@ def summarize(rtts: pd.DataFrame) -> pd.DataFrame:
 def compare(rtts: pd.DataFrame, runs: Sequence[Run] = ()) -> pd.DataFrame:
     """Return COMPARISONS: every difference for which both arms were run.
 
-    `runs` say when each arm ran in each round; without them drift cannot be told from a difference.
+    `runs` say when each arm ran in each round. Without them a drift of the machine is not noticed.
     """
     rows = []
     for name, series, against, _ in DIFFERENCES:
@@ -79,7 +80,7 @@ def compare(rtts: pd.DataFrame, runs: Sequence[Run] = ()) -> pd.DataFrame:
 def _refusal(
     found: Estimate, pairs: Mapping[int, Pair], arm: str, against: str, runs: Sequence[Run]
 ) -> str:
-    """Return why a difference is no evidence: the machine changed, by more than it says."""
+    """Return why a difference is no evidence, or "": the machine changed by about as much."""
     started = {(run.round, run.arm): float(run.start_ns) for run in runs}
     rounds = [n for n in pairs if {(n, arm), (n, against)} <= started.keys()]
     if not rounds:
