@@ -2,7 +2,8 @@
 
 Code, JSON, Parquet and documentation use these names. Times are int64 nanoseconds on the trace
 clock unless the name says UTC. A nullable dtype (``Int64``, ``UInt64``) marks a column that can be
-unknown; addresses never pass through float64, whose step there is 2048.
+unknown. Addresses are never float64: for kernel addresses its step is 2048, so two packets could
+get one address.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Table:
 
         if data is None:
             data = {name: [] for name in self.names}
-        # By position: the rows of a series are not looked up by its index.
+        # The rows of a pandas Series count by position, not by its index.
         values = {name: getattr(data[name], "array", data[name]) for name in self.names}
         columns = {
             c.name: pd.Series(values[c.name], dtype=c.dtype, copy=False) for c in self.columns
@@ -233,11 +234,7 @@ RTTS = Table(
     "rtts",
     "one ping, corrected or with the reason why not",
     (
-        Column("round", "int64", "", "round of the recording, from 1"),
-        Column("arm", "category", "", "container traced, container untraced, native untraced, ..."),
-        Column("seq", "int64", "", "icmp_seq, counted on where it wraps at 65536"),
-        Column("rtt_ns", "Int64", "ns", "RTT as printed; unknown when none was"),
-        Column("rtt_resolution_ns", "Int64", "ns", "step of the printed RTT"),
+        *(PINGS[name] for name in ("round", "arm", "seq", "rtt_ns", "rtt_resolution_ns")),
         Column("kernel_rtt_ns", "Int64", "ns", "receive time stamp - entry of the send call"),
         Column("bare_metal_rtt_ns", "Int64", "ns", "RTT without the crossings, see rtt_basis"),
         Column("rtt_basis", "category", "", "the RTT corrected: printed, or kernel if too coarse"),
@@ -302,9 +299,9 @@ EVENTS_ON_PATH = Table(
     "events_on_path",
     "one traced ping, and the events recorded while it was on its way",
     (
-        Column("round", "int64", "", "round of the recording, from 1"),
+        PINGS["round"],
         Column("arm", "category", "", "container traced or native traced"),
-        Column("seq", "int64", "", "icmp_seq"),
+        PINGS["seq"],
         Column("events", "int64", "", "on its path: where its packets were handled in this kernel"),
         Column("events_inside", "int64", "", "of these, within the crossings"),
         Column("events_outside", "int64", "", "of these, before, between and after them"),

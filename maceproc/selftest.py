@@ -80,7 +80,7 @@ class Bucket:
         return np.array(waits)
 
 
-class Check(NamedTuple):
+class DelayCheck(NamedTuple):
     """One thing that must hold for the delay put in at one place.
 
     Attributes
@@ -118,7 +118,7 @@ class Result(NamedTuple):
     """What a self-test found."""
 
     noise: dict[str, Estimate]  # name -> difference of two halves of the same pings
-    checks: list[Check]
+    checks: list[DelayCheck]
 
     @property
     def passed(self) -> bool:
@@ -136,7 +136,7 @@ def run_selftest(delay_ns: int, tell: Callable[[str], None] = lambda _: None) ->
         trace = Path(directory, "trace.dat")
         tell("nothing put in: the noise floor")
         noise = noise_floor(_quiet(lab, trace))
-        checks: list[Check] = []
+        checks: list[DelayCheck] = []
         for injection in _injections(lab) if delay_ns else ():
             tell(f"{format_us(delay_ns)} us a packet at {injection}")
             with _bucket(lab, injection, delay_ns) as bucket:
@@ -220,7 +220,7 @@ def noise_floor(analysis: Analysis) -> dict[str, Estimate]:
     return noise
 
 
-def check_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> Iterator[Check]:
+def check_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> Iterator[DelayCheck]:
     """Yield the checks of one injection: what grows by the delay put in, and what does not.
 
     Raises LabError when too few trains came back whole to tell.
@@ -238,7 +238,7 @@ def check_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> It
     ):
         slopes = _slopes(delay_ns, rows[column].to_numpy(np.float64), trains)
         found = statistics.location([slopes])  # the median: a train may have been held up
-        yield Check(injection, what, found, expected, float(delay_ns[delay_ns > 0].mean()))
+        yield DelayCheck(injection, what, found, expected, float(delay_ns[delay_ns > 0].mean()))
 
 
 def _slopes(

@@ -84,7 +84,7 @@ def test_waterfall_is_the_ping_asked_for():
     rows = analysis.view.waterfall(int(ping["seq"]), int(ping["round"]))
     assert rows["after_ns"].iloc[0] == 0
     assert rows["after_ns"].is_monotonic_increasing
-    assert rows["place"].iloc[0] == "container:eth0"
+    assert rows["device"].iloc[0] == "container:eth0"
     assert ping["kernel_rtt_ns"] in set(rows["after_ns"])
 
 

@@ -12,7 +12,7 @@ from maceproc.cli.record import chosen_site, interrupt_cleanly
 from maceproc.cli.terminal import bar, tell
 
 if TYPE_CHECKING:
-    from maceproc.experiment.run import Progress
+    from maceproc.experiment.run import ExperimentProgress
 
 
 class _Experiment(click.Group):
@@ -174,7 +174,7 @@ def agree(first: Path, second: Path) -> None:
         click.echo(line)
 
 
-def _doing(progress: Progress) -> str:
+def _doing(progress: ExperimentProgress) -> str:
     if not progress.arm:
         return "done"
     return f"round {progress.round}, {progress.flows} flows: {progress.arm}"

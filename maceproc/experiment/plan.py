@@ -53,7 +53,7 @@ DEFAULT_TRACERS = ("minimal", "net", "mace")
 _BLOCK = re.compile(r"round-(\d+)/flows-(\d+)")
 
 
-class Arm(NamedTuple):
+class PlannedArm(NamedTuple):
     """One way of running the ping: where, and watched by which tracer ("" for none)."""
 
     place: Place
@@ -68,7 +68,7 @@ class Block(NamedTuple):
 
     round: int
     flows: int
-    arms: tuple[Arm, ...]
+    arms: tuple[PlannedArm, ...]
 
     @property
     def path(self) -> Path:
@@ -89,7 +89,7 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
 
     def blocks(self, places: tuple[Place, ...]) -> Iterator[Block]:
         """Yield every block in the order they run; the same plan gives the same order."""
-        arms = [Arm(place, tracer) for place in places for tracer in ("", *self.tracers)]
+        arms = [PlannedArm(place, tracer) for place in places for tracer in ("", *self.tracers)]
         orders = {flows: _orders(len(arms), f"{self.seed} {flows}") for flows in self.flows}
         for number in range(1, self.rounds + 1):
             levels = list(self.flows)

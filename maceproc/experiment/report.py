@@ -15,7 +15,7 @@ from maceproc import __version__
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.experiment.results import Results
 from maceproc.experiment.series import DIFFERENCES, MEANING, SOURCES
-from maceproc.schema import SCHEMA_VERSION
+from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.statistics import Estimate
 from maceproc.units import NS_PER_S, format_us
 
@@ -85,14 +85,9 @@ def as_dict(results: Results) -> dict[str, Any]:
             name: getattr(experiment.machine, name) for name in experiment.machine.__struct_fields__
         },
         "blocks": len(results.blocks),
-        **{name: _rows(getattr(results, name)) for name in _TABLES},
+        **{name: rows_of(getattr(results, name)) for name in _TABLES},
         "claims": list(claims(results)),
     }
-
-
-def _rows(table: pd.DataFrame) -> Any:
-    # Through pandas' own JSON, which writes every kind of missing value as null.
-    return json.loads(table.to_json(orient="records", double_precision=3))
 
 
 def as_json(results: Results) -> str:

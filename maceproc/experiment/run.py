@@ -17,10 +17,10 @@ from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
 from maceproc.experiment.plan import (
     PLAN_FILE,
     TRAFFIC_FILE,
-    Arm,
     Block,
     Experiment,
     Plan,
+    PlannedArm,
     check_plan,
     file_name,
     finished,
@@ -65,7 +65,7 @@ from maceproc.recording.tracing import (
 _PARTIAL = ".partial"
 
 
-class Progress(NamedTuple):
+class ExperimentProgress(NamedTuple):
     """How far an experiment is: told before every run, and after the last one."""
 
     done: int
@@ -109,7 +109,7 @@ def run_experiment(
     outer: str = "",
     buffer_kb: int | None = None,
     announce: Callable[[Experiment], None] = lambda _: None,
-    tell: Callable[[Progress], None] = lambda _: None,
+    tell: Callable[[ExperimentProgress], None] = lambda _: None,
 ) -> Experiment:
     """Run what is left of a plan in a directory.
 
@@ -225,7 +225,7 @@ def _run_blocks(
     experiment: Experiment,
     traffic: Traffic,
     directory: Path,
-    tell: Callable[[Progress], None],
+    tell: Callable[[ExperimentProgress], None],
 ) -> None:
     blocks = list(experiment.blocks())
     total = sum(len(block.arms) for block in blocks)
@@ -236,8 +236,8 @@ def _run_blocks(
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
 
-            def tell_arm(nth: int, arm: Arm, done: int = done, block: Block = block) -> None:
-                tell(Progress(done + nth, total, block.round, block.flows, str(arm)))
+            def tell_arm(nth: int, arm: PlannedArm, done: int = done, block: Block = block) -> None:
+                tell(ExperimentProgress(done + nth, total, block.round, block.flows, str(arm)))
 
             try:
                 _run_block(stage, block, traffic, partial, tell_arm)
@@ -247,7 +247,7 @@ def _run_blocks(
                 _raise_interruption(stage, directory, len(blocks))
                 raise
         done += len(block.arms)
-    tell(Progress(total, total, 0, 0, ""))
+    tell(ExperimentProgress(total, total, 0, 0, ""))
 
 
 def _raise_interruption(stage: _Stage, directory: Path, total: int) -> None:
@@ -265,7 +265,7 @@ def _run_block(
     block: Block,
     traffic: Traffic,
     directory: Path,
-    tell: Callable[[int, Arm], None],
+    tell: Callable[[int, PlannedArm], None],
 ) -> None:
     """Run every arm of a block, and leave its captures in the directory."""
     address = stage.surveyed.target.address
@@ -312,7 +312,7 @@ def _warm_up(stage: _Stage) -> None:
 def _run(
     stage: _Stage,
     number: int,
-    arm: Arm,
+    arm: PlannedArm,
     recorders: dict[str, Recorder],
     flows: Running,
     others: set[str],

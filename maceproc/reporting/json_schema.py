@@ -12,6 +12,7 @@ from typing import Any
 
 from maceproc import analysis, schema
 from maceproc.ledger import COLUMNS
+from maceproc.reporting import explain
 from maceproc.schema import SCHEMA_VERSION, Column, Table
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -24,36 +25,6 @@ TYPES = {"int": "integer", "uint": "integer", "float": "number", "bool": "boolea
 INTEGER: Schema = {"type": "integer"}
 STRING: Schema = {"type": "string"}
 TIME_NS: Schema = {"type": ["number", "null"], "unit": "ns"}
-
-# What `maceproc.reporting.explain.Explanation` adds to the columns of HOPS.
-_EVENTS = Table(
-    "events",
-    "one event of the ping",
-    (
-        Column("after_ns", "int64", "ns", "since the send call, or the first event seen"),
-        Column("step_ns", "Int64", "ns", "since the event before"),
-        Column("journey", "Int64", "", "its journey; unknown for a system call"),
-        Column("event", "str", "", "the kernel's name of the event"),
-        Column("dev", "category", "", "device name; unknown where the event names none"),
-        Column("netns", "category", "", "namespace of the device; unknown when not known"),
-        Column("cpu", "Int64", "", "CPU it was recorded on"),
-        Column("pid", "Int64", "", "task that ran; in softirq, the task that was interrupted"),
-        Column("softirq", "boolean", "", "in softirq, not in the task's own system call"),
-        Column("len", "Int64", "byte", "skb->len"),
-    ),
-)
-_CANDIDATES = Table(
-    "candidates",
-    "one packet that came in while the reply was due",
-    (
-        Column("after_ns", "Int64", "ns", "since the send call"),
-        Column("residual_ns", "Int64", "ns", "the residual it would leave"),
-        Column("len", "int64", "byte", "skb->len"),
-        Column("journey", "int64", "", "its journey"),
-        Column("status", "str", "", "of its crossing: complete or incomplete"),
-        Column("taken", "bool", "", "whether it was taken for the reply"),
-    ),
-)
 
 
 def schemas() -> dict[str, Schema]:
@@ -130,9 +101,9 @@ def explain_schema() -> Schema:
         "explain",
         {
             "ping": row_schema(schema.RTTS),
-            "events": rows_schema(_EVENTS),
+            "events": rows_schema(explain.EVENTS),
             "ledger": _object(dict.fromkeys(COLUMNS, TIME_NS)),
-            "candidates": rows_schema(_CANDIDATES),
+            "candidates": rows_schema(explain.CANDIDATES),
         },
     )
 

@@ -105,9 +105,9 @@ class Plots:
         late = (rows["p95_ns"] - rows["median_ns"]) / unit_ns
         ax.barh(y, width, left=left, color=colors, height=0.62)
         ax.errorbar(left + width, y, xerr=[0 * late, late], fmt="none", ecolor=QUIET, lw=1)
-        for place, end, text in zip(y, left + width + late, width, strict=True):
+        for height, end, text in zip(y, left + width + late, width, strict=True):
             ax.annotate(
-                f"{text:.1f}", (end, place), (4, 0), textcoords="offset points", va="center"
+                f"{text:.1f}", (end, height), (4, 0), textcoords="offset points", va="center"
             )
         ax.set_yticks(y, [_step_label(row) for row in rows.itertuples()], fontsize="small")
         ax.invert_yaxis()
@@ -135,11 +135,11 @@ class Plots:
         rows = Views(self.analysis).waterfall(seq, round)
         if rows.empty:
             raise AnalysisError(f"no event of the ping {seq} was found")
-        places = order_of_places(self.analysis, rows)
-        ax = ax or new_axes(10.5, 1.4 + 0.6 * len(places))
+        devices = order_of_devices(self.analysis, rows)
+        ax = ax or new_axes(10.5, 1.4 + 0.6 * len(devices))
         unit_ns, unit = unit_of(rows["after_ns"])
         x = (rows["after_ns"] / unit_ns).to_numpy()
-        y = np.array([places.index(place) for place in rows["place"]])
+        y = np.array([devices.index(device) for device in rows["device"]])
         on_way = ~rows["event"].isin(["consume_skb", "kfree_skb"]).to_numpy()
         _draw_way(ax, x[on_way], y[on_way], list(rows["segment"][on_way]))
         softirq = rows["softirq"].fillna(False).to_numpy(bool)
@@ -151,13 +151,13 @@ class Plots:
             if mask.any():
                 ax.scatter(x[mask], y[mask], color=fill, label=name, **style)
         _label_events(ax, x, y, rows["event"])
-        ax.set_yticks(range(len(places)), places)
-        ax.set_ylim(len(places) - 0.4, -0.9)
+        ax.set_yticks(range(len(devices)), devices)
+        ax.set_ylim(len(devices) - 0.4, -0.9)
         ax.margins(x=0.12)
         title = f"icmp_seq {seq}" + (f", round {round}" if round else "")
         finish(ax, f"time since the send call [{unit}]", "", title, legend="")
         ax.legend(
-            frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16 - 0.3 / len(places)), ncols=4
+            frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16 - 0.3 / len(devices)), ncols=4
         )
         return ax
 
@@ -199,12 +199,12 @@ def is_wide(times_ns: pd.Series) -> bool:
     return bool(np.percentile(values, 99.5) > WIDE_SPREAD * np.median(values))
 
 
-def order_of_places(analysis: Analysis, rows: pd.DataFrame) -> list[str]:
-    """Return the places of a waterfall from the container outwards, others where first seen."""
+def order_of_devices(analysis: Analysis, rows: pd.DataFrame) -> list[str]:
+    """Return the devices of a waterfall: those of the path outwards, then others as first seen."""
     sidecar = analysis.capture.sidecar
     on_path = [str(hop) for hop in sidecar.target.path] if sidecar else []
-    seen = list(dict.fromkeys(rows["place"]))
-    return [p for p in on_path if p in seen] + [p for p in seen if p not in on_path]
+    seen = list(dict.fromkeys(rows["device"]))
+    return [one for one in on_path if one in seen] + [one for one in seen if one not in on_path]
 
 
 def new_axes(width: float, height: float) -> Axes:
@@ -278,9 +278,9 @@ def finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> Ax
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
     if legend and ax.get_legend_handles_labels()[0]:
-        # Beside the picture: wherever points can be, a legend would cover some.
-        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-        ax.legend(frameon=False, markerscale=2 if legend == "points" else 1, **place)
+        # Beside the picture, where it covers no points.
+        position: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        ax.legend(frameon=False, markerscale=2 if legend == "points" else 1, **position)
     return ax
 
 
@@ -303,8 +303,8 @@ def _step_label(row: Any) -> str:
     if not row.segment.endswith("crossing"):
         return row.segment
     (start, from_event), (end, to_event) = (text.split(" ") for text in (row.start, row.end))
-    places = start if start == end else f"{start} → {end}"
-    return f"{places}\n{from_event} → {to_event}"
+    devices = start if start == end else f"{start} → {end}"
+    return f"{devices}\n{from_event} → {to_event}"
 
 
 def _draw_way(

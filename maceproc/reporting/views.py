@@ -18,7 +18,7 @@ from maceproc.following.perturbation import values_of
 from maceproc.ledger import CROSSINGS as CROSSING_SEGMENTS
 from maceproc.ledger import LEDGER, OUTER_QUEUE, RESIDUAL
 from maceproc.reporting.explain import explain
-from maceproc.schema import Column, Table
+from maceproc.schema import RTTS, Column, Table
 from maceproc.series import ALL_SERIES, CORRECTED, DIFFERENCES, INBOUND, OUTBOUND, TRACED_ARMS
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ RTT = Table(
     "one RTT of one series",
     (
         Column("series", "str", "", "raw, corrected, native, ...: the names of SERIES"),
-        Column("round", "int64", "", "round of the recording, from 1"),
-        Column("seq", "int64", "", "icmp_seq"),
+        RTTS["round"],
+        RTTS["seq"],
         Column(
             "after_ns", "Int64", "ns", "printed so long after the first one; unknown without -D"
         ),
@@ -54,8 +54,8 @@ CROSSINGS = Table(
     "one crossing of one corrected ping",
     (
         Column("direction", "str", "", "outbound or inbound, seen from the container"),
-        Column("round", "int64", "", "round of the recording, from 1"),
-        Column("seq", "int64", "", "icmp_seq"),
+        RTTS["round"],
+        RTTS["seq"],
         Column(
             "after_ns", "Int64", "ns", "printed so long after the first one; unknown without -D"
         ),
@@ -81,7 +81,7 @@ WATERFALL = Table(
     "one event of one ping",
     (
         Column("after_ns", "int64", "ns", "since the send call, or the first event seen"),
-        Column("place", "str", "", "namespace:device"),
+        Column("device", "str", "", "namespace:device"),
         Column("event", "str", "", "the kernel's name of the event"),
         Column("cpu", "Int64", "", "CPU it was recorded on"),
         Column("softirq", "boolean", "", "in softirq, not in the task's own system call"),
@@ -95,8 +95,8 @@ EXAMPLES = Table(
     "one ping worth a look",
     (
         Column("why", "str", "", "what it is an example of: median, slowest, ambiguous, ..."),
-        Column("round", "int64", "", "round of the recording, from 1"),
-        Column("seq", "int64", "", "icmp_seq"),
+        RTTS["round"],
+        RTTS["seq"],
         Column("rtt_ns", "Int64", "ns", "its RTT: as printed, or the kernel's when none was"),
         Column("status", "str", "", "status of the ping in RTTS"),
     ),
@@ -118,7 +118,7 @@ PERTURBATION = Table(
     "one comparison in one round",
     (
         Column("comparison", "str", "", "perturbation, overhead or residual error"),
-        Column("round", "int64", "", "round of the recording, from 1"),
+        RTTS["round"],
         Column("difference_ns", "float64", "ns", "difference of the round's medians"),
     ),
 )
@@ -203,7 +203,7 @@ class Views:
         explained = explain(self.analysis, seq, round)
         events = explained.events
         segment = segments_at(explained.ping, events["after_ns"])
-        return WATERFALL.frame(events.assign(place=_places(events), segment=segment))
+        return WATERFALL.frame(events.assign(device=_devices_of(events), segment=segment))
 
     def examples(self) -> pd.DataFrame:
         """Return pings worth a look: the usual, the extremes, those not corrected: `EXAMPLES`."""
@@ -348,24 +348,25 @@ def _is_outer_queue(step: Any, way: pd.DataFrame) -> bool:
     return last and start == end and (queued, sent) == ("net_dev_queue", "net_dev_start_xmit")
 
 
-def _places(events: pd.DataFrame) -> list[str]:
-    """Return namespace:device of every event.
+def _devices_of(events: pd.DataFrame) -> list[str]:
+    """Return namespace:device for every event.
 
-    What names no namespace but the device its packet just passed is still there, and so is a packet
-    that is freed. What is of no packet, a system call, gets the place of what is next to it.
+    An event without a namespace, but with the device that its packet passed last, is still at that
+    device. An event without a device, such as the freeing of a packet, is where its packet was
+    last. A system call belongs to no packet: it gets the device of the event next to it.
     """
     last: dict[Any, str] = {}  # of each journey
-    places: list[str | None] = []
+    devices: list[str | None] = []
     for journey, netns, dev in events[["journey", "netns", "dev"]].itertuples(index=False):
         before = last.get(journey)
         if pd.isna(dev):
-            place = before
+            device = before
         elif pd.notna(netns):
-            place = f"{netns}:{dev}"
+            device = f"{netns}:{dev}"
         else:
-            place = before if before and before.endswith(f":{dev}") else str(dev)
-        if place and pd.notna(journey):
-            last[journey] = place
-        places.append(place)
-    filled = pd.Series(places, dtype=object).bfill().ffill()
-    return [str(place) for place in filled.fillna("")]
+            device = before if before and before.endswith(f":{dev}") else str(dev)
+        if device and pd.notna(journey):
+            last[journey] = device
+        devices.append(device)
+    filled = pd.Series(devices, dtype=object).bfill().ffill()
+    return [str(device) for device in filled.fillna("")]

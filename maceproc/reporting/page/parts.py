@@ -220,7 +220,7 @@ def _event_rows(events: pd.DataFrame) -> list[Row]:
             "after_ns": row.after_ns,
             "step_ns": row.after_ns - begin_ns,
             "event": row.event,
-            "place": row.place,
+            "place": row.device,
             "context": _context(row),
             "segment": row.segment,
             "left": _percent(begin_ns, whole_ns),
