@@ -1,14 +1,14 @@
 """Captures side by side: what differs between them, by how much, and how sure that is.
 
-Every capture after the first is compared with the first, quantity by quantity. What was repeated is
-the round, so rounds are the unit where both captures have at least five: their medians are compared
-by Welch's t test, and its interval is that of the difference. With fewer, the pings are the unit:
-bootstrap interval of the difference of medians, and Brunner-Munzel's test of delta; then nothing is
-known of the drift from one round to the next, and the intervals are too narrow by that.
+Every other capture is compared with the first one, quantity by quantity. The round is what was
+repeated. Where both captures have at least five rounds, the medians of the rounds are compared by
+Welch's t test, which also gives the interval of the difference. With fewer rounds the pings are
+compared: by the bootstrap interval of the difference of medians, and by Brunner and Munzel's test.
+The pings do not show the drift from one round to the next, so these intervals are too narrow.
 
-The effect is Cliff's delta, over all pings: the probability that a ping of this capture is slower
-than one of the first, minus that of the opposite. 0: no difference; +1: every ping is slower.
-P values are adjusted for the number of tests by Holm's method.
+The effect size is Cliff's delta over all pings: the probability that a ping of this capture is
+slower than a ping of the first one, minus the probability that it is faster. 0 means no difference,
++1 means that every ping is slower. P values are adjusted for the number of tests by Holm's method.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from maceproc.statistics import (
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Unlike in these, captures differ in more than what is compared.
+# Conditions that should be the same. Where captures differ in one, a note says so.
 CONDITIONS: dict[str, Callable[[Analysis], object]] = {
     "the command": lambda a: _options(a.capture.sidecar.command) if a.capture.sidecar else None,
     "the kernel": lambda a: a.capture.sidecar and a.capture.sidecar.machine.kernel,
@@ -93,7 +93,7 @@ class Comparison(ComparisonTables):
 def compare(*captures: str | Path | Analysis, labels: Sequence[str] | None = None) -> Comparison:
     """Compare captures with the first one: paths, or analyses already made.
 
-    `labels` names them; by default they are called by what tells their paths apart. Raises
+    `labels` names them; by default the labels are the parts in which their paths differ. Raises
     AnalysisError when fewer than two are given or one has no pings, and what `analyze` raises.
     """
     if len(captures) < 2:
@@ -121,7 +121,7 @@ def compare(*captures: str | Path | Analysis, labels: Sequence[str] | None = Non
 
 
 def labels_of(paths: Sequence[Path]) -> list[str]:
-    """Return what tells the paths apart: ``a/trace.dat``, ``b/trace.dat`` are a and b."""
+    """Return the parts in which the paths differ: a and b for ``a/t.dat`` and ``b/t.dat``."""
     parts = [(*path.parts[:-1], path.name.removesuffix(".dat")) for path in paths]
     while len(parts) > 1 and min(map(len, parts)) > 1 and len({p[-1] for p in parts}) == 1:
         parts = [p[:-1] for p in parts]
@@ -177,7 +177,7 @@ def _overhead(mine: Analysis, other: Analysis) -> Iterator[tuple[object, ...]]:
     if min(map(len, by_round)) < 2:
         return
     estimate, low, high, p_value = welch(*by_round)
-    delta = (np.nan, np.nan, np.nan)  # it is a difference of medians: no ping has one
+    delta = (np.nan, np.nan, np.nan)  # a single ping has no overhead, only medians differ
     yield estimate, low, high, *delta, p_value, "rounds", *map(len, by_round)
 
 
@@ -202,7 +202,7 @@ def _captures(named: dict[str, Analysis]) -> pd.DataFrame:
 
 
 def _differences(named: dict[str, Analysis]) -> Iterator[str]:
-    """Say in what else the captures differ: then the difference may be due to that."""
+    """Yield in which conditions the captures differ: they may explain a difference as well."""
     first, *others = named
     for what, of in CONDITIONS.items():
         unlike = [name for name in others if of(named[name]) != of(named[first])]

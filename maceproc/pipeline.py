@@ -1,4 +1,4 @@
-"""From a capture to corrected RTTs: the whole story as one short function."""
+"""From a capture to corrected RTTs: `analyze` calls the stages in their order."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LOG = logging.getLogger("maceproc")
 
 ETHERNET_MTU = 1500
 
-# What the analysis uses of a trace; other events stay in the file.
+# The events that the analysis reads; all others stay in the file.
 EVENTS_USED = (*journeys.HOP_EVENTS, *matching.SEND_CALLS, *matching.RECEIVE_CALLS)
 
 

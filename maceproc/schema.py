@@ -77,11 +77,11 @@ class Table:
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a table's rows for JSON: every kind of missing value is None, fractions have 3 digits.
 
-    Addresses (uint64) become hexadecimal strings: most readers of JSON keep 53 bits of a number.
+    Addresses (uint64) become hexadecimal strings, because most readers of JSON keep only 53 bits.
     """
     wide = [name for name in table if str(table[name].dtype).lower() == "uint64"]
     table = table.assign(**{name: table[name].map("{:#x}".format) for name in wide})
-    # Through pandas' own JSON, which writes every kind of missing value as null.
+    # pandas writes every kind of missing value as null.
     rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=3))
     return rows
 

@@ -1,15 +1,16 @@
-"""Does maceproc tell the truth on this machine? A known delay is put into a lab, and looked for.
+"""Check maceproc on this machine: insert a known delay in a lab, and look where it is found.
 
-A token bucket (tc-tbf(8)) on one device lets one packet through and makes each further one of a
-train wait until the rate allows it: `seconds = bytes / rate`. So a train of pings, sent at once,
-carries delays that are known beforehand, a longer one for every ping, and they must be found
+A token bucket (tc-tbf(8)) on one device lets one packet through at once. Each further packet of a
+train waits until the rate allows it: `seconds = bytes / rate`. When several pings are sent at once,
+the delay of each is therefore known beforehand, and grows from ping to ping. The analysis must find
+it
 
-* whole, in the crossing of that direction, and in no other part of the RTT;
+* completely in the crossing of that direction, and in no other part of the RTT;
 * at that device, between its queue and its driver;
-* and not in the corrected RTT.
+* not at all in the corrected RTT.
 
-With nothing put in, two halves of the same pings are compared: what they differ by is the noise
-floor of this machine.
+Without a delay, two halves of the same pings are compared. Their difference is the noise floor of
+this machine.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ if TYPE_CHECKING:
 TRAIN = 5  # pings sent at once
 PAYLOAD_BYTES = 1000
 PACKET_BYTES = PAYLOAD_BYTES + 8 + 20 + 14  # with headers of ICMP, IPv4 and Ethernet, as tbf counts
-BURST_BYTES = PACKET_BYTES + 58  # one packet and a bit: never two
+BURST_BYTES = PACKET_BYTES + 58  # more than one packet, and fewer than two
 QUEUE_BYTES = 100_000
 TRAINS = 16
-QUIET_ROUNDS = 12  # an even number: they are compared in pairs
+QUIET_ROUNDS = 12  # even, because rounds are compared in pairs
 QUIET_PINGS = 50
 TOLERANCE = 0.02  # of the delay put in
 
 
 class Injection(NamedTuple):
-    """Where a delay is put in: a device of the lab, and the crossing it is part of."""
+    """Where a delay is inserted: a device of the lab, and the crossing that contains it."""
 
     direction: str
     role: str
@@ -67,7 +68,7 @@ class Bucket:
     burst_bytes: float
 
     def waits_ns(self, arrivals_ns: statistics.Values, length: int) -> statistics.Values:
-        """Return how long each packet of a train waits, when the bucket was full before it."""
+        """Return how long each packet of a train waits [ns]; the bucket is full at first."""
         tokens, last_ns = self.burst_bytes, float(arrivals_ns[0])
         waits = []
         for arrival_ns in arrivals_ns:
@@ -81,16 +82,16 @@ class Bucket:
 
 
 class DelayCheck(NamedTuple):
-    """One thing that must hold for the delay put in at one place.
+    """One condition that must hold for the delay inserted at one device.
 
     Attributes
     ----------
     found
-        Growth per nanosecond put in, with its interval.
+        Growth per nanosecond of inserted delay, with its interval.
     expected
-        What that must be: 1 or 0.
+        The growth that is expected: 1 or 0.
     delay_ns
-        Mean delay put in.
+        Mean of the inserted delay.
     """
 
     injection: Injection
@@ -127,7 +128,7 @@ class Result(NamedTuple):
 
 
 def run_selftest(delay_ns: int, tell: Callable[[str], None] = lambda _: None) -> Result:
-    """Measure the noise floor in a lab of its own, then put in so much delay a packet [ns].
+    """Measure the noise floor in a new lab, then insert a delay of `delay_ns` for each packet.
 
     With `delay_ns` 0 only the noise floor is measured. `tell` is told what is being done. Raises
     RecordError, and LabError when the kernel has no token bucket.
@@ -164,7 +165,9 @@ def _trains(lab: Lab, trace: Path) -> Analysis:
 def _recorded(lab: Lab, trace: Path, ping: list[str], rounds: int) -> Analysis:
     from maceproc.pipeline import analyze
 
-    events = ",".join(minimal_events([]))  # those of any device: also when its queue is left
+    events = ",".join(
+        minimal_events([])
+    )  # of any device, so that the end of its queue is recorded too
     record(ping, lab_site(lab), trace, rounds=rounds, baseline=False, events=events, force=True)
     return analyze(trace)
 
@@ -201,7 +204,7 @@ class _bucket:  # noqa: N801  used like a function
 
 
 def noise_floor(analysis: Analysis) -> dict[str, Estimate]:
-    """Return by how much even rounds differ from the odd ones before them, in each quantity."""
+    """Return for each quantity by how much even rounds differ from the odd rounds before them."""
     rows = analysis.rtts[analysis.rtts["status"] == "corrected"]
     names = {
         "RTT": "rtt_ns",
@@ -221,9 +224,9 @@ def noise_floor(analysis: Analysis) -> dict[str, Estimate]:
 
 
 def check_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> Iterator[DelayCheck]:
-    """Yield the checks of one injection: what grows by the delay put in, and what does not.
+    """Yield the checks of one injection: what must grow by the inserted delay, and what must not.
 
-    Raises LabError when too few trains came back whole to tell.
+    Raises LabError when too few trains were followed completely.
     """
     rows = _with_delays(analysis, injection, bucket)
     trains = rows["round"].to_numpy(np.int64)
@@ -237,7 +240,7 @@ def check_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> It
         ("the corrected RTT", "bare_metal_rtt_ns", 0.0),
     ):
         slopes = _slopes(delay_ns, rows[column].to_numpy(np.float64), trains)
-        found = statistics.location([slopes])  # the median: a train may have been held up
+        found = statistics.location([slopes])  # the median, because single trains may be delayed
         yield DelayCheck(injection, what, found, expected, float(delay_ns[delay_ns > 0].mean()))
 
 
@@ -253,9 +256,9 @@ def _slopes(
 
 
 def _with_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> pd.DataFrame:
-    """Return the corrected pings of whole trains, with the delay put in and the wait at the device.
+    """Return the corrected pings of complete trains, with the inserted delay and the measured wait.
 
-    The first ping of a train pays for cold caches, so it is no measure for the others.
+    The first ping of a train is left out: cold caches make it slower than the others.
     """
     rtts, hops = analysis.rtts, analysis.hops
     at_device = hops[(hops["dev"] == injection.dev) & (hops["netns"] == injection.role)]

@@ -63,7 +63,7 @@ def contrast(
     tracer: str,
     statistic: Statistic = statistics.median,
 ) -> Estimate:
-    """Estimate a sum of series with signs, from the rounds that have all of them."""
+    """Estimate a signed sum of series, from the rounds that have all of these series."""
     sums = sums_by_round(values, flows, terms, tracer, statistic)
     if len(sums) < ROUNDS_TO_RESAMPLE and len(terms) == 2:
         first, second = (values.by_round(flows, series, tracer) for series, _ in terms)
@@ -78,7 +78,7 @@ def sums_by_round(
     tracer: str,
     statistic: Statistic = statistics.median,
 ) -> dict[int, float]:
-    """Return a sum of series with signs for each round that has all of them [ns]."""
+    """Return a signed sum of series [ns] for each round that has all of these series."""
     samples = [(sign, values.by_round(flows, series, tracer)) for series, sign in terms]
     rounds = set.intersection(*(set(by_round) for _, by_round in samples))
     return {
@@ -90,7 +90,11 @@ def sums_by_round(
 def _refusal(
     values: SeriesValues, flows: int, terms: Sequence[tuple[str, int]], tracer: str
 ) -> Callable[[Estimate], str]:
-    """Return what tells why an estimate is no evidence: the control drifted, the arms apart."""
+    """Return a function that says why an estimate is no evidence, or "" where it is.
+
+    It is none when the control drifted while the arms were so far apart in time that the drift
+    alone can have caused such a difference.
+    """
     control = terms[-1][0] if not SOURCES[terms[-1][0]].traced else "native control"
     medians = {n: np.median(v) for n, v in values.by_round(flows, control).items()}
     starts = pd.DataFrame(

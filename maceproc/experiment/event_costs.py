@@ -10,15 +10,16 @@ from maceproc.experiment.tables import EVENT_COSTS
 from maceproc.following.perturbation import spread_ties
 from maceproc.units import NS_PER_US
 
-# Zero events explain the untraced RTT when they are equivalent within the larger of these.
+# The line is supported when its RTT at zero events and the untraced RTT are equivalent within the
+# larger of these margins.
 SUPPORT_NS, SUPPORT_SHARE = 1 * NS_PER_US, 0.05
 
 
 def event_costs(pings: pd.DataFrame) -> pd.DataFrame:
-    """Return EVENT_COSTS: the RTT's slope on the events on the path, and what it finds at zero.
+    """Return EVENT_COSTS: the slope of the RTT over the events on the path, and the RTT at zero.
 
-    A run is a point: the median of its RTTs at the mean of its events. The line is drawn through
-    the traced runs only; that it meets the untraced ones at zero is what supports it.
+    Each run is a point: the mean number of its events, and the median of its RTTs. The line is
+    fitted to the traced runs only. It is supported when it meets the untraced runs at zero events.
     """
     rows = []
     for (flows, place), part in pings.groupby(["flows", "place"], observed=True):
@@ -40,7 +41,7 @@ def event_costs(pings: pd.DataFrame) -> pd.DataFrame:
 
 
 def _runs_of(pings: pd.DataFrame) -> pd.DataFrame:
-    """Return of every run the median RTT [ns] and the mean number of events."""
+    """Return for every run the median RTT [ns] and the mean number of events."""
     answered = pings[pings["rtt_ns"].notna() & (pings["status"] != "duplicate")]
     spread = spread_ties(
         answered["rtt_ns"].astype("float64"), answered["rtt_resolution_ns"], answered["started_ns"]

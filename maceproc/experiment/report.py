@@ -1,4 +1,4 @@
-"""What a person reads of an experiment, Markdown with plots; JSON and Parquet for scripts."""
+"""The report of an experiment: Markdown with plots for people, JSON and Parquet for scripts."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ _CORRECTION = {
 
 
 def claims(results: Results) -> Iterator[dict[str, Any]]:
-    """Yield what the experiment was made to tell: a sentence for each, with its numbers [ns]."""
+    """Yield the answers that the experiment is made for: a sentence each, with its numbers."""
     for flows in results.values.levels:
         overhead = results.comparison(flows, "container overhead")
         for name in _CORRECTION:
@@ -264,7 +264,7 @@ def _differences_section(results: Results) -> Iterator[str]:
 
 
 def _segments_part(segments: pd.DataFrame) -> Iterator[str]:
-    """Say in which segments corrected and native RTTs differ; of means, which add up."""
+    """Yield in which segments corrected and native RTTs differ; their means add up."""
     if segments.empty:
         return
     yield (
@@ -336,7 +336,7 @@ def _event_cost_rows(costs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> Iterator[str]:
-    """Write a table; `right` names the columns that are set to the right, by number."""
+    """Yield the lines of a Markdown table; `right` has the numbers of right-aligned columns."""
     yield f"| {' | '.join(header)} |"
     rules = ("--:" if str(n) in right else "---" for n in range(len(header)))
     yield f"|{'|'.join(rules)}|"

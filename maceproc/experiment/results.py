@@ -1,4 +1,4 @@
-"""The results of an experiment; nothing but its files is needed.
+"""The results of an experiment, from its files alone.
 
 Estimates are means over rounds, with intervals from resampling rounds: `maceproc.statistics`.
 """
@@ -52,9 +52,9 @@ class Results:
     def pings(self) -> pd.DataFrame:
         """Every ping: `PINGS`, and two columns more [ns].
 
-        `off_wire_ns` is the corrected RTT without the wire: what this host took. `untraced_rtt_ns`
-        is the corrected RTT without what the events outside the crossings cost, where the cost of
-        an event is known well enough.
+        `off_wire_ns` is the corrected RTT without the wire: the time spent on this host.
+        `untraced_rtt_ns` is the corrected RTT minus the cost of the events outside the crossings.
+        It is unknown where the cost of an event is not supported, see `EVENT_COSTS`.
         """
         pings = add_untraced(self.raw_pings, self.event_costs)
         return pings.assign(off_wire_ns=pings["bare_metal_rtt_ns"] - pings["wire_rtt_ns"])

@@ -154,7 +154,7 @@ def run_experiment(
             buffer_kb or default_buffer_kb(),
             interruption,
         )
-        for tracer in plan.tracers:  # an unknown event is told before anything runs
+        for tracer in plan.tracers:  # raises for an unknown event before anything runs
             _events(stage, tracer)
         experiment = _begin(stage, directory)
         announce(experiment)
@@ -164,7 +164,7 @@ def run_experiment(
 
 
 def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, Entrance]:
-    """Return the ways into container and host; of a native site there is just the one."""
+    """Return how to enter the container and the host; a native site has only the host."""
     if site.is_native:
         return {"native": site.entrance}
     reason = no_native_control(site, surveyed, command)
@@ -182,7 +182,7 @@ def _events(stage: _Stage, tracer: str) -> list[str]:
 
 
 def _begin(stage: _Stage, directory: Path) -> Experiment:
-    """Write the plan, or find it written: then what is left of it is to be run."""
+    """Write the plan, or read the one that is there: then the rest of it is to be run."""
     places = list(stage.entrances)
     machine = describe_machine(stage.plan.awake)
     target = stage.surveyed.target
@@ -270,7 +270,7 @@ def _run_block(
     """Run every arm of a block, and leave its captures in the directory."""
     address = stage.surveyed.target.address
     with contextlib.ExitStack() as stack:
-        # The flows last, so that they have stopped when the recorders write what is left.
+        # The flows are started last, so that they have stopped when the recorders write the rest.
         recorders = {
             tracer: stack.enter_context(
                 Recorder(
@@ -302,7 +302,7 @@ def _run_block(
 
 
 def _warm_up(stage: _Stage) -> None:
-    """Send one ping from each place: neighbours are known, and the program is in memory."""
+    """Send one ping from each place, so that neighbours are resolved and the program is cached."""
     address = stage.surveyed.target.address
     for entrance in stage.entrances.values():
         probe = entrance.enter(stage.command.probe(address))
@@ -317,7 +317,7 @@ def _run(
     flows: Running,
     others: set[str],
 ) -> Run:
-    """Run one arm; what else is traced during an untraced one is added to `others`."""
+    """Run one arm. Other tracing that is active during an untraced arm is added to `others`."""
     run = Run(round=number, place=arm.place, traced=bool(arm.tracer), argv=list(stage.command.argv))
     recorder = recorders[arm.tracer or stage.plan.tracers[0]]
     recorder.check_running()

@@ -1,7 +1,8 @@
 """The colours of all pictures, light and dark; matplotlib takes the light ones.
 
-Each pair has a contrast of 3 or more against its background (WCAG 2.2, 1.4.11), and text of 4.5 or
-more. Hues are those of M. Okabe, K. Ito, "Color Universal Design", 2008, darker or lighter.
+Each colour has a contrast of 3 or more against its background (WCAG 2.2, 1.4.11), each text colour
+one of 4.5 or more. Hues are those of M. Okabe, K. Ito, "Color Universal Design", 2008, darker or
+lighter.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Mapping
 
 from maceproc import ledger, series
 
-# Name: light, dark. A pair of traced and untraced shares a hue; series are drawn in this order.
+# Name: light, dark. A traced series and its untraced one share a hue. Pictures draw the series in
+# this order, the last one in front.
 BASE_COLORS = {
     "background": ("#ffffff", "#11161c"),
     "panel": ("#f5f7f9", "#1a212a"),
@@ -22,7 +24,7 @@ BASE_COLORS = {
     "warning": ("#8a5600", "#f0b850"),
     "problem": ("#b3261e", "#ff8f86"),
 }
-# The request's crossing and the reply's, wherever they are drawn.
+# The outbound and the inbound crossing, in every picture.
 CROSSING_COLORS = {
     ledger.OUTBOUND: ("#0072b2", "#4fb4f5"),
     ledger.INBOUND: ("#d05a00", "#ff8f47"),

@@ -1,4 +1,4 @@
-"""One ping, event by event: its way, its ledger, why these packets, and what else was possible."""
+"""One ping in detail: its events, its ledger, and why these packets were taken for it."""
 
 from __future__ import annotations
 
@@ -203,7 +203,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _why(ping: pd.Series) -> Iterator[str]:
-    """Say why these packets are the ping's, where any are."""
+    """Yield why these packets were taken for the ping's request and reply."""
     if pd.notna(ping["outbound_journey"]):
         yield "  request: it is the only packet that the send call of this icmp_seq queued"
     if pd.notna(ping["matched_by"]):

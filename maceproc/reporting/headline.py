@@ -29,7 +29,7 @@ MINUS, NO_BREAK = "\u2212", "\u00a0"
 
 
 def headline(analysis: Analysis) -> str:
-    """Say what the ping reported, what it is corrected, what tracing cost, how much was used."""
+    """Return what the ping reported, its corrected RTT, what tracing cost, and the coverage."""
     medians = analysis.series.set_index("series")["median_ns"].to_dict()
     sentences = [
         _the_rtt(medians),

@@ -29,8 +29,8 @@ COLORS = light(SERIES_COLORS)
 SEGMENTS = light(SEGMENT_COLORS)
 INK, QUIET = (BASE_COLORS[name][0] for name in ("text", "quiet"))
 FEW = 50
-CLOSE_TOGETHER = 0.06  # of the picture's width: events that share a label
-WIDE_SPREAD = 5.0  # 99.5th percentile over median, from which an axis is logarithmic
+CLOSE_TOGETHER = 0.06  # share of the picture's width within which events have one label
+WIDE_SPREAD = 5.0  # ratio of the 99.5th percentile to the median from which an axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ class Plots:
     ) -> Axes:
         """Plot one ping as a train's timetable: time across, the devices it passes downwards.
 
-        Of events close together only the first is named: ``netif_rx +1``.
-        Without `seq` it is the ping whose RTT is nearest the median. Raises AnalysisError when
-        there is no such ping.
+        Events close together share one label, with the first one's name: ``netif_rx +1``. Without
+        `seq` it is the ping whose RTT is nearest the median. Raises AnalysisError when there is no
+        such ping.
         """
         if seq is None:
             seq, round = usual_ping(self.analysis)  # noqa: A001
@@ -247,7 +247,7 @@ def _by_series(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
 
 
 def _time_axis(rows: pd.DataFrame) -> tuple[pd.Series, str]:
-    """Return where each row is across, and what that means: time where ping -D told it."""
+    """Return the x values and their label: time where ping -D printed it, else the number."""
     if rows["after_ns"].notna().all():
         return rows["after_ns"].astype("float64") / NS_PER_S, "time [s]"
     kind = "series" if "series" in rows else "direction"
@@ -323,7 +323,7 @@ def _draw_way(
 def _label_events(
     ax: Axes, x: npt.NDArray[np.float64], y: npt.NDArray[np.int64], names: pd.Series
 ) -> None:
-    """Write the events' names slanted beside their points; of those close together the first."""
+    """Write the events' names slanted beside their points; one label for events close together."""
     near = CLOSE_TOGETHER * float(np.ptp(x)) if len(x) else 0.0
     style: dict[str, Any] = {"rotation": 25, "fontsize": "x-small", "va": "bottom"}
     left = list(range(len(x)))

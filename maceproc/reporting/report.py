@@ -1,4 +1,4 @@
-"""What a person reads in a terminal, and what a script reads as JSON."""
+"""The report of an analysis, as a person reads it in a terminal."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _heading(analysis: Analysis) -> Iterator[str]:
 
 
 def _stamps(sidecar: Sidecar) -> Iterator[str]:
-    """Say who was assumed to take the time stamps of the first traced run, if it is a ping's."""
+    """Yield who takes the time stamps of the first traced run, where its flavour is known."""
     from maceproc.following.matching import stamp_of
     from maceproc.pings import parse_runs
 

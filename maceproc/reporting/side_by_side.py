@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # M. Okabe, K. Ito, "Color Universal Design", 2008
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-WIDE_RANGE = 40.0  # longest over shortest time, from which the axis is logarithmic
+WIDE_RANGE = 40.0  # ratio of the longest to the shortest time from which the axis is logarithmic
 DIFFERS = 0.05  # adjusted p below which a difference is printed bold
 
 
@@ -99,7 +99,7 @@ def _contrasts_table(comparison: Comparison) -> RenderableType:
 
 
 def format_p(p_value: float) -> str:
-    """Write a p value with what digits it deserves: ``0.24``, ``0.003``, ``<0.001``."""
+    """Write a p value with two or three digits: ``0.24``, ``0.003``, ``<0.001``."""
     if p_value < 0.001:
         return "<0.001"
     return f"{p_value:.3f}" if p_value < 0.0995 else f"{p_value:.2f}"

@@ -1,4 +1,4 @@
-"""What is looked at: one table for every picture, whoever draws it.
+"""The tables behind the pictures: one for each picture.
 
 Matplotlib (`maceproc.reporting.plots`) and the report page (`maceproc.reporting.page`) draw these
 and nothing else, so that every picture can be had as numbers: ``analysis.plot.ecdf()`` shows
@@ -174,7 +174,7 @@ class Views:
         return CROSSINGS.frame(pd.concat(parts))
 
     def path(self) -> pd.DataFrame:
-        """Return what the usual corrected ping spends where, step by step: `PATH`."""
+        """Return how long the usual corrected ping takes for each step of its way: `PATH`."""
         rtts, steps = self.analysis.rtts, self.analysis.steps
         corrected = rtts[rtts["status"].isin(["corrected", "native"])]
         rows: list[tuple[object, ...]] = []
@@ -189,7 +189,7 @@ class Views:
             values_ns = corrected[segment.column].dropna().astype("float64")
             if segment.start and len(values_ns):
                 used, (median, p95) = len(values_ns), np.percentile(values_ns, [50, 95])
-                if p95:  # of no length where its events were not recorded
+                if p95:  # it is 0 where its events were not recorded
                     rows.append((segment.name, segment.start, segment.end, used, median, p95))
         return PATH.from_rows(rows)
 
@@ -235,7 +235,7 @@ class Views:
     def lost(self) -> pd.DataFrame:
         """Return where events were lost, on the time axis of `RTT`: `LOST`.
 
-        Both ends of a gap are unknown when nothing tells how the trace clock stands to ping's.
+        Both ends of a gap are unknown where the offset between the trace clock and ping's clock is.
         """
         lost = self.analysis.trace.lost
         offset_ns = _axis_minus_trace_ns(self.analysis)
@@ -279,9 +279,10 @@ NOT_CORRECTED = ("ambiguous", "incomplete", "unanswered", "unprinted", "error")
 
 
 def segments_at(ping: pd.Series, after_ns: pd.Series) -> list[str]:
-    """Return the segment of the ledger that ends at or spans each time after the send call [ns].
+    """Return the segment of the ledger that contains each time after the send call [ns].
 
-    Empty at the send call, after the receive stamp, and from where the ledger is not known.
+    A segment includes its end. The name is empty at the send call, after the receive stamp, and
+    after a segment that is not known.
     """
     names, ends_ns, end_ns = [], [], 0
     for segment in LEDGER:
@@ -325,10 +326,10 @@ def _after_ns(analysis: Analysis) -> pd.Series:
 
 
 def _axis_minus_trace_ns(analysis: Analysis) -> int | Any:
-    """Return what brings a time of the trace clock onto the time axis [ns]; NA when not known.
+    """Return the offset from the trace clock to the time axis [ns]; NA when it is not known.
 
-    The sidecar has both clocks at the begin of every run; without one, what `ping -D` printed is
-    next to the receive stamps.
+    The sidecar has the time of both clocks at the beginning of every run. Without a sidecar the
+    offset is the median of printed time (`ping -D`) minus receive time stamp.
     """
     pings, rtts = analysis.pings, analysis.rtts
     start_ns = pings["received_at_ns"].min()
@@ -342,7 +343,7 @@ def _axis_minus_trace_ns(analysis: Analysis) -> int | Any:
 
 
 def _is_outer_queue(step: Any, way: pd.DataFrame) -> bool:
-    """Tell whether it is the wait in the outer device's queue, which follows the crossing."""
+    """Tell whether a step is the wait in the outer device's queue, after the crossing."""
     (start, queued), (end, sent) = step.start.split(" "), step.end.split(" ")
     last = step.direction == "outbound" and step.step == way["step"].max()
     return last and start == end and (queued, sent) == ("net_dev_queue", "net_dev_start_xmit")

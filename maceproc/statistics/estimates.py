@@ -49,7 +49,7 @@ NOTHING = Estimate(math.nan, math.nan, math.nan, 0, "nothing", math.nan)
 
 
 def difference(pairs: Sequence[Pair], statistic: Statistic = median) -> Estimate:
-    """Estimate how much larger the first of each pair is than the second, in this statistic."""
+    """Estimate by how much the statistic of the first of each pair exceeds that of the second."""
     if not pairs:
         return NOTHING
     by_round = np.array([float(statistic(a) - statistic(b)) for a, b in pairs])
@@ -83,8 +83,8 @@ class Ratio(NamedTuple):
     Attributes
     ----------
     ratio, low, high
-        The ratio of the means, and its interval of confidence `CONFIDENCE`: unknown (nan) where
-        the other one is not told from 0, for then it may be any.
+        The ratio of the means, and its interval of confidence `CONFIDENCE`. They are nan where the
+        interval of the denominator includes 0, because the ratio can then have any value.
     rounds
         Rounds it rests on.
     """

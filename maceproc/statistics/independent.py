@@ -13,9 +13,9 @@ from maceproc.statistics.samples import Values
 def cliffs_delta(mine: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float, float]:
     """Return Cliff's delta of two sets of values and its 95 % interval.
 
-    Both have columns ``round`` and ``value_ns``. Where both have five rounds or more, these are
-    resampled; otherwise the interval is the normal one of the pings' placements (E. DeLong et al.,
-    Biometrics 44, 1988).
+    Both have columns ``round`` and ``value_ns``. Where both have five rounds or more, the rounds
+    are resampled. Otherwise the interval is the normal approximation from the placements of the
+    pings (E. DeLong et al., Biometrics 44, 1988).
     """
     won, sizes, others = _wins(mine, other)
     delta = float(won.sum() / np.outer(sizes, others).sum())
@@ -31,7 +31,10 @@ def cliffs_delta(mine: pd.DataFrame, other: pd.DataFrame) -> tuple[float, float,
 
 
 def _wins(mine: pd.DataFrame, other: pd.DataFrame) -> tuple[Values, Values, Values]:
-    """Return, for every pair of rounds, pairs of pings won minus lost; and the rounds' sizes."""
+    """Return for every pair of rounds how often a ping of the first is slower, minus faster.
+
+    Also returns the number of pings of each round, for both sets.
+    """
     rounds = [rows["value_ns"].to_numpy() for _, rows in mine.groupby("round")]
     against = [np.sort(rows["value_ns"].to_numpy()) for _, rows in other.groupby("round")]
     won = np.array([[_placements(a, b).sum() for b in against] for a in rounds], dtype=float)
@@ -42,7 +45,7 @@ def _wins(mine: pd.DataFrame, other: pd.DataFrame) -> tuple[Values, Values, Valu
 
 
 def _placements(values: Values, ordered: Values) -> Values:
-    """Return, for each value, how many of the ordered ones are below it minus above it."""
+    """Return for each value how many of the sorted values are below it, minus those above."""
     below, upto = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
     return np.asarray(below + upto - len(ordered), dtype=float)
 
@@ -88,7 +91,7 @@ def brunner_munzel(mine: pd.Series, other: pd.Series) -> tuple[float, float, flo
 
 
 def holm(p_values: Values) -> Values:
-    """Adjust p values for their number, as S. Holm, Scand. J. Statist. 6, 1979."""
+    """Adjust p values for the number of tests (S. Holm, Scand. J. Statist. 6, 1979)."""
     order = np.argsort(p_values)
     steps = p_values[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty_like(p_values)

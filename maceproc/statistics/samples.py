@@ -1,4 +1,4 @@
-"""What is taken of the values of one run: medians, means and their like; and pairs of runs."""
+"""The values of one run and the statistics of them; pairs of runs of one round."""
 
 from __future__ import annotations
 
