@@ -1,9 +1,9 @@
 """Which module may import which, how large they are, and what recording must not load.
 
 The map is in docs/architecture.md. Every import counts, also one inside a function or below
-``if TYPE_CHECKING``; only what ``maceproc/__init__.py`` offers to users does not. What still breaks a
-rule is listed in `TOLERATED` and `CIRCLES`; an entry that is no longer needed fails the test, so the
-lists can only shrink.
+``if TYPE_CHECKING``; only what ``maceproc/__init__.py`` offers to users does not. What still breaks
+a rule is listed in `TOLERATED` and `CIRCLES`; an entry that is no longer needed fails the test, so
+the lists can only shrink.
 """
 
 from __future__ import annotations
