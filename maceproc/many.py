@@ -34,8 +34,8 @@ def analyze_many(
 ) -> list[Outcome]:
     """Analyze captures side by side; return an outcome for each, in the order given.
 
-    A capture that cannot be analyzed has its error in its outcome, and does not affect the others.
-    The processes are new ones, not forks, so a script that calls this needs the usual
+    A capture that cannot be analyzed has its error in its outcome, and takes nothing from the
+    others. The processes are new ones, not forks: so a script that calls this needs the usual
     ``if __name__ == "__main__":``; a notebook does not.
 
     Parameters
@@ -46,7 +46,7 @@ def analyze_many(
         Processes at a time: by default one for every CPU this process may use. With 1 everything
         runs in this process.
     tell
-        Called when a capture is done, in any order, with how many are done and its outcome.
+        Called as each is done, in whatever order they are, with how many are done and the outcome.
     """
     captures = [Path(path) for path in paths]
     workers = min(workers or len(os.sched_getaffinity(0)), len(captures))
@@ -66,7 +66,7 @@ def analyze_many(
 
 
 def _analyze(path: Path) -> Outcome:
-    """Analyze one capture; any exception becomes the error of its outcome."""
+    """Analyze one capture; whatever is raised becomes its error."""
     try:
         return Outcome(path, analyze(path))
     except MaceprocError as error:
@@ -89,7 +89,7 @@ def _side_by_side(paths: list[Path], workers: int, tell: Told) -> list[Outcome]:
             except BrokenProcessPool:
                 continue
             tell(len(outcomes), outcomes[places[future]])
-    # When a process is killed, the pool is broken: the captures that are left run one at a time.
+    # A process that was killed takes the pool with it: what is left is done one at a time.
     for place in sorted(set(range(len(paths))) - set(outcomes)):
         outcomes[place] = _alone(paths[place])
         tell(len(outcomes), outcomes[place])

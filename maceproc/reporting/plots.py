@@ -303,8 +303,8 @@ def _step_label(row: Any) -> str:
     if not row.segment.endswith("crossing"):
         return row.segment
     (start, from_event), (end, to_event) = (text.split(" ") for text in (row.start, row.end))
-    devices = start if start == end else f"{start} → {end}"
-    return f"{devices}\n{from_event} → {to_event}"
+    places = start if start == end else f"{start} → {end}"
+    return f"{places}\n{from_event} → {to_event}"
 
 
 def _draw_way(

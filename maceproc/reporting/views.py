@@ -343,7 +343,7 @@ def _axis_minus_trace_ns(analysis: Analysis) -> int | Any:
 
 
 def _is_outer_queue(step: Any, way: pd.DataFrame) -> bool:
-    """Tell whether a step is the wait in the outer device's queue, after the crossing."""
+    """Tell whether it is the wait in the outer device's queue, which follows the crossing."""
     (start, queued), (end, sent) = step.start.split(" "), step.end.split(" ")
     last = step.direction == "outbound" and step.step == way["step"].max()
     return last and start == end and (queued, sent) == ("net_dev_queue", "net_dev_start_xmit")
