@@ -14,6 +14,7 @@ from maceproc.following.coverage import coverage
 from maceproc.following.event_costs import UNTOLD
 from maceproc.following.rtts import NO_CROSSING
 from maceproc.ledger import LEDGER
+from maceproc.reporting.text_table import report_table
 from maceproc.series import (
     CORRECTED,
     DIFFERENCE_MEANING,
@@ -25,7 +26,6 @@ from maceproc.units import NS_PER_S, format_us
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console, RenderableType
-    from rich.table import Table
 
     from maceproc.analysis import Analysis
 
@@ -125,24 +125,6 @@ def _where(sidecar: Sidecar) -> str:
     if sidecar.target.nat and len(hops) > 1:
         hops.insert(-1, "(NAT)")
     return " -> ".join(hops) or "where maceproc was called"
-
-
-def report_table(title: str, columns: str) -> Table:
-    """Make a table with these columns, separated by ``|``; ``>`` marks numbers."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(
-        title=escape(title),
-        title_justify="left",
-        title_style="bold",
-        box=SIMPLE_HEAD,
-        pad_edge=False,
-    )
-    for name in columns.split("|"):
-        numeric = name.startswith(">")
-        table.add_column(name.lstrip(">"), justify="right" if numeric else "left", no_wrap=numeric)
-    return table
 
 
 def _series_table(analysis: Analysis) -> RenderableType:

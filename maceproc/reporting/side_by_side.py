@@ -14,7 +14,8 @@ from rich.markup import escape
 from maceproc.analysis import Comparison
 from maceproc.following.perturbation import values_of
 from maceproc.reporting.plots import new_axes, unit_of
-from maceproc.reporting.report import WIDTH, report_table
+from maceproc.reporting.report import WIDTH
+from maceproc.reporting.text_table import report_table
 from maceproc.series import QUANTITIES
 from maceproc.units import format_us
 
