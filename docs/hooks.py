@@ -89,14 +89,15 @@ def ledger() -> Iterator[str]:
     """Describe every segment of an RTT."""
     from maceproc.ledger import LEDGER
 
-    yield from _rows("segment", "column", "measured", "where", "passed by")
-    passed_by = {"outbound": "the request", "inbound": "the reply", "": ""}
+    where = {
+        "inside": "inside a crossing",
+        "outside": "this host, outside the crossings",
+        "wire": "the wire",
+        "unseen": "shown by no event",
+    }
+    yield from _rows("segment", "column", "from", "to", "where")
     for one in LEDGER:
-        where = {"inside": "inside a crossing", "outside": "this host", "unseen": "no event"}
-        passed = passed_by[one.direction]
-        yield from _row(
-            one.name, f"`{one.column}`", one.meaning, where.get(one.part, "wire"), passed
-        )
+        yield from _row(one.name, f"`{one.column}`", one.start, one.end, where[one.part])
 
 
 def series() -> Iterator[str]:

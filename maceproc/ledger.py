@@ -38,8 +38,7 @@ class Segment:
         Whether the request (``outbound``) or the reply (``inbound``) passes it; empty for the wire
         and for the residual.
     start, end
-        Where it begins and ends, in words; empty for a crossing, which has steps of its own, and
-        for the residual, which has no place.
+        Where it begins and ends, in words; empty for the residual, which has no place.
     short
         Its name where several stand in one line.
     """
@@ -65,7 +64,14 @@ TX_STACK = Segment(
     "tx stack",
 )
 OUTBOUND = Segment(
-    "outbound crossing", "outbound_ns", "outbound crossing", "inside", "outbound", short="outbound"
+    "outbound crossing",
+    "outbound_ns",
+    "outbound crossing",
+    "inside",
+    "outbound",
+    "queued on the container's device",
+    "queued on the outer device",
+    "outbound",
 )
 OUTER_QUEUE = Segment(
     "outer queue",
@@ -88,7 +94,14 @@ WIRE = Segment(
     "wire",
 )
 INBOUND = Segment(
-    "inbound crossing", "inbound_ns", "inbound crossing", "inside", "inbound", short="inbound"
+    "inbound crossing",
+    "inbound_ns",
+    "inbound crossing",
+    "inside",
+    "inbound",
+    "received on the outer device",
+    "received on the container's device",
+    "inbound",
 )
 DELIVERY = Segment(
     "delivery",
