@@ -76,7 +76,7 @@ def _table(table: Any) -> Iterator[str]:
 
 def statuses() -> Iterator[str]:
     """Describe every status of a ping."""
-    from maceproc.following.rtts import STATUSES
+    from maceproc.following.verdicts import STATUSES
 
     yield "| status | meaning |\n|---|---|"
     for status, meaning in STATUSES.items():

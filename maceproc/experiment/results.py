@@ -22,8 +22,8 @@ from maceproc.experiment.plan import Block, Experiment, file_name, finished, loa
 from maceproc.experiment.run import TRAFFIC_FILE
 from maceproc.experiment.traffic import load_reports
 from maceproc.following import event_costs as observer
+from maceproc.following.follow import EVENTS_USED, follow_pings
 from maceproc.following.perturbation import spread_ties
-from maceproc.pipeline import EVENTS_USED, follow_pings
 from maceproc.schema import FINDINGS, Column, Table
 from maceproc.statistics import NOTHING, ROUNDS_TO_RESAMPLE, Estimate, Statistic
 from maceproc.tracedat import read_events

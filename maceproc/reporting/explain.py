@@ -11,8 +11,8 @@ import pandas as pd
 
 from maceproc.errors import AnalysisError
 from maceproc.following.crossings import INBOUND
-from maceproc.following.matching import MATCHED_BY
-from maceproc.following.rtts import STATUSES
+from maceproc.following.replies import MATCHED_BY
+from maceproc.following.verdicts import STATUSES
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import format_us
 

@@ -14,7 +14,7 @@ from maceproc import __version__
 from maceproc.capture import Sidecar
 from maceproc.following.event_costs import UNTOLD
 from maceproc.following.perturbation import corrected_bounds
-from maceproc.following.rtts import NO_CROSSING
+from maceproc.following.verdicts import NO_CROSSING
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import NS_PER_S, format_us
 
@@ -196,7 +196,7 @@ def _heading(analysis: Analysis) -> Iterator[str]:
 
 def _stamps(sidecar: Sidecar) -> Iterator[str]:
     """Say who was assumed to take the time stamps of the first traced run, if it is a ping's."""
-    from maceproc.following.matching import stamp_of
+    from maceproc.following.stamps import stamp_of
     from maceproc.pings import parse_runs
 
     for run, printed in parse_runs([run for run in sidecar.runs if run.traced][:1]):

@@ -19,7 +19,7 @@ from maceproc.following.perturbation import (
     UNTRACED,
     WIRE,
 )
-from maceproc.following.rtts import STATUSES
+from maceproc.following.verdicts import STATUSES
 from maceproc.reporting.explain import LEDGER, explain
 from maceproc.reporting.headline import duration, interval
 from maceproc.reporting.report import SERIES_MEANING, coverage

@@ -1,0 +1,168 @@
+"""From the events of a capture to every ping's packets: each step in turn."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from maceproc.capture import Capture, Run, Sidecar
+from maceproc.errors import AnalysisError, CaptureError
+from maceproc.following.by_hand import runs_by_hand
+from maceproc.following.calls import RECEIVE_CALLS, SEND_CALLS, deliveries_table, sends_table
+from maceproc.following.crossings import OUTBOUND, find_crossings, find_passages
+from maceproc.following.journeys import HOP_EVENTS, Links, follow_packets
+from maceproc.following.namespaces import name_namespaces
+from maceproc.following.rtts import rtts_table
+from maceproc.following.topology import Way, links_of, mtu_of, way_of, with_pairs
+from maceproc.following.verdicts import NO_CROSSING
+from maceproc.pings import PingOutput, parse_ping, parse_runs, pings_table
+from maceproc.schema import CROSSINGS, RTTS, Trace
+
+EVENTS_USED = (*HOP_EVENTS, *SEND_CALLS, *RECEIVE_CALLS)
+"""What the analysis uses of a trace; other events stay in the file."""
+
+Runs = Sequence[tuple[Run, PingOutput]]
+
+
+class Followed(NamedTuple):
+    """Every packet followed, and every ping that could be given its packets."""
+
+    hops: pd.DataFrame
+    crossings: pd.DataFrame
+    pings: pd.DataFrame
+    rtts: pd.DataFrame
+
+
+class Packets(NamedTuple):
+    """Every packet followed: HOPS, the CROSSINGS of the way, and the links that were known."""
+
+    hops: pd.DataFrame
+    crossings: pd.DataFrame
+    links: Links
+
+
+def follow_pings(
+    capture: Capture,
+    trace: Trace,
+    *,
+    ping: str | os.PathLike[str] | None = None,
+    inner: str = "",
+    outer: str = "",
+    peer: str = "",
+) -> Followed:
+    """Follow every packet of a trace and correct the RTT of every ping: HOPS to RTTS.
+
+    The parameters are those of `maceproc.analyze`; `trace` holds the events of `capture`, or some
+    of them. Raises AnalysisError when the devices or the peer are not known, or when an event is
+    missing without which nothing can be followed.
+    """
+    sidecar = capture.sidecar
+    recorded = _recorded_events(sidecar, trace)
+    way = way_of(sidecar, inner, outer, peer)
+    hops, crossed, links = _follow(trace, recorded, way, sidecar)
+    hops = name_namespaces(hops, crossed, sidecar)
+    sends = sends_table(trace.events, crossed)
+    runs = _runs(sidecar, ping, sends)
+    passages = {"container": crossed}
+    if any(run.traced and run.place == "native" for run, _ in runs):
+        passages["native"] = find_passages(hops, way, crossed, links, recorded)
+    printed = pings_table(runs)
+    deliveries = deliveries_table(trace.events)
+    mtu = mtu_of(sidecar)
+    rtts = rtts_table(printed, runs, sends, deliveries, passages, lost=trace.lost, mtu=mtu)
+    if not way.crosses:
+        rtts = _uncrossed(rtts)
+    return Followed(hops, crossed, printed, rtts)
+
+
+def _follow(trace: Trace, recorded: Collection[str], way: Way, sidecar: Sidecar | None) -> Packets:
+    """Follow all packets, and find their crossings where the way has one.
+
+    Where the peer of the container's device is not known, packets are followed twice: first
+    without it, to learn it from the events, then with it.
+    """
+    links = links_of(sidecar)
+    if not way.crosses:
+        return Packets(follow_packets(trace.events, recorded, links), CROSSINGS.frame(), links)
+    peers = {way.peer}
+    if not way.peer:
+        unbounded = find_crossings(follow_packets(trace.events, recorded), way, recorded)
+        if sidecar and sidecar.target.transient:
+            peers = _peers_of_runs(unbounded, sidecar)
+            links = with_pairs(links, way.inner, peers)
+        else:
+            way = replace(way, peer=learn_peer(unbounded, way.inner))
+            peers = {way.peer}
+            links = Links(dead_ends=frozenset({(way.peer, way.inner)}))
+    hops = follow_packets(trace.events, recorded, links)
+    crossed = find_crossings(hops, way, recorded)
+    if not way.peer:
+        crossed = crossed[crossed["peer"].isin(peers)].reset_index(drop=True)
+    return Packets(hops, crossed, links)
+
+
+def learn_peer(crossings: pd.DataFrame, inner: str) -> str:
+    """Return the device that receives what tasks send out through the container's device.
+
+    For captures that do not say; `crossings` were found without it. Raises AnalysisError when
+    there is none, or more than one: then several containers have a device of that name.
+    """
+    peers = sorted(_senders(crossings)["peer"].astype(str).unique())
+    if len(peers) == 1:
+        return peers[0]
+    raise AnalysisError(
+        f"what is sent out on {inner} is received by {', '.join(peers) or 'no other device'}",
+        hint="name the other end of the container's veth pair with --peer",
+    )
+
+
+def _peers_of_runs(crossings: pd.DataFrame, sidecar: Sidecar) -> set[str]:
+    """Return the veths of the containers that were made for the runs.
+
+    Those are all that no survey has seen, and that of the first container, or of a shared one.
+    """
+    seen = {link.name for netns in sidecar.namespaces for link in netns.links}
+    seen -= {sidecar.target.path[1].dev}
+    return set(_senders(crossings)["peer"].astype(str)) - seen
+
+
+def _senders(crossings: pd.DataFrame) -> pd.DataFrame:
+    """Return the complete outbound CROSSINGS of what tasks sent."""
+    whole = (crossings["direction"] == OUTBOUND) & (crossings["status"] == "complete")
+    return crossings[whole & ~crossings["softirq"]]
+
+
+def _runs(
+    sidecar: Sidecar | None, ping: str | os.PathLike[str] | None, sends: pd.DataFrame
+) -> Runs:
+    """Return every run with what it printed: from a ping's output given by hand, or the sidecar."""
+    if ping is not None:
+        return runs_by_hand(parse_ping(_text_of(Path(ping))), sends)
+    return list(parse_runs(sidecar.runs)) if sidecar else []
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError as error:
+        raise CaptureError(f"{path}: {error.strerror}", hint="give ping's output") from error
+
+
+def _recorded_events(sidecar: Sidecar | None, trace: Trace) -> list[str]:
+    """Return the events that were enabled, without their system; those seen when nobody says."""
+    if sidecar is None:
+        return [name for name, table in trace.events.items() if len(table)]
+    return [event.partition(":")[2] for event in sidecar.tracing.events]
+
+
+def _uncrossed(rtts: pd.DataFrame) -> pd.DataFrame:
+    """Say of the pings of a container without a crossing that there was nothing to correct."""
+    alone = (rtts["arm"] == "container traced") & rtts["status"].isin(["incomplete", "ambiguous"])
+    status = rtts["status"].astype("str").where(~alone, "uncrossed")
+    reason = rtts["reason"].where(~alone, NO_CROSSING)
+    return RTTS.frame(rtts.assign(status=status, reason=reason))
