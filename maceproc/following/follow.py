@@ -39,11 +39,15 @@ class Followed(NamedTuple):
 
 
 class Packets(NamedTuple):
-    """Every packet followed: HOPS, the CROSSINGS of the way, and the links that were known."""
+    """Every packet followed, and what is needed to give pings theirs."""
 
-    hops: pd.DataFrame
-    crossings: pd.DataFrame
+    hops: pd.DataFrame  # HOPS
+    crossings: pd.DataFrame  # CROSSINGS of the way
+    sends: pd.DataFrame  # SENDS
+    deliveries: pd.DataFrame  # DELIVERIES
+    way: Way
     links: Links
+    recorded: Collection[str]  # names of the events that were enabled
 
 
 def follow_pings(
@@ -58,52 +62,57 @@ def follow_pings(
     """Follow every packet of a trace and correct the RTT of every ping: HOPS to RTTS.
 
     The parameters are those of `maceproc.analyze`; `trace` holds the events of `capture`, or some
-    of them. Raises AnalysisError when the devices or the peer are not known, or when an event is
-    missing without which nothing can be followed.
+    of them. Raises AnalysisError when the devices or the peer are not known.
     """
     sidecar = capture.sidecar
-    recorded = _recorded_events(sidecar, trace)
-    way = way_of(sidecar, inner, outer, peer)
-    hops, crossed, links = _follow(trace, recorded, way, sidecar)
-    hops = name_namespaces(hops, crossed, sidecar)
-    sends = sends_table(trace.events, crossed)
-    runs = _runs(sidecar, ping, sends)
-    passages = {"container": crossed}
-    if any(run.traced and run.place == "native" for run, _ in runs):
-        passages["native"] = find_passages(hops, way, crossed, links, recorded)
+    packets = follow_way(trace, sidecar, way_of(sidecar, inner, outer, peer))
+    if ping is not None:
+        runs = runs_by_hand(parse_ping(_text_of(Path(ping))), packets.sends)
+    else:
+        runs = list(parse_runs(sidecar.runs)) if sidecar else []
     printed = pings_table(runs)
-    deliveries = deliveries_table(trace.events)
-    mtu = mtu_of(sidecar)
-    rtts = rtts_table(printed, runs, sends, deliveries, passages, lost=trace.lost, mtu=mtu)
-    if not way.crosses:
-        rtts = _uncrossed(rtts)
-    return Followed(hops, crossed, printed, rtts)
+    rtts = correct_pings(printed, runs, packets, lost=trace.lost, mtu=mtu_of(sidecar))
+    return Followed(packets.hops, packets.crossings, printed, rtts)
 
 
-def _follow(trace: Trace, recorded: Collection[str], way: Way, sidecar: Sidecar | None) -> Packets:
-    """Follow all packets, and find their crossings where the way has one.
+def follow_way(trace: Trace, sidecar: Sidecar | None, way: Way) -> Packets:
+    """Follow all packets of a trace, and find their crossings where the way has one.
 
     Where the peer of the container's device is not known, packets are followed twice: first
     without it, to learn it from the events, then with it.
     """
+    recorded = _recorded_events(sidecar, trace)
     links = links_of(sidecar)
-    if not way.crosses:
-        return Packets(follow_packets(trace.events, recorded, links), CROSSINGS.frame(), links)
     peers = {way.peer}
-    if not way.peer:
+    if way.crosses and not way.peer:
         unbounded = find_crossings(follow_packets(trace.events, recorded), way, recorded)
         if sidecar and sidecar.target.transient:
             peers = _peers_of_runs(unbounded, sidecar)
             links = with_pairs(links, way.inner, peers)
         else:
             way = replace(way, peer=learn_peer(unbounded, way.inner))
-            peers = {way.peer}
             links = Links(dead_ends=frozenset({(way.peer, way.inner)}))
     hops = follow_packets(trace.events, recorded, links)
-    crossed = find_crossings(hops, way, recorded)
-    if not way.peer:
+    crossed = find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
+    if way.crosses and not way.peer:
         crossed = crossed[crossed["peer"].isin(peers)].reset_index(drop=True)
-    return Packets(hops, crossed, links)
+    hops = name_namespaces(hops, crossed, sidecar)
+    sends, deliveries = sends_table(trace.events, crossed), deliveries_table(trace.events)
+    return Packets(hops, crossed, sends, deliveries, way, links, recorded)
+
+
+def correct_pings(
+    pings: pd.DataFrame, runs: Runs, packets: Packets, *, lost: pd.DataFrame, mtu: int = 1500
+) -> pd.DataFrame:
+    """Return RTTS of the PINGS of these runs; `lost` is LOST, `mtu` the first device's [bytes]."""
+    way, crossed = packets.way, packets.crossings
+    passages = {"container": crossed}
+    if any(run.traced and run.place == "native" for run, _ in runs):
+        passages["native"] = find_passages(
+            packets.hops, way, crossed, packets.links, packets.recorded
+        )
+    rtts = rtts_table(pings, runs, packets.sends, packets.deliveries, passages, lost=lost, mtu=mtu)
+    return rtts if way.crosses else _uncrossed(rtts)
 
 
 def learn_peer(crossings: pd.DataFrame, inner: str) -> str:
@@ -135,15 +144,6 @@ def _senders(crossings: pd.DataFrame) -> pd.DataFrame:
     """Return the complete outbound CROSSINGS of what tasks sent."""
     whole = (crossings["direction"] == OUTBOUND) & (crossings["status"] == "complete")
     return crossings[whole & ~crossings["softirq"]]
-
-
-def _runs(
-    sidecar: Sidecar | None, ping: str | os.PathLike[str] | None, sends: pd.DataFrame
-) -> Runs:
-    """Return every run with what it printed: from a ping's output given by hand, or the sidecar."""
-    if ping is not None:
-        return runs_by_hand(parse_ping(_text_of(Path(ping))), sends)
-    return list(parse_runs(sidecar.runs)) if sidecar else []
 
 
 def _text_of(path: Path) -> str:

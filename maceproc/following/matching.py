@@ -13,6 +13,7 @@ speaks against a match is listed in `verdicts`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +22,15 @@ import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.following import mixtures
+from maceproc.following.agreement import Agreement, agreement_of
+from maceproc.following.doubts import CLEAR, Doubts, doubts_of
 from maceproc.following.due import Due, due_of
-from maceproc.following.numbering import Numbering, number_sends
+from maceproc.following.numbering import Numbering, beyond_calls, number_sends
 from maceproc.following.positions import Bools, Choice
 from maceproc.following.replies import LATE_STAMP_NS, Replies, find_replies
 from maceproc.following.requests import Requests, requests_of_calls
 from maceproc.following.run_packets import RunPackets, meets_gap
-from maceproc.following.stamps import stamp_of
+from maceproc.following.stamps import Stamp, stamp_of
 from maceproc.pings import PingOutput
 
 
@@ -49,6 +52,8 @@ class Matches:
         By ping: its only request, a position in `RunPackets.outbound`.
     replies
         The pings' replies.
+    doubts
+        What the packets say against the numbers of the lines.
     mixed, contested, gap, early
         By ping: its packets may be the remains of two; another ping may have its reply; events
         were lost while it was on its way; its reply came before its request left.
@@ -60,6 +65,7 @@ class Matches:
     requests: Requests
     request: Choice
     replies: Replies
+    doubts: Doubts
     mixed: Bools
     contested: Bools
     gap: Bools
@@ -83,11 +89,13 @@ class Matches:
 
 def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPackets) -> Matches:
     """Find send call, request, reply and delivery of every row of PINGS of one run."""
-    numbering = number_sends(pings, run, printed, packets)
+    stamp, first_seq = _conclusions(pings, run, printed, packets)
+    numbering = number_sends(pings, run, printed, packets, first_seq)
     due = due_of(pings, run, packets, numbering.send)
     requests = requests_of_calls(numbering, due, packets)
     request = numbering.send.through(requests.request)
-    replies, due = find_replies(due, numbering, stamp_of(run, printed), packets, printed)
+    agreement = _agreement(pings, numbering, due, stamp, packets)
+    replies, due = find_replies(due, numbering, stamp, packets, printed)
     outbound = mixtures.outbound_mixtures(packets, requests, numbering.send, request)
     inbound = mixtures.inbound_mixtures(due, packets, replies.reply)
     on_its_way = due.sent_ns, due.latest_ns + LATE_STAMP_NS
@@ -98,8 +106,64 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
         requests,
         request,
         replies,
+        doubts_of(pings, run, numbering, due, replies, agreement, packets),
         mixed=outbound | inbound,
         contested=mixtures.contested(due, packets, replies.reply),
         gap=meets_gap(*on_its_way, packets.lost) & due.answered,
         early=mixtures.came_before_it_left(packets, request, replies.reply),
     )
+
+
+def _conclusions(
+    pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPackets
+) -> tuple[Stamp, int | None]:
+    """Return who takes the receive stamps, and the icmp_seq of the first request.
+
+    Where the packets clearly speak against what the text says about the stamps, they decide; and
+    where the text does not say from where ping counts. None where they do not either.
+    """
+    said = stamp_of(run, printed)
+    stamps: tuple[Stamp, ...] = ("kernel", "program")
+    firsts = (0, 1) if printed.first_seq is None else (printed.first_seq,)
+    found: dict[tuple[Stamp, int], float] = {}
+    for first_seq in firsts:
+        numbering = number_sends(pings, run, printed, packets, first_seq)
+        if printed.first_seq is None and beyond_calls(numbering).any():
+            continue
+        due = due_of(pings, run, packets, numbering.send)
+        for stamp in stamps:
+            if stamp == said or len(packets.delivered_ns):
+                agreement = _agreement(pings, numbering, due, stamp, packets)
+                found[stamp, first_seq] = float(agreement.here.sum())
+    said_only = {key: total for key, total in found.items() if key[0] == said}
+    best = _clearly_least(found) or _clearly_least(said_only)
+    if best is not None:
+        return best
+    return said, printed.first_seq
+
+
+def _clearly_least(totals: Mapping[tuple[Stamp, int], float]) -> tuple[Stamp, int] | None:
+    """Return what has the least disagreement, if it is clearly less than all others have."""
+    ordered = sorted(totals, key=lambda key: totals[key])
+    if not ordered or any(totals[key] < totals[ordered[0]] + CLEAR for key in ordered[1:]):
+        return None
+    return ordered[0]
+
+
+def _agreement(
+    pings: pd.DataFrame, numbering: Numbering, due: Due, stamp: Stamp, packets: RunPackets
+) -> Agreement:
+    """Compare the printed RTTs of one run with the packets.
+
+    Not compared is a first ping that the kernel stamps, whose stamp may be taken on delivery, and
+    what is printed during a gap in the events.
+    """
+    tested = due.known & (pings["status"] == "replied").to_numpy()
+    tested &= ~meets_gap(due.sent_ns, due.at_ns + due.tolerance_ns, packets.lost)
+    seen_ns = packets.received_ns
+    if stamp == "program" and len(packets.delivered_ns):
+        seen_ns = packets.delivered_ns
+    elif len(packets.send_ns):
+        tested &= due.sent_ns != packets.send_ns[0]
+    rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=0)
+    return agreement_of(rtt_ns, due.step_ns, numbering.send, tested, packets.send_ns, seen_ns)

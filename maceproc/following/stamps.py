@@ -12,7 +12,7 @@ Stamp = Literal["kernel", "program"]
 
 
 def stamp_of(run: Run, printed: PingOutput) -> Stamp:
-    """Tell who takes the receive stamp: the program in busybox ping and `ping -U`."""
+    """Return who should take the receive stamp: the program in busybox ping and `ping -U`."""
     short = [word for word in run.argv[1:] if word.startswith("-") and not word.startswith("--")]
     asked = printed.flavour == "iputils" and any("U" in word for word in short)
     return "program" if asked or printed.flavour == "busybox" else "kernel"

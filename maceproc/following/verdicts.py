@@ -17,6 +17,7 @@ import pandas as pd
 from maceproc.capture import Run
 from maceproc.following.matching import Matches
 from maceproc.following.mixtures import complete
+from maceproc.following.numbering import beyond_calls
 from maceproc.following.positions import Bools
 from maceproc.units import NS_PER_US
 
@@ -148,8 +149,12 @@ def _calls_for_requests(case: Case) -> str:
 
 
 def _beyond_the_calls(case: Case) -> Bools:
+    return beyond_calls(case.traced.numbering)
+
+
+def _first_unknown(case: Case) -> Bools:
     numbering = case.traced.numbering
-    return ~numbering.send.exists & numbering.counted
+    return np.full(len(case.pings), numbering.counted and numbering.first_seq is None)
 
 
 def _no_offset(case: Case) -> Bools:
@@ -218,6 +223,43 @@ MATCH_RULES: tuple[Rule, ...] = (
         "incomplete",
         _beyond_the_calls,
         "its icmp_seq is not one of the requests that ping says it sent",
+    ),
+    Rule(
+        "first-number-unknown",
+        "ambiguous",
+        _first_unknown,
+        "neither ping's text nor its packets tell whether it counts from 0 or from 1",
+    ),
+    Rule(
+        "rtts-disagree",
+        "ambiguous",
+        lambda case: case.traced.doubts.disagrees,
+        "the printed RTTs of this run do not agree with its packets: is this text another run's?",
+    ),
+    Rule(
+        "printed-at-another-time",
+        "ambiguous",
+        lambda case: case.traced.doubts.misdated,
+        "its line was not printed when the reply of that number came",
+    ),
+    Rule(
+        "printed-in-another-order",
+        "ambiguous",
+        lambda case: case.traced.doubts.disordered,
+        "its line is printed in another order than the replies came in",
+    ),
+    Rule(
+        "number-shifted",
+        "ambiguous",
+        lambda case: case.traced.doubts.shifted,
+        "the printed RTTs agree better with the packets if the numbers are shifted",
+    ),
+    Rule(
+        "number-undecided",
+        "ambiguous",
+        lambda case: case.traced.doubts.undecided,
+        "a reply came that no line speaks of, and the printed RTTs do not tell which number is "
+        "missing",
     ),
     Rule(
         "stamps-not-told",
