@@ -115,7 +115,7 @@ def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
     """Packets sent by the peer of the container's device and received there."""
     received = walk.first_receptions(way.inner)
     sent = walk.step(received, -1)
-    by_peer = (walk.kind == walk.sending[-1]) & (walk.on(way.peer) if way.peer else True)
+    by_peer = walk.handed_over & (walk.on(way.peer) if way.peer else True)
     received, sent = _where(by_peer[sent] & (sent != NOWHERE), received, sent)
     delivered = walk.if_stamped(received, way.inner_uses_netif_rx)
     delivered, sent = _where(delivered != NOWHERE, delivered, sent)
@@ -180,8 +180,13 @@ class _Walk:
 
     def driver(self, queued: Indices) -> Indices:
         """Return where what was queued was handed to the driver."""
-        sent: Indices = self.step(queued, len(self.sending) - 1)
-        return np.asarray(np.where(self.kind[sent] == self.sending[-1], sent, NOWHERE))
+        sent: Indices = self.step(queued, max(0, len(self.sending) - 1))
+        return np.asarray(np.where(self.handed_over[sent], sent, NOWHERE))
+
+    @property
+    def handed_over(self) -> Bools:
+        """Whether a hop is the last event of a sending that is recorded."""
+        return np.isin(self.kind, self.sending[-1:])
 
     def first_receptions(self, dev: str) -> Indices:
         """Return where packets were first received on a device of that name."""

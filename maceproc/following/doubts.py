@@ -81,7 +81,7 @@ def doubts_of(
     """Return what the packets say against the numbers of the rows of PINGS of one run."""
     printed = (pings["status"] == "replied").to_numpy()
     reply = replies.reply.where(printed)
-    order = _order_of_replies(reply, due, packets)
+    order = _order_of_replies(printed, reply, due, packets)
     if not numbering.counted:
         order |= _order_of_calls(pings, numbering.send.where(printed))
     missing = _missing_lines(numbering, reply, printed, packets)
@@ -201,12 +201,14 @@ def _least_sum_ending(values: Floats) -> Floats:
     return np.asarray(total - before)
 
 
-def _order_of_replies(reply: Choice, due: Due, packets: RunPackets) -> Bools:
+def _order_of_replies(printed: Bools, reply: Choice, due: Due, packets: RunPackets) -> Bools:
     """Tell which lines are printed in another order than their replies came, or were due."""
     found = np.zeros(len(reply), dtype=np.bool_)
-    came_ns = np.where(reply.exists, reply.of(packets.received_ns, 0), due.latest_ns)
-    rows = np.flatnonzero((reply.exists | due.known) & (came_ns < FOREVER))
-    found[rows] = _inverted(came_ns[rows])
+    rows = np.flatnonzero(reply.exists | (due.known & printed))
+    came_ns = reply.of(packets.received_ns, 0)
+    earliest_ns = np.where(reply.exists, came_ns, due.earliest_ns)[rows]
+    latest_ns = np.where(reply.exists, came_ns, due.latest_ns)[rows]
+    found[rows] = _inverted(earliest_ns, latest_ns)
     return found
 
 
@@ -221,17 +223,18 @@ def _order_of_calls(pings: pd.DataFrame, send: Choice) -> Bools:
     seq = pings["seq"].to_numpy()[rows]
     rows = rows[np.argsort(seq, kind="stable")]
     call = send.position[rows]
-    found[rows] = _inverted(call) | _inverted(pings["seq"].to_numpy()[rows] - call)
+    lost_before = pings["seq"].to_numpy()[rows] - call
+    found[rows] = _inverted(call, call) | _inverted(lost_before, lost_before)
     return found
 
 
-def _inverted(values: Indices | Times) -> Bools:
-    """Tell which values are less than one before them, or greater than one after them."""
-    if not len(values):
+def _inverted(least: Indices | Times, most: Indices | Times) -> Bools:
+    """Tell which values, known within bounds, are less than one before, or more than one after."""
+    if not len(least):
         return np.zeros(0, dtype=np.bool_)
-    before = np.maximum.accumulate(values)
-    after = np.minimum.accumulate(values[::-1])[::-1]
-    return np.asarray((values < before) | (values > after))
+    before = np.maximum.accumulate(least)
+    after = np.minimum.accumulate(most[::-1])[::-1]
+    return np.asarray((most < before) | (least > after))
 
 
 def _misdated(pings: pd.DataFrame, run: Run, reply: Choice, packets: RunPackets) -> Bools:

@@ -26,6 +26,9 @@ from maceproc.schema import CROSSINGS, RTTS, Trace
 EVENTS_USED = (*HOP_EVENTS, *SEND_CALLS, *RECEIVE_CALLS)
 """What the analysis uses of a trace; other events stay in the file."""
 
+NEEDED = (("net_dev_queue",), ("netif_rx", "netif_receive_skb"))
+"""Of each of these groups at least one event must be recorded."""
+
 Runs = Sequence[tuple[Run, PingOutput]]
 
 
@@ -65,9 +68,10 @@ def follow_pings(
     of them. Raises AnalysisError when the devices or the peer are not known.
     """
     sidecar = capture.sidecar
-    packets = follow_way(trace, sidecar, way_of(sidecar, inner, outer, peer))
-    if ping is not None:
-        runs = runs_by_hand(parse_ping(_text_of(Path(ping))), packets.sends)
+    outputs = None if ping is None else parse_ping(_text_of(Path(ping)))
+    packets = follow_way(trace, sidecar, way_of(sidecar, inner, outer, peer), outputs)
+    if outputs is not None:
+        runs = runs_by_hand(outputs, packets.sends, packets.deliveries, packets.crossings)
     else:
         runs = list(parse_runs(sidecar.runs)) if sidecar else []
     printed = pings_table(runs)
@@ -75,14 +79,23 @@ def follow_pings(
     return Followed(packets.hops, packets.crossings, printed, rtts)
 
 
-def follow_way(trace: Trace, sidecar: Sidecar | None, way: Way) -> Packets:
+def follow_way(
+    trace: Trace,
+    sidecar: Sidecar | None,
+    way: Way,
+    outputs: Sequence[PingOutput] | None = None,
+) -> Packets:
     """Follow all packets of a trace, and find their crossings where the way has one.
 
     Where the peer of the container's device is not known, packets are followed twice: first
-    without it, to learn it from the events, then with it.
+    without it, to learn it from the events, then with it. `outputs` is what a ping printed, given
+    by hand: its tasks tell its peer from those of other containers.
     """
     recorded = _recorded_events(sidecar, trace)
+    if sidecar is None:  # otherwise there are other runs to report of
+        _check_events(recorded)
     links = links_of(sidecar)
+    deliveries = deliveries_table(trace.events)
     peers = {way.peer}
     if way.crosses and not way.peer:
         unbounded = find_crossings(follow_packets(trace.events, recorded), way, recorded)
@@ -90,14 +103,17 @@ def follow_way(trace: Trace, sidecar: Sidecar | None, way: Way) -> Packets:
             peers = _peers_of_runs(unbounded, sidecar)
             links = with_pairs(links, way.inner, peers)
         else:
-            way = replace(way, peer=learn_peer(unbounded, way.inner))
-            links = Links(dead_ends=frozenset({(way.peer, way.inner)}))
+            sends = sends_table(trace.events, unbounded)
+            runs = runs_by_hand(outputs or (), sends, deliveries, unbounded)
+            peers = learn_peers(unbounded, way.inner, [run.pid for run, _ in runs])
+            links = Links(dead_ends=frozenset((peer, way.inner) for peer in peers))
+            way = replace(way, peer=next(iter(peers)) if len(peers) == 1 else "")
     hops = follow_packets(trace.events, recorded, links)
     crossed = find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
     if way.crosses and not way.peer:
         crossed = crossed[crossed["peer"].isin(peers)].reset_index(drop=True)
     hops = name_namespaces(hops, crossed, sidecar)
-    sends, deliveries = sends_table(trace.events, crossed), deliveries_table(trace.events)
+    sends = sends_table(trace.events, crossed)
     return Packets(hops, crossed, sends, deliveries, way, links, recorded)
 
 
@@ -115,17 +131,23 @@ def correct_pings(
     return rtts if way.crosses else _uncrossed(rtts)
 
 
-def learn_peer(crossings: pd.DataFrame, inner: str) -> str:
-    """Return the device that receives what tasks send out through the container's device.
+def learn_peers(
+    crossings: pd.DataFrame, inner: str, tasks: Collection[int | None] = ()
+) -> set[str]:
+    """Return the devices that receive what a ping sends out through the container's device.
 
-    For captures that do not say; `crossings` were found without it. Raises AnalysisError when
-    there is none, or more than one: then several containers have a device of that name.
+    For captures that do not say; `crossings` were found without them. `tasks` are the pids of the
+    ping's runs; where none is known, it may be any task. Raises AnalysisError when there is no such
+    device, or when any of several can be the ping's: several containers have a device of that name.
     """
-    peers = sorted(_senders(crossings)["peer"].astype(str).unique())
-    if len(peers) == 1:
-        return peers[0]
+    sent = _senders(crossings)
+    known = sent["pid"].isin([pid for pid in tasks if pid is not None])
+    peers = set(sent["peer"][known].astype(str)) or set(sent["peer"].astype(str))
+    if len(peers) == 1 or (peers and known.any()):
+        return peers
     raise AnalysisError(
-        f"what is sent out on {inner} is received by {', '.join(peers) or 'no other device'}",
+        f"what is sent out on {inner} is received by "
+        f"{', '.join(sorted(peers)) or 'no other device'}",
         hint="name the other end of the container's veth pair with --peer",
     )
 
@@ -151,6 +173,18 @@ def _text_of(path: Path) -> str:
         return path.read_text(errors="replace")
     except OSError as error:
         raise CaptureError(f"{path}: {error.strerror}", hint="give ping's output") from error
+
+
+def _check_events(recorded: Collection[str]) -> None:
+    """Raise AnalysisError if events are missing without which no packet can be followed."""
+    missing = [names for names in NEEDED if not set(names) & set(recorded)]
+    if not missing:
+        return
+    needed = ", and ".join(" or ".join(names) for names in missing)
+    raise AnalysisError(
+        f"no packet can be followed: the trace has no events {needed}",
+        hint="record the events " + ", ".join(f"net:{name}" for names in NEEDED for name in names),
+    )
 
 
 def _recorded_events(sidecar: Sidecar | None, trace: Trace) -> list[str]:

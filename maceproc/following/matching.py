@@ -94,7 +94,7 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
     due = due_of(pings, run, packets, numbering.send)
     requests = requests_of_calls(numbering, due, packets)
     request = numbering.send.through(requests.request)
-    agreement = _agreement(pings, numbering, due, stamp, packets)
+    agreement = compare_rtts(pings, numbering, due, stamp, packets)
     replies, due = find_replies(due, numbering, stamp, packets, printed)
     outbound = mixtures.outbound_mixtures(packets, requests, numbering.send, request)
     inbound = mixtures.inbound_mixtures(due, packets, replies.reply)
@@ -133,7 +133,7 @@ def _conclusions(
         due = due_of(pings, run, packets, numbering.send)
         for stamp in stamps:
             if stamp == said or len(packets.delivered_ns):
-                agreement = _agreement(pings, numbering, due, stamp, packets)
+                agreement = compare_rtts(pings, numbering, due, stamp, packets)
                 found[stamp, first_seq] = float(agreement.here.sum())
     said_only = {key: total for key, total in found.items() if key[0] == said}
     best = _clearly_least(found) or _clearly_least(said_only)
@@ -150,7 +150,7 @@ def _clearly_least(totals: Mapping[tuple[Stamp, int], float]) -> tuple[Stamp, in
     return ordered[0]
 
 
-def _agreement(
+def compare_rtts(
     pings: pd.DataFrame, numbering: Numbering, due: Due, stamp: Stamp, packets: RunPackets
 ) -> Agreement:
     """Compare the printed RTTs of one run with the packets.

@@ -57,7 +57,7 @@ def packets_of_run(
     out = passages["direction"] == OUTBOUND
     pid = _task_of_run(run, passages[out])
     sends = sends[sends["time_ns"].between(run.start_ns, run.end_ns)]
-    sends = _echo_requests(_of_task(sends, pid), printed)
+    sends = echo_requests(_of_task(sends, pid), printed)
     received = _of_task(deliveries, pid)
     received = received[received["time_ns"].between(run.start_ns, run.end_ns)]
     # A packet that waits for the neighbour's link-layer address is queued in softirq when the
@@ -103,8 +103,8 @@ def _of_task(calls: pd.DataFrame, pid: int | None) -> pd.DataFrame:
     return calls[calls["pid"] == pid] if pid is not None else calls[:0]
 
 
-def _echo_requests(sends: pd.DataFrame, printed: PingOutput) -> pd.DataFrame:
-    """Keep the calls that sent echo requests.
+def echo_requests(sends: pd.DataFrame, printed: PingOutput) -> pd.DataFrame:
+    """Return those of a task's SENDS that sent echo requests.
 
     A ping also sends DNS queries: those have another length, and go through another socket.
     """
