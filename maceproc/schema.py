@@ -257,6 +257,12 @@ RTTS = Table(
             "status", "category", "", "what became of it: `maceproc.following.verdicts.STATUSES`"
         ),
         Column("reason", "str", "", "why it has that status, in words"),
+        Column(
+            "rule",
+            "category",
+            "",
+            "the rule that decided it: `maceproc.following.verdicts.RULES`",
+        ),
     ),
 )
 

@@ -197,6 +197,8 @@ def _recorded_events(sidecar: Sidecar | None, trace: Trace) -> list[str]:
 def _uncrossed(rtts: pd.DataFrame) -> pd.DataFrame:
     """Say of the pings of a container without a crossing that there was nothing to correct."""
     alone = (rtts["arm"] == "container traced") & rtts["status"].isin(["incomplete", "ambiguous"])
-    status = rtts["status"].astype("str").where(~alone, "uncrossed")
-    reason = rtts["reason"].where(~alone, NO_CROSSING)
-    return RTTS.frame(rtts.assign(status=status, reason=reason))
+    decided = {"status": "uncrossed", "reason": NO_CROSSING, "rule": "no-crossing"}
+    columns = {
+        name: rtts[name].astype("str").where(~alone, value) for name, value in decided.items()
+    }
+    return RTTS.frame(rtts.assign(**columns))

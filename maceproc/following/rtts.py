@@ -69,7 +69,8 @@ def _judged(case: Case) -> pd.DataFrame:
     else:
         table = _ledger(case.pings, case.matches)
     verdicts = judge(case)
-    return _correct(table.assign(status=verdicts.status, reason=verdicts.reason))
+    decided = {"status": verdicts.status, "reason": verdicts.reason, "rule": verdicts.rule}
+    return _correct(table.assign(**decided))
 
 
 def _ledger(pings: pd.DataFrame, matches: Matches) -> pd.DataFrame:

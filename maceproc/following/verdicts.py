@@ -332,3 +332,8 @@ UNTRACED_RULES = (
     *PRINTED_RULES,
     Rule("untraced", "untraced", _always, "no tracepoint was enabled"),
 )
+
+RULES: Mapping[str, Rule] = {
+    rule.name: rule for rule in (*CONTAINER_RULES, *NATIVE_RULES, *UNTRACED_RULES)
+}
+"""Every rule by its name."""

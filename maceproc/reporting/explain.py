@@ -159,6 +159,8 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     ping = explanation.ping
     yield f"icmp_seq {ping['seq']}, round {ping['round']}, {ping['arm']}: {ping['status']}"
     yield f"  {ping['reason'] or STATUSES[ping['status']]}"
+    if ping["reason"]:
+        yield f"  decided by the rule: {ping['rule']}"
     yield from _why(ping)
     if ping["causes"]:
         yield f"  shown by its events: {ping['causes']}"
