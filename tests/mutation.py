@@ -62,6 +62,7 @@ class Line:
         return float(found[0]) if found else 0.0
 
     def timed(self, time_ms: float, decimals: int = 3) -> Line:
+        """Return the line with another time."""
         return replace(self, text=TIME.sub(f"{max(0, time_ms):.{decimals}f}", self.text))
 
 
@@ -187,14 +188,23 @@ def times_changed(rng: Random, text: Text, others: Sequence[Text]) -> Text:
 
 
 def coarse(rng: Random, text: Text, others: Sequence[Text]) -> Text:
-    """Print the RTTs in larger steps."""
+    """Print the RTTs in larger steps: those of this run (see `no_times`)."""
     decimals = int(rng.choice([0, 1, 2]))
-    return text.with_lines([line.timed(line.time_ms, decimals) for line in text.lines])
+    return text.with_lines(
+        [line.timed(line.time_ms, decimals) if line.own else line for line in text.lines]
+    )
 
 
 def no_times(rng: Random, text: Text, others: Sequence[Text]) -> Text:
-    """Print no RTTs, as with a payload that is too short."""
-    lines = [replace(line, text=line.text.partition(" time=")[0]) for line in text.lines]
+    """Print no RTTs, as with a payload that is too short.
+
+    Not of another run's text: if that has as many pings and no RTTs, or RTTs that are all the same
+    within their step, it is the text that this run would have printed.
+    """
+    lines = [
+        replace(line, text=line.text.partition(" time=")[0]) if line.own else line
+        for line in text.lines
+    ]
     return text.with_lines(lines)
 
 
@@ -284,12 +294,12 @@ class Subject:
     mtu: int
 
     @classmethod
-    def of(cls, path: Path) -> Subject:
+    def of(cls, path: Path, most_runs: int = 1000) -> Subject:
         capture = open_capture(path)
         assert capture.sidecar
         trace = read_events(path, events=EVENTS_USED)
         packets = follow_way(trace, capture.sidecar, way_of(capture.sidecar, "", "", ""))
-        runs = tuple(run for run in capture.sidecar.runs if run.traced)
+        runs = tuple(run for run in capture.sidecar.runs if run.traced)[:most_runs]
         return cls(packets, runs, trace.lost, mtu_of(capture.sidecar))
 
     def correct(self, runs: Sequence[Run]) -> tuple[list[tuple[Run, PingOutput]], pd.DataFrame]:
@@ -316,6 +326,7 @@ class Subject:
         names, kinds = [], [MUTATIONS[seed % len(MUTATIONS)]]
         kinds += [MUTATIONS[int(rng.integers(len(MUTATIONS)))] for _ in range(count - 1)]
         rng.shuffle(kinds)
+        kinds.sort(key=lambda kind: kind is not other_text)  # others see then what is foreign
         strip = rng.random() < 0.7
         texts = []
         for number, text in enumerate(self.texts):
