@@ -8,6 +8,8 @@ A drawing has a line per event: the time [us] and what happened. ``send`` is a s
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ import pytest
 from maceproc.capture import Run
 from maceproc.following.rtts import rtts_table
 from maceproc.following.verdicts import RULES
-from maceproc.pings import parse_ping, pings_table
+from maceproc.pings import PingOutput, parse_ping, pings_table
 from maceproc.schema import CROSSINGS, DELIVERIES, LOST, SENDS
 from maceproc.units import NS_PER_US
 
@@ -95,6 +97,7 @@ def rules(
     *,
     place: str = "container",
     traced: bool = True,
+    first_known: bool = True,
 ) -> list[tuple[int, str]]:
     """Return icmp_seq and deciding rule of every ping of a run that printed this."""
     lines = [line.split() for line in drawing.strip().splitlines()]
@@ -106,15 +109,19 @@ def rules(
         start_ns=START_NS - 1, end_ns=end_ns,
         start_utc_ns=START_NS - 1 + UTC_NS, end_utc_ns=end_ns + UTC_NS,
     )  # fmt: skip
-    runs = [(run, parse_ping(printed)[-1])]
+    output = parse_ping(printed)[-1]
+    pings = pings_table([(run, output)])
+    if not first_known:
+        names = ("flavour", "payload_bytes", "sent", "received")
+        unsure = {name: getattr(output, name) for name in names}
+        output = cast(PingOutput, SimpleNamespace(**unsure, first_seq=None))
     data = {"time_ns": calls, "pid": PID, "fd": 3, "len": 64}
     sends = SENDS.frame({k: np.broadcast_to(v, len(calls)) for k, v in data.items()})
     deliveries = DELIVERIES.frame(
         {"time_ns": returns, "pid": [PID] * len(returns), "ret": [84] * len(returns)}
     )
     passages: Mapping[str, pd.DataFrame] = {place: crossings_of(lines)}
-    pings = pings_table(runs)
-    rtts = rtts_table(pings, runs, sends, deliveries, passages, lost=lost)
+    rtts = rtts_table(pings, [(run, output)], sends, deliveries, passages, lost=lost)
     assert ((rtts["reason"] != "") | rtts["status"].isin(["corrected", "native"])).all()
     assert [RULES[rule].status for rule in rtts["rule"]] == list(rtts["status"])
     return list(zip(rtts["seq"], rtts["rule"], strict=True))
@@ -163,7 +170,7 @@ REPLY = "64 bytes from 192.0.2.2: icmp_seq={} ttl=63 time=0.0{} ms"
         ("stamps-not-told", 1, "0 send\n1 request\n50 reply\n900 reply", text([(1, 300)], 1)),
         ("several-replies", 2, TWO + "\n1052 reply", text(TWO_LINES, 2)),
         ("stamped-late", 1, TWO + "\n30 reply", text(TWO_LINES, 2)),
-        ("no-reply", 2, drawn(6, VARIED).replace("1061.0 reply", "1900 reply"),
+        ("no-reply", 2, drawn(6, VARIED).replace("1061 reply", "1900 reply"),
          text(lines_of(VARIED[:6]), 6, 5)),
         ("contested-reply", 2, drawn(3, [50, 50, 50]),
          text([(1, 52), (2, 52), (2, 52), (3, 52)], 3)),
@@ -244,6 +251,16 @@ def test_numbers_shifted_within_a_run() -> None:
     told = [*VARIED[:5], VARIED[4], *VARIED[5:15], *VARIED[16:]]  # one twice, another not
     found = dict(rules(drawn(20, VARIED), text(lines_of(told), 20)))
     assert {found[seq] for seq in range(8, 15)} <= {"number-shifted", "rtts-disagree"}
+
+
+def test_rtts_tell_from_where_ping_counts() -> None:
+    for first in (0, 1):
+        told = lines_of(VARIED[1:19], first=first + 1)
+        found = dict(rules(drawn(20, VARIED), text(told, 20), first_known=False))
+        assert found[8] == "corrected", found
+    told = lines_of(CONSTANT[1:19], first=1)
+    found = dict(rules(drawn(20, CONSTANT), text(told, 20), first_known=False))
+    assert {found[seq] for seq in range(1, 19)} == {"first-number-unknown"}
 
 
 def test_another_runs_text() -> None:
