@@ -78,7 +78,7 @@ def _table(table: Any) -> Iterator[str]:
 
 def statuses() -> Iterator[str]:
     """Describe every status of a ping."""
-    from maceproc.following.rtts import STATUSES
+    from maceproc.following.verdicts import STATUSES
 
     yield from _rows("status", "meaning")
     for status, meaning in STATUSES.items():

@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from maceproc import pings
 from maceproc.analysis import Analysis as AnalysisTables
-from maceproc.capture import Capture, Sidecar, open_capture
-from maceproc.errors import AnalysisError, CaptureError
-from maceproc.following import (
-    causes,
-    checks,
-    crossings,
-    event_costs,
-    journeys,
-    matching,
-    perturbation,
-)
-from maceproc.following import rtts as rtt
-from maceproc.following.crossings import Path as CrossingPath
-from maceproc.schema import CROSSINGS, RTTS, Trace
+from maceproc.capture import Capture, open_capture
+from maceproc.following import causes, checks, event_costs, perturbation
+from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
+from maceproc.following.steps import steps_of
+from maceproc.schema import Trace
 from maceproc.traces import read_times, read_trace
 
 if TYPE_CHECKING:
@@ -33,11 +21,6 @@ if TYPE_CHECKING:
     from maceproc.reporting.views import Views
 
 LOG = logging.getLogger("maceproc")
-
-ETHERNET_MTU = 1500
-
-# The events that the analysis reads; all others stay in the file.
-EVENTS_USED = (*journeys.HOP_EVENTS, *matching.SEND_CALLS, *matching.RECEIVE_CALLS)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -136,141 +119,10 @@ def _summarize(capture: Capture, trace: Trace, followed: Followed) -> Analysis:
         crossings=crossed,
         pings=printed,
         rtts=rtts,
-        steps=crossings.steps_of(hops, crossed, rtts),
+        steps=steps_of(hops, crossed, rtts),
         series=series,
         comparisons=comparisons,
         findings=checks.find_doubts(capture.sidecar, trace, rtts, comparisons),
         events_on_path=on_path,
         event_costs=event_costs.summarize(on_path, series, comparisons),
     )
-
-
-class Followed(NamedTuple):
-    """Every packet followed, and every ping that could be given its packets."""
-
-    hops: pd.DataFrame
-    crossings: pd.DataFrame
-    pings: pd.DataFrame
-    rtts: pd.DataFrame
-
-
-def follow_pings(
-    capture: Capture,
-    trace: Trace,
-    *,
-    ping: str | os.PathLike[str] | None = None,
-    inner: str = "",
-    outer: str = "",
-    peer: str = "",
-) -> Followed:
-    """Follow every packet of a trace and correct the RTT of every ping: HOPS to RTTS.
-
-    The parameters are those of `analyze`; `trace` holds the events of `capture`, or some of them.
-    """
-    sidecar = capture.sidecar
-    recorded = _recorded_events(capture, trace)
-    way = _path(sidecar, inner, outer, peer)
-    links = crossings.links_of(sidecar)
-    if way.crosses and not way.peer:
-        unbounded = journeys.follow_packets(trace.events, recorded)
-        found = crossings.find_crossings(unbounded, way, recorded)
-        if sidecar and sidecar.target.transient:
-            own = _peers_of_runs(found, sidecar)
-            links = _with_pairs(links, way.inner, own)
-        else:
-            way = replace(way, peer=crossings.learn_peer(found, way.inner))
-            links = journeys.Links(dead_ends=frozenset({(way.peer, way.inner)}))
-
-    hops = journeys.follow_packets(trace.events, recorded, links)
-    crossed = crossings.find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
-    if way.crosses and not way.peer:
-        crossed = crossed[crossed["peer"].isin(own)].reset_index(drop=True)
-    hops = crossings.name_namespaces(hops, crossed, sidecar)
-
-    sends = matching.sends_table(trace.events, crossed)
-    deliveries = matching.deliveries_table(trace.events)
-    if ping is not None:
-        runs = matching.runs_by_hand(pings.parse_ping(_text_of(Path(ping))), sends)
-    else:
-        runs = list(pings.parse_runs(sidecar.runs)) if sidecar else []
-    passages = {"container": crossed}
-    if any(run.traced and run.place == "native" for run, _ in runs):
-        passages["native"] = crossings.find_passages(hops, way, crossed, links, recorded)
-    printed = pings.pings_table(runs)
-    rtts = rtt.rtts_table(
-        printed, runs, sends, deliveries, passages, lost=trace.lost, mtu=_mtu(sidecar)
-    )
-    if not way.crosses:
-        rtts = _left_alone(rtts)
-    return Followed(hops, crossed, printed, rtts)
-
-
-def _left_alone(rtts: pd.DataFrame) -> pd.DataFrame:
-    """Say of the pings of a container that there was nothing to correct."""
-    alone = (rtts["arm"] == "container traced") & rtts["status"].isin(["incomplete", "ambiguous"])
-    status = rtts["status"].astype("str").where(~alone, "uncrossed")
-    reason = rtts["reason"].where(~alone, rtt.NO_CROSSING)
-    return RTTS.frame(rtts.assign(status=status, reason=reason))
-
-
-def _peers_of_runs(crossed: pd.DataFrame, sidecar: Sidecar) -> list[str]:
-    """Return the veths of containers that were made for runs: those that no survey has seen."""
-    whole = (crossed["direction"] == crossings.OUTBOUND) & (crossed["status"] == "complete")
-    seen = {link.name for netns in sidecar.namespaces for link in netns.links}
-    seen -= {sidecar.target.path[1].dev}  # that of a first container, or one that is shared
-    return sorted(set(crossed["peer"][whole & ~crossed["softirq"]].astype(str)) - seen)
-
-
-def _with_pairs(links: journeys.Links, inner: str, peers: list[str]) -> journeys.Links:
-    """Return links with further pairs of the container's device."""
-    return replace(
-        links,
-        pairs=links.pairs | {(inner, peer) for peer in peers} | {(peer, inner) for peer in peers},
-        ports=links.ports | set(peers),
-        known=links.known | set(peers),
-        dead_ends=links.dead_ends | {(peer, inner) for peer in peers},
-    )
-
-
-def _text_of(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError as error:
-        raise CaptureError(f"{path}: {error.strerror}", hint="give ping's output") from error
-
-
-def _recorded_events(capture: Capture, trace: Trace) -> list[str]:
-    """Return the events that were enabled, without their system; those seen when nobody says."""
-    if capture.sidecar is None:
-        return [name for name, table in trace.events.items() if len(table)]
-    return [event.partition(":")[2] for event in capture.sidecar.tracing.events]
-
-
-def _mtu(sidecar: Sidecar | None) -> int:
-    """Return the MTU of the device the ping is sent on [bytes]; Ethernet's when not known."""
-    link = sidecar.link(sidecar.target.path[0]) if sidecar and sidecar.target.path else None
-    return (link and link.mtu) or ETHERNET_MTU
-
-
-def _path(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> CrossingPath:
-    """Return the devices to measure between, as given or as the sidecar says."""
-    if sidecar and sidecar.target.path:
-        known = CrossingPath.from_hops(sidecar.target.path)
-        ends = [sidecar.link(hop) for hop in (sidecar.target.path[0], sidecar.target.path[-1])]
-        inner_rx, outer_rx = (link.uses_netif_rx if link else None for link in ends)
-        return replace(
-            known,
-            crosses=known.crosses and sidecar.target.crossing,
-            inner=inner or known.inner,
-            outer=outer or known.outer,
-            # Where every run has a veth pair of its own, a run's task tells which one is its own.
-            peer=peer or ("" if sidecar.target.transient else known.peer),
-            inner_uses_netif_rx=inner_rx,
-            outer_uses_netif_rx=outer_rx,
-        )
-    if not inner or not outer:
-        raise AnalysisError(
-            "the capture does not say which devices the ping passed",
-            hint="name the container's device with --inner and the host's with --outer",
-        )
-    return CrossingPath(inner, outer, peer)

@@ -253,11 +253,19 @@ RTTS = Table(
             "matched_by",
             "category",
             "",
-            "what tells the reply: `maceproc.following.matching.MATCHED_BY`",
+            "what tells the reply: `maceproc.following.replies.MATCHED_BY`",
         ),
         Column("causes", "str", "", "what delayed it, as far as events show"),
-        Column("status", "category", "", "what became of it: `maceproc.following.rtts.STATUSES`"),
+        Column(
+            "status", "category", "", "what became of it: `maceproc.following.verdicts.STATUSES`"
+        ),
         Column("reason", "str", "", "why it has that status, in words"),
+        Column(
+            "rule",
+            "category",
+            "",
+            "the rule that decided it: `maceproc.following.verdicts.RULES`",
+        ),
     ),
 )
 

@@ -13,7 +13,7 @@ from maceproc.errors import CaptureError
 from maceproc.experiment.plan import Block, file_name
 from maceproc.experiment.tables import EVENTS, PINGS
 from maceproc.following import event_costs
-from maceproc.pipeline import EVENTS_USED, follow_pings
+from maceproc.following.follow import EVENTS_USED, follow_pings
 from maceproc.tracedat import read_events
 
 

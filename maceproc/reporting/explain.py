@@ -11,8 +11,8 @@ import pandas as pd
 
 from maceproc.errors import AnalysisError
 from maceproc.following.crossings import INBOUND
-from maceproc.following.matching import MATCHED_BY
-from maceproc.following.rtts import STATUSES
+from maceproc.following.replies import MATCHED_BY
+from maceproc.following.verdicts import STATUSES
 from maceproc.ledger import COLUMNS
 from maceproc.schema import SCHEMA_VERSION, Column, Table, rows_of
 from maceproc.series import TRACED_ARMS
@@ -177,6 +177,8 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     ping = explanation.ping
     yield f"icmp_seq {ping['seq']}, round {ping['round']}, {ping['arm']}: {ping['status']}"
     yield f"  {ping['reason'] or STATUSES[ping['status']]}"
+    if ping["reason"]:
+        yield f"  decided by the rule: {ping['rule']}"
     yield from _why(ping)
     if ping["causes"]:
         yield f"  shown by its events: {ping['causes']}"

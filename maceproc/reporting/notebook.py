@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from maceproc.following.rtts import STATUSES
+from maceproc.following.verdicts import STATUSES
 from maceproc.reporting.headline import duration, headline, interval
 from maceproc.series import DIFFERENCE_MEANING, MEANING
 

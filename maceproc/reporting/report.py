@@ -12,7 +12,7 @@ from rich.markup import escape
 from maceproc.capture import Sidecar
 from maceproc.following.coverage import coverage
 from maceproc.following.event_costs import UNTOLD
-from maceproc.following.rtts import NO_CROSSING
+from maceproc.following.verdicts import NO_CROSSING
 from maceproc.ledger import LEDGER
 from maceproc.reporting.text_table import report_table
 from maceproc.series import (
@@ -111,7 +111,7 @@ def _heading(analysis: Analysis) -> Iterator[str]:
 
 def _stamps(sidecar: Sidecar) -> Iterator[str]:
     """Yield who takes the time stamps of the first traced run, where its flavour is known."""
-    from maceproc.following.matching import stamp_of
+    from maceproc.following.stamps import stamp_of
     from maceproc.pings import parse_runs
 
     for run, printed in parse_runs([run for run in sidecar.runs if run.traced][:1]):

@@ -11,7 +11,7 @@ import pandas as pd
 
 from maceproc import __version__
 from maceproc.following.coverage import coverage
-from maceproc.following.rtts import STATUSES
+from maceproc.following.verdicts import STATUSES
 from maceproc.ledger import COLUMNS
 from maceproc.reporting.explain import explain
 from maceproc.reporting.headline import duration, interval
