@@ -14,6 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from maceproc.errors import CaptureError
+from maceproc.sidecar_checks import check_sidecar, read_bounded
 
 SIDECAR_VERSION = 1
 SIDECAR_SUFFIX = ".json"
@@ -210,31 +211,44 @@ def open_capture(trace: str | Path) -> Capture:
     Raises CaptureError when the file is missing or its sidecar cannot be understood.
     """
     path = Path(trace)
-    if not path.is_file():
+    check_is_trace(path)
+    beside = sidecar_path(path)
+    return Capture(path, load_sidecar(beside) if beside.exists() else None)
+
+
+def check_is_trace(path: Path) -> None:
+    """Raise CaptureError unless `path` is a file that may be a trace: no directory, no sidecar."""
+    if not path.exists():
         raise CaptureError(
             f"{path}: no such file",
             hint="give the trace.dat that `maceproc record` or trace-cmd wrote",
         )
-    beside = sidecar_path(path)
-    return Capture(path, load_sidecar(beside) if beside.exists() else None)
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob("*.dat"))
+        hint = f"give a trace in it, such as {path / inside[0]}" if inside else "give a trace.dat"
+        raise CaptureError(f"{path}: is a directory", hint=hint)
+    if not path.is_file():
+        raise CaptureError(f"{path}: not a regular file", hint="copy it to one, and give that")
+    trace = path.with_suffix("")
+    if path.suffix == SIDECAR_SUFFIX and trace.is_file():
+        raise CaptureError(f"{path}: is the sidecar of a trace", hint=f"give the trace: {trace}")
 
 
 def load_sidecar(path: Path) -> Sidecar:
     """Read a sidecar; CaptureError names the file and the place in it that is wrong."""
     try:
-        sidecar = msgspec.json.decode(path.read_bytes(), type=Sidecar)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        sidecar = msgspec.json.decode(read_bounded(path), type=Sidecar)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CaptureError(
             f"{path}: not a capture's sidecar: {error}",
             hint="remove it to analyze the events alone, with --inner and --outer",
         ) from error
-    except OSError as error:
-        raise CaptureError(f"{path}: {error.strerror}") from error
     if sidecar.version > SIDECAR_VERSION:
         raise CaptureError(
             f"{path}: sidecar version {sidecar.version}, this maceproc reads {SIDECAR_VERSION}",
             hint="upgrade maceproc",
         )
+    check_sidecar(path, sidecar)
     return sidecar
 
 

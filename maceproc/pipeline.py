@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from maceproc.analysis import Analysis as AnalysisTables
 from maceproc.capture import Capture, open_capture
 from maceproc.following import causes, checks, event_costs, perturbation
+from maceproc.following.event_fields import require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
 from maceproc.following.steps import steps_of
 from maceproc.schema import Trace
@@ -97,20 +99,25 @@ def analyze(
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
     trace = read_trace(capture.trace, EVENTS_USED)
+    require_fields(capture.trace, trace)
+    # The file is read again for this now, while no other table takes memory.
+    recorded = capture.sidecar.tracing.events if capture.sidecar else None
+    times = event_costs.times_by_cpu(read_times(capture.trace, trace, recorded))
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
     followed = follow_pings(capture, trace, ping=ping, inner=inner, outer=outer, peer=peer)
     LOG.info("summarizing %d pings and %d hops of packets", len(followed.rtts), len(followed.hops))
-    return _summarize(capture, trace, followed)
+    return _summarize(capture, trace, times, followed)
 
 
-def _summarize(capture: Capture, trace: Trace, followed: Followed) -> Analysis:
+def _summarize(
+    capture: Capture, trace: Trace, times: Mapping[int, event_costs.Times], followed: Followed
+) -> Analysis:
     """Describe the corrected pings: what they show, what it cost, and what to doubt."""
     hops, crossed, printed, rtts = followed
     rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
     runs = capture.sidecar.runs if capture.sidecar else ()
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts, runs)
-    times = event_costs.times_by_cpu(read_times(capture.trace, trace))
     on_path = event_costs.count_events(rtts, hops, times)
     return Analysis(
         capture=capture,

@@ -59,7 +59,7 @@ TOLERATED = {
     "tracedat.ringbuffer:walk_stream",
 }
 
-CIRCLES = {"tracedat.container", "tracedat.recovery"}
+CIRCLES = {"capture", "sidecar_checks", "tracedat.container", "tracedat.recovery"}
 
 
 def modules() -> dict[str, ast.Module]:

@@ -421,7 +421,7 @@ def test_without_root(tmp_path: Path) -> None:
     words = ["record", "--output", str(tmp_path / "a.dat"), "--", "ping", "::1"]
     argv = [sys.executable, "-c", script, *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.stderr.startswith("maceproc: recording needs root; run it with sudo; ")
+    assert done.stderr.startswith("maceproc: recording needs root; run: sudo ")
     assert done.stderr.endswith("`maceproc doctor` checks what a recording needs\n")
     assert done.returncode == 77
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from maceproc.cli.terminal import tell_notes, working
+from maceproc.foreign_text import clean
 
 
 @click.command()
@@ -57,4 +58,4 @@ def salvage(file: Path, output: Path | None, formats: Path | None, clock: str) -
     with working():
         saved = salvage_recording(file, output or file, formats, clock)
     tell_notes(saved.notes)
-    click.echo(f"salvaged {saved.pages} pages of {len(saved.sources)} files: {saved.trace}")
+    click.echo(clean(f"salvaged {saved.pages} pages of {len(saved.sources)} files: {saved.trace}"))

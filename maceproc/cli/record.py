@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from maceproc.cli.options import recorded
+from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
+from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
     from maceproc.capture import Sidecar
@@ -75,9 +77,12 @@ def record(
     """  # noqa: D301  \b is click's
     from maceproc.recording import record as recording
 
-    interrupt_cleanly()
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
+    check_one_place(lab_name, netns, container, pid, host)
+    with _doctor_at_hand():
+        require_root("recording")
+    interrupt_cleanly()
     told: list[str] = []
     where = chosen_site(lab_name, netns, container, host_ping, pid, host)
     with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
@@ -132,6 +137,15 @@ def interrupt_cleanly() -> None:
         signal.signal(number, interrupt)
 
 
+def check_one_place(
+    lab_name: str | None, netns: str | None, container: str | None, pid: int | None, host: bool
+) -> None:
+    """Raise UsageError when the options name more than one place."""
+    chosen = [place is not None for place in (lab_name, netns, container, pid)]
+    if sum((*chosen, host)) > 1:
+        raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
+
+
 @contextmanager
 def chosen_site(
     lab_name: str | None,
@@ -150,9 +164,7 @@ def chosen_site(
     from maceproc.recording import targets
     from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
 
-    chosen = [place is not None for place in (lab_name, netns, container, pid)]
-    if sum((*chosen, host)) > 1:
-        raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
+    check_one_place(lab_name, netns, container, pid, host)
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
         with Lab(containers=containers) as lab:
             yield targets.lab_site(lab)
@@ -168,6 +180,11 @@ def chosen_site(
         yield targets.here_site("host" if host else "here")
 
 
+def _show_output(printed: bytes) -> None:
+    """Show what the command prints; of its control characters only those of ping -f act."""
+    click.echo(clean(printed.decode(errors="backslashreplace"), keep="\n\t\b"), nl=False)
+
+
 @contextmanager
 def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows a recording's progress on a terminal: a bar, or the command's own output."""
@@ -176,4 +193,4 @@ def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
         def follow(progress: recording.Progress) -> None:
             update(progress.done, progress.total, progress.arm)
 
-        yield follow, (lambda printed: click.echo(printed, nl=False)) if may_move() else None
+        yield follow, _show_output if may_move() else None
