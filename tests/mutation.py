@@ -86,6 +86,18 @@ class Text:
         return "\n".join([self.header, *(line.text for line in self.lines), self.rest, ""])
 
     @property
+    def owners(self) -> list[int | None]:
+        """Every line's own icmp_seq.
+
+        Lines that are all there, and numbered as they were printed first, have changed nothing but
+        places and RTTs: then a line's own number is the one it has.
+        """
+        numbers = [line.number for line in self.lines]
+        own = [line.own for line in self.lines]
+        moved = not self.is_foreign and numbers == sorted(line.own or 0 for line in self.lines)
+        return list(numbers) if moved else own
+
+    @property
     def is_foreign(self) -> bool:
         """Whether this is another run's text."""
         return any(line.own is None for line in self.lines)
@@ -369,7 +381,7 @@ class Trial:
         found = []
         for (run, printed), text in zip(self.printed, self.texts, strict=True):
             rows = self.rtts[self.rtts["round"] == run.round]
-            own = [line.own for line in text.lines][len(text.lines) - len(printed.answers) :]
+            own = text.owners[len(text.lines) - len(printed.answers) :]
             # A row that no line speaks of is that of the k-th request, however ping counts.
             own += [seq - printed.first_seq + 1 for seq in rows["seq"][len(own) :]]
             answered = rows["status"].isin(ANSWERED).to_numpy()

@@ -206,6 +206,15 @@ def test_a_rule_holds_of_a_ping(rule: str, seq: int, drawing: str, printed: str)
     assert (seq, rule) in found, found
 
 
+def test_numbers_exchanged_of_calls_that_are_too_close_to_tell() -> None:
+    burst = "0 send\n1 request\n2000 send\n2001 request\n2005 send\n2006 request\n"
+    drawing = burst + "50 reply\n5000 reply\n9000 reply"
+    right = [(1, 52.0), (2, 3000.0), (3, 7000.0)]
+    assert (2, "corrected") in rules(drawing, text(right, 3, decimals=2))
+    found = dict(rules(drawing, text([(1, 52), (3, 3000), (2, 7000)], 3, decimals=2)))
+    assert found[2] == found[3] == "printed-in-another-order"
+
+
 def test_events_lost_while_a_ping_was_on_its_way() -> None:
     lost = LOST.from_rows([("", 0, ns(1010), ns(1020), 3)])
     found = dict(rules(drawn(6, VARIED), text(lines_of(VARIED[:6]), 6), lost))
