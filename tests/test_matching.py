@@ -100,6 +100,20 @@ def rules(
     first_known: bool = True,
 ) -> list[tuple[int, str]]:
     """Return icmp_seq and deciding rule of every ping of a run that printed this."""
+    rtts = rtts_of(drawing, printed, lost, place=place, traced=traced, first_known=first_known)
+    return list(zip(rtts["seq"], rtts["rule"], strict=True))
+
+
+def rtts_of(
+    drawing: str,
+    printed: str,
+    lost: pd.DataFrame = NO_LOSS,
+    *,
+    place: str = "container",
+    traced: bool = True,
+    first_known: bool = True,
+) -> pd.DataFrame:
+    """Return RTTS of a run that printed this."""
     lines = [line.split() for line in drawing.strip().splitlines()]
     calls = [ns(line[0]) for line in lines if line[1] == "send"]
     returns = [ns(line[0]) for line in lines if line[1] == "delivery"]
@@ -124,7 +138,7 @@ def rules(
     rtts = rtts_table(pings, [(run, output)], sends, deliveries, passages, lost=lost)
     assert ((rtts["reason"] != "") | rtts["status"].isin(["corrected", "native"])).all()
     assert [RULES[rule].status for rule in rtts["rule"]] == list(rtts["status"])
-    return list(zip(rtts["seq"], rtts["rule"], strict=True))
+    return rtts
 
 
 # RTTs that differ from ping to ping, and what ping prints for them: 2 us more.
@@ -190,6 +204,15 @@ def test_a_rule_holds_of_a_ping(rule: str, seq: int, drawing: str, printed: str)
     # In order of time, but for what is drawn: the tables are sorted as the readers sort them.
     found = rules(drawing, printed)
     assert (seq, rule) in found, found
+
+
+def test_numbers_exchanged_of_calls_that_are_too_close_to_tell() -> None:
+    burst = "0 send\n1 request\n2000 send\n2001 request\n2005 send\n2006 request\n"
+    drawing = burst + "50 reply\n5000 reply\n9000 reply"
+    right = [(1, 52.0), (2, 3000.0), (3, 7000.0)]
+    assert (2, "corrected") in rules(drawing, text(right, 3, decimals=2))
+    found = dict(rules(drawing, text([(1, 52), (3, 3000), (2, 7000)], 3, decimals=2)))
+    assert found[2] == found[3] == "printed-in-another-order"
 
 
 def test_events_lost_while_a_ping_was_on_its_way() -> None:
@@ -261,6 +284,27 @@ def test_rtts_tell_from_where_ping_counts() -> None:
     told = lines_of(CONSTANT[1:19], first=1)
     found = dict(rules(drawn(20, CONSTANT), text(told, 20), first_known=False))
     assert {found[seq] for seq in range(1, 19)} == {"first-number-unknown"}
+
+
+@pytest.mark.parametrize("rtts", [VARIED, CONSTANT])
+@pytest.mark.parametrize("source", ["", " from 10.0.0.2"])
+@pytest.mark.parametrize("timed", [True, False])
+def test_busybox_whose_first_reply_was_lost(
+    rtts: Sequence[float], source: str, timed: bool
+) -> None:
+    drawing = drawn(20, rtts).replace(f"{rtts[0]} reply\n", "", 1)
+    returns = [f"{1000 * call + rtts[call] + 8} delivery" for call in range(1, 20)]
+    lines = [
+        f"64 bytes from 192.0.2.2: seq={seq} ttl=63"
+        + f" time={(rtts[seq] + 10) / 1000:.3f} ms" * timed
+        for seq in range(1, 20)
+    ]
+    header = f"PING 192.0.2.2 (192.0.2.2){source}: 56 data bytes"
+    printed = summarized(lines, 20, 19).partition("\n")[2]
+    found = rtts_of("\n".join([drawing, *returns]), f"{header}\n{printed}")
+    corrected = found[found["status"] == "corrected"]
+    assert (corrected["sent_ns"] == START_NS + corrected["seq"] * 1000 * NS_PER_US).all()
+    assert source or len(corrected) == 19
 
 
 def test_another_runs_text() -> None:

@@ -32,4 +32,5 @@ def test_no_line_is_given_the_packets_of_another_ping(name: str) -> None:
 def test_without_a_mutation_every_ping_is_answered(name: str) -> None:
     whole = subject(name)
     pings = sum(len(text.lines) for text in whole.texts)
-    assert sum(map(len, whole.truth.values())) >= 0.99 * pings
+    # The very first request of `native` was not recorded.
+    assert sum(map(len, whole.truth.values())) >= pings - (name == "native")
