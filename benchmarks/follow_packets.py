@@ -25,7 +25,7 @@ PARTS = (0.25, 0.5, 1.0)
 MEASURE = """
 import json, re, sys, time
 from maceproc.capture import open_capture
-from maceproc.pipeline import follow_pings
+from maceproc.following.follow import follow_pings
 from maceproc.tracedat import read_events
 
 def peak():
@@ -52,7 +52,7 @@ def record(path: Path, pings: int, floods: int) -> None:
     from maceproc import Lab
     from maceproc.recording.lab import NETNS_DIR
     from maceproc.recording.record import record as record_capture
-    from maceproc.recording.targets import lab_site
+    from maceproc.recording.sites import lab_site
 
     with ExitStack() as stack:
         lab = stack.enter_context(Lab(containers=1 + floods))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from maceproc.errors import TraceFormatError
+from maceproc.capture import check_is_trace
+from maceproc.errors import AnalysisError, TraceFormatError
 from maceproc.perfdata.container import is_perf_data
 from maceproc.schema import EVENTS, Trace
 from maceproc.tracedat.container import is_trace_dat
@@ -76,15 +77,46 @@ def read_events(
     return _selected(path, read_text(path, events), selection)
 
 
-def read_times(path: str | os.PathLike[str]) -> Mapping[str, pd.DataFrame]:
-    """Read time, CPU and task of every event, without the events' own fields."""
-    return read_events(path, fields=()).events
+def read_trace(path: Path, events: Iterable[str] | None = None) -> Trace:
+    """Read the events of a capture's trace: all of them, or those named.
+
+    Raises CaptureError when there is no such file, else as `read_events`.
+    """
+    check_is_trace(path)
+    return read_events(path, events)
 
 
-def summarize(path: str | os.PathLike[str]) -> Summary:
-    """Count the events of a file; raises as `read_events`."""
+def read_times(
+    path: Path, trace: Trace, recorded: Sequence[str] | None = None
+) -> Mapping[str, pd.DataFrame]:
+    """Return every event of a file with its time and CPU.
+
+    `trace` is what `read_trace` returned for that file. `recorded` names the events that were
+    recorded (``system:event``), where that is known: then only those that `trace` lacks are read.
+    Text is slow to read: of a text there are only the events of `trace`.
+    """
+    if kind_of(path) is Kind.TEXT:
+        return trace.events
+    if recorded is None:
+        return read_events(path, fields=()).events
+    others = [name for name in recorded if name.rpartition(":")[2] not in trace.events]
+    return {**trace.events, **(read_events(path, others, fields=()).events if others else {})}
+
+
+def require_cpus(path: Path, trace: Trace) -> None:
+    """Raise AnalysisError when some samples of a perf.data do not say their CPU."""
+    if any((table["cpu"] < 0).any() for table in trace.events.values()):
+        raise AnalysisError(
+            f"{path}: does not say on which CPU its events were",
+            hint="record with `perf record -a` or `--sample-cpu`",
+        )
+
+
+def summarize_trace(path: Path) -> Summary:
+    """Count the events of a file; raises as `read_trace`."""
     from maceproc.tracedat import summary
 
+    check_is_trace(path)
     if kind_of(path) is Kind.TRACE_DAT:
         return summary.summarize(path)
     return summary.summarize_tables(read_events(path))

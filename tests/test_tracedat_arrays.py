@@ -17,6 +17,7 @@ from maceproc.tracedat.container import open_trace
 from maceproc.tracedat.tracefile import CPUCOUNT
 from tests.tracedat_samples import COMMON, field_line
 from tests.tracedat_writer import Buffer, File, Machine, Page, Record
+from tests.tracing import can_record, record, report
 
 CALLER = 0xFFFFFFFF81000000
 
@@ -152,3 +153,23 @@ def test_an_instance_that_trace_cmd_cannot_open_is_refused(tmp_path: Path) -> No
     refused = pytest.raises(TraceFormatError, match="'web', which libtracecmd cannot open")
     with open_trace(path) as trace, refused:
         Library(SimpleNamespace(Trace=Top), c).open(trace)
+
+
+# --- recordings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(not can_record, reason="needs root, trace-cmd and tracefs")
+def test_the_stacks_of_a_recording_are_those_that_trace_cmd_report_prints(tmp_path: Path) -> None:
+    ping = ["ping", "-q", "-c", "3", "-i", "0.002", "127.0.0.1"]
+    path = record(tmp_path / "trace.dat", ["net:net_dev_queue", "net:netif_rx"], ping, "-T")
+    printed: list[int] = []
+    for line in report(path):
+        if "kernel_stack:" in line:
+            printed.append(0)
+        elif line.startswith("=>"):
+            printed[-1] += 1
+    stacks = read_events(path).events["kernel_stack"]["caller"].map(len).tolist()
+    assert len(stacks) >= 6
+    assert max(stacks) > 8
+    assert stacks == printed

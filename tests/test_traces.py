@@ -9,7 +9,7 @@ import pytest
 import maceproc
 from maceproc import read_events
 from maceproc.errors import TraceFormatError
-from maceproc.traces import Kind, kind_of, read_times, summarize
+from maceproc.traces import Kind, kind_of, read_times, read_trace, summarize_trace
 from tests.perfdata_from_trace import converted
 from tests.recorded import path_of
 
@@ -31,8 +31,9 @@ def test_every_kind_is_known_by_its_start(tmp_path: Path, text: Path) -> None:
     assert kind_of(perf) is Kind.PERF_DATA
     assert kind_of(text) is Kind.TEXT
     for path in (path_of("idle"), perf, text):
-        counts = {event.event: event.count for event in summarize(path).events}
-        assert counts == {name: len(table) for name, table in read_times(path).items()}
+        counts = {event.event: event.count for event in summarize_trace(path).events}
+        times = read_times(path, read_trace(path, ["netif_rx"] if path != text else None))
+        assert counts == {name: len(table) for name, table in times.items()}
 
 
 def test_of_text_rows_and_columns_are_selected(text: Path) -> None:

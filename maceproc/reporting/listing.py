@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
 
 from maceproc.errors import AnalysisError
+from maceproc.foreign_text import clean, clean_lines
+from maceproc.reporting.export.tables import csv_ready
 from maceproc.schema import SCHEMA_VERSION, Trace
-from maceproc.traces import read_events, summarize
+from maceproc.traces import read_trace, summarize_trace
 
 
 def listing_json(path: Path) -> str:
     """Return the list of events as one JSON object."""
-    summary = {"schema_version": SCHEMA_VERSION, **summarize(path).as_json()}
+    summary = {"schema_version": SCHEMA_VERSION, **summarize_trace(path).as_json()}
     return json.dumps(summary, indent=1)
 
 
 def listing(path: Path) -> str:
     """Return the list of events for people: count, rate and fields; then what is missing."""
-    summary = summarize(path)
+    summary = summarize_trace(path)
     total = sum(event.count for event in summary.events)
     width = max([len(event.event) for event in summary.events], default=5)
     lines = [f"{'event':<{width}} {'count':>10} {'per second':>12}  fields"]
@@ -36,34 +39,38 @@ def listing(path: Path) -> str:
         )
     if summary.gaps:
         lines.append(f"{summary.lost} events are known to be lost, in {summary.gaps} places")
-    return "\n".join([*lines, *(f"note: {note}" for note in summary.notes)])
+    return "\n".join(map(clean, [*lines, *(f"note: {note}" for note in summary.notes)]))
 
 
 def rows(path: Path, event: str, head: int) -> str:
-    """Return the first rows of an event's table for people; then what is missing from the file."""
-    trace, frame = read_event(path, event)
+    """Return the first rows of an event's table for people; then what is missing."""
+    trace, frame = _read_event(path, event)
     shown = frame.head(head).copy()
     for column in shown.columns:
         if shown[column].dtype == "uint64":  # addresses are known by their hexadecimal form
             shown[column] = shown[column].map("{:#x}".format)
     more = f"... {len(frame)} rows in all\n" if len(frame) > head else ""
     notes = "".join(f"note: {note}\n" for note in trace.notes)
-    return f"{shown.to_string(index=False)}\n{more}{notes}"
+    return clean_lines(f"{shown.to_string(index=False)}\n{more}{notes}")
 
 
 def rows_csv(path: Path, event: str) -> tuple[str, tuple[str, ...]]:
-    """Return an event's table as CSV, and the notes about the file, which CSV has no place for."""
-    trace, frame = read_event(path, event)
-    text: str = frame.to_csv(index=False)
+    """Return an event's table as CSV, its text made safe as in exports, and the file's notes."""
+    trace, frame = _read_event(path, event)
+    text: str = csv_ready(frame).to_csv(index=False)
     return text, trace.notes
 
 
-def read_event(path: Path, event: str) -> tuple[Trace, pd.DataFrame]:
+def _read_event(path: Path, event: str) -> tuple[Trace, pd.DataFrame]:
     """Read the one event of a name or pattern; AnalysisError if there is none, or several."""
-    trace = read_events(path, [event])
+    trace = read_trace(path, [event])
     if not trace.events:
+        names = [known.event for known in summarize_trace(path).events]
+        close = get_close_matches(event.rpartition(":")[2], names, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else ""
         raise AnalysisError(
-            f"{path}: no event {event!r}", hint=f"`maceproc events {path}` lists what is there"
+            f"{path}: no event {event!r}",
+            hint=hint or f"`maceproc events {path}` lists what is there",
         )
     if len(trace.events) > 1:
         raise AnalysisError(
