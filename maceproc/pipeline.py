@@ -16,7 +16,7 @@ from maceproc.following.event_fields import require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
 from maceproc.following.steps import steps_of
 from maceproc.schema import Trace
-from maceproc.traces import read_times, read_trace
+from maceproc.traces import read_times, read_trace, require_cpus
 
 if TYPE_CHECKING:
     from maceproc.reporting.plots import Plots
@@ -99,6 +99,7 @@ def analyze(
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
     trace = read_trace(capture.trace, EVENTS_USED)
+    require_cpus(capture.trace, trace)
     require_fields(capture.trace, trace)
     # The file is read again for this now, while no other table takes memory.
     recorded = capture.sidecar.tracing.events if capture.sidecar else None
