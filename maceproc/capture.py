@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from maceproc.calibration import Calibration
 from maceproc.errors import CaptureError
 
 SIDECAR_VERSION = 1
@@ -61,6 +62,7 @@ class Namespace(msgspec.Struct, kw_only=True, omit_defaults=True):
     addresses: dict[str, list[str]] = {}  # device -> addresses with prefix length
     routes: list[str] = []  # as `ip route` prints them, both families
     nat: list[str] = []  # rules that translate addresses, as iptables or nft prints them
+    rules: str = ""  # digest of all netfilter rules; empty when not known
 
 
 class Hop(msgspec.Struct, kw_only=True, frozen=True):
@@ -148,6 +150,7 @@ class Machine(msgspec.Struct, kw_only=True, omit_defaults=True):
     virtualization: str = ""
     load_average: float = 0.0  # over one minute, when the recording began
     awake: bool = False  # the CPUs were kept from going idle
+    identity: str = ""  # digest of what tells this machine from others; empty when not known
 
 
 class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -165,6 +168,7 @@ class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):
     machine: Machine
     interrupted: str = ""  # why the recording ended early; empty when it did not
     notes: list[str] = []  # what a reader of the results should know, one sentence each
+    calibration: Calibration | None = None  # that was given to be used for this capture
 
     def facts(self) -> dict[str, Any]:
         """Return in short what ran, where, and how it was recorded."""

@@ -28,6 +28,7 @@ from maceproc.following.perturbation import (
     CORRECTED,
     NATIVE,
     NATIVE_RAW,
+    NATIVE_RTT,
     NATIVE_WIRE,
     RAW,
     UNTRACED,
@@ -109,6 +110,7 @@ OVERHEAD = "container overhead"
 QUANTITIES_COMPARED = (
     UNTRACED,
     RAW,
+    NATIVE_RTT,
     CORRECTED,
     NATIVE,
     NATIVE_RAW,

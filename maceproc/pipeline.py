@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from maceproc import pings
+from maceproc.calibration import Calibration, load_calibration
 from maceproc.capture import Capture, Sidecar, open_capture
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.following import causes, checks, crossings, journeys, matching, perturbation
 from maceproc.following import event_costs as observer
 from maceproc.following import rtts as rtt
+from maceproc.following.calibrating import Native, find_native
 from maceproc.following.crossings import Path as CrossingPath
+from maceproc.following.native_doubts import native_doubts
+from maceproc.following.native_rtt import add_native_rtt
 from maceproc.schema import CROSSINGS, RTTS, Trace
 from maceproc.tracedat import read_events
 from maceproc.tracetext import read_text
@@ -54,6 +58,7 @@ class Analysis:
     findings: pd.DataFrame
     observed: pd.DataFrame
     observer: pd.DataFrame
+    native: Native
 
     @property
     def journeys(self) -> pd.DataFrame:
@@ -107,6 +112,7 @@ def analyze(
     inner: str = "",
     outer: str = "",
     peer: str = "",
+    calibration: str | os.PathLike[str] | Calibration | None = None,
 ) -> Analysis:
     """Follow every packet of a capture and correct the RTT of every ping.
 
@@ -122,6 +128,9 @@ def analyze(
     inner, outer, peer
         The container's device, the outer device, and the other end of the container's veth pair,
         where no sidecar says so. Without `peer` it is learnt from the events.
+    calibration
+        A calibration, or its file, that gives `native_rtt_ns` instead of the capture's own natives;
+        by default the one that the sidecar holds.
     """
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
@@ -132,13 +141,17 @@ def analyze(
     )
     LOG.info("summarizing %d pings and %d hops of packets", len(rtts), len(hops))
     rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
+    times = observer.times_by_cpu(_all_events(capture.trace, trace))
+    observed = observer.count_events(rtts, hops, times)
+    native = find_native(capture, rtts, observed, _given(calibration))
+    rtts = RTTS.frame(add_native_rtt(rtts, native.correction))
     series = perturbation.summarize(rtts)
     runs = capture.sidecar.runs if capture.sidecar else ()
     comparisons = perturbation.compare(rtts, runs)
-    findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons)
+    findings = checks.find_doubts(
+        capture.sidecar, trace, rtts, comparisons, native_doubts(capture.sidecar, native)
+    )
     steps = crossings.steps_of(hops, crossed, rtts)
-    times = observer.times_by_cpu(_all_events(capture.trace, trace))
-    observed = observer.count_events(rtts, hops, times)
     return Analysis(
         capture,
         trace,
@@ -152,7 +165,14 @@ def analyze(
         findings,
         observed,
         observer.summarize(observed, series, comparisons),
+        native,
     )
+
+
+def _given(calibration: str | os.PathLike[str] | Calibration | None) -> Calibration | None:
+    if calibration is None or isinstance(calibration, Calibration):
+        return calibration
+    return load_calibration(Path(calibration))
 
 
 class Followed(NamedTuple):

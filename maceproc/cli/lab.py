@@ -30,20 +30,21 @@ LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="T
 @click.option(
     "--remote",
     type=click.Choice(["kernel", "program"]),
-    default="kernel",
-    show_default=True,
-    help="What answers: this kernel's own stack, or a program behind a tap device.",
+    help="What answers: this kernel's own stack, or a program behind a tap device, on a CPU of its "
+    "own. [default: a program where there are two CPUs]",
 )
-def up(name: str, containers: int, no_nat: bool, remote: Literal["kernel", "program"]) -> None:
+def up(
+    name: str, containers: int, no_nat: bool, remote: Literal["kernel", "program"] | None
+) -> None:
     r"""Bring the lab up; it stays until `maceproc lab down`.
 
     \b
     maceproc lab up --containers 2
     ip netns exec maceproc-container ping 192.0.2.2
     """
-    from maceproc.recording.lab import Lab
+    from maceproc.recording.lab import Lab, usual_remote
 
-    made = Lab(name, containers, nat=not no_nat, remote=remote)
+    made = Lab(name, containers, nat=not no_nat, remote=remote or usual_remote())
     with working():
         made.up()
     click.echo(f"lab {name!r} is up: {', '.join(made.netns(role) for role in made.roles)}")

@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     metavar="minimal|full|LIST",
     help="What to record; LIST is SYSTEM:EVENT,... with * and ? as wildcards.",
 )
+@click.option(
+    "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."
+)
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
@@ -59,13 +62,14 @@ def record(
     events: str,
     buffer_kb: int | None,
     awake: bool,
+    calibration: str | None,
     output: str,
     force: bool,
     command: tuple[str, ...],
 ) -> None:
     """Record a command, usually ping, and the kernel's net events beside it.
 
-    Each round runs the command traced and untraced in the target, and untraced from the host.
+    Each round runs the command traced and untraced, in the target and from the host.
     Without a target the command runs here, as a native ping.
 
     \b
@@ -73,6 +77,7 @@ def record(
     maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
     maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
     """  # noqa: D301  \b is click's
+    from maceproc.calibration import load_calibration
     from maceproc.recording import record as recording
 
     interrupt_cleanly()
@@ -80,7 +85,7 @@ def record(
         raise click.UsageError("--host-ping goes with --container")
     told: list[str] = []
     where = chosen_site(lab_name, netns, container, host_ping, pid, host)
-    with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
+    with doctor_at_hand(), recording_progress() as (follow, show), where as site:
         capture = recording.record(
             list(command),
             site,
@@ -92,6 +97,7 @@ def record(
             force=force,
             buffer_kb=buffer_kb,
             awake=awake,
+            calibration=load_calibration(calibration) if calibration else None,
             announce=lambda sidecar: told.extend(_announce(sidecar)),
             tell=follow,
             show=show,
@@ -101,7 +107,7 @@ def record(
 
 
 @contextmanager
-def _doctor_at_hand() -> Iterator[None]:
+def doctor_at_hand() -> Iterator[None]:
     """Point to `maceproc doctor` where a recording fails for reasons of this machine."""
     try:
         yield
@@ -148,13 +154,13 @@ def chosen_site(
     That one has so many `containers`.
     """
     from maceproc.recording import targets
-    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
+    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete, usual_remote
 
     chosen = [place is not None for place in (lab_name, netns, container, pid)]
     if sum((*chosen, host)) > 1:
         raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab(containers=containers) as lab:
+        with Lab(containers=containers, remote=usual_remote()) as lab:
             yield targets.lab_site(lab)
     elif lab_name is not None:
         yield targets.lab_site(Lab(lab_name or DEFAULT_NAME))
@@ -169,7 +175,7 @@ def chosen_site(
 
 
 @contextmanager
-def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
+def recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows a recording's progress on a terminal: a bar, or the command's own output."""
     with bar(unit="run", per_second=1) as update:
 

@@ -56,13 +56,14 @@ def spread_ties(
 
 RAW = Series("container, traced", "container traced", "rtt_ns")
 CORRECTED = Series("container, corrected", "container traced", "bare_metal_rtt_ns")
+NATIVE_RTT = Series("container, as native", "container traced", "native_rtt_ns")
 WIRE = Series("wire", "container traced", "wire_rtt_ns")
 UNTRACED = Series("container, untraced", "container untraced", "rtt_ns")
 NATIVE_RAW = Series("native, traced", "native traced", "rtt_ns")
 NATIVE_WIRE = Series("wire, native", "native traced", "wire_rtt_ns")
 NATIVE = Series("native, untraced", "native untraced", "rtt_ns")
 
-ALL_SERIES = (RAW, UNTRACED, NATIVE_RAW, NATIVE, CORRECTED, WIRE, NATIVE_WIRE)
+ALL_SERIES = (RAW, UNTRACED, NATIVE_RAW, NATIVE, NATIVE_RTT, CORRECTED, WIRE, NATIVE_WIRE)
 
 # name, what is compared, with what
 ALL_COMPARISONS = (

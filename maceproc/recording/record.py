@@ -1,13 +1,15 @@
 """Make a capture: record the kernel's net events beside a ping, in arms and rounds.
 
 A round runs the command once per arm: in the container traced and untraced, and natively (from the
-host) untraced. What tracing costs is the difference of the first two; how good the correction is
-shows against the third. Rounds alternate the order of the arms, so that drift cancels.
+host) untraced and traced. What tracing costs is the difference of traced and untraced; what the
+host does to its own pings shows between the two that are traced; how good the correction is shows
+against the native untraced one. The order of the arms is balanced over the rounds.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import re
@@ -25,6 +27,7 @@ from types import FrameType
 from typing import Any, Literal, NamedTuple
 
 from maceproc import __version__
+from maceproc.calibration import Calibration
 from maceproc.capture import (
     Capture,
     Link,
@@ -55,7 +58,8 @@ from maceproc.recording.command import (
 )
 from maceproc.recording.engine_command import is_engine, parse_engine_command
 from maceproc.recording.engines import EngineExec
-from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6
+from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6, Lab
+from maceproc.recording.lab_remote import spinning
 from maceproc.recording.targets import Entrance, Site, Survey, engine_site, survey
 from maceproc.recording.tracing import (
     CLOCK,
@@ -148,6 +152,7 @@ def record(
     force: bool = False,
     buffer_kb: int | None = None,
     awake: bool = False,
+    calibration: Calibration | None = None,
     announce: Callable[[Sidecar], None] = lambda _: None,
     tell: Callable[[Progress], None] = lambda _: None,
     show: Callable[[bytes], None] | None = None,
@@ -173,6 +178,8 @@ def record(
         Ring buffer per CPU [KiB]; by default `default_buffer_kb`.
     awake
         Keep the CPUs from going idle while any arm runs: RTTs without the cost of waking up.
+    calibration
+        Kept in the sidecar, and used when the capture is analyzed.
     announce
         Told, before anything runs, what will be recorded, on which path, and what cannot be seen.
     tell
@@ -210,13 +217,14 @@ def record(
             tracing=describe_tracing(recorder, event_set),
             machine=describe_machine(awake),
             notes=notes,
+            calibration=calibration,
         )
         plan = list(schedule(arms, rounds))
         stamped = parsed.with_timestamps(place.first_entrance.enter)
         place.end_first_look()
         session = _Session(recorder, interruption, stamped, sidecar)
         announce(sidecar)
-        with cpus_awake() if awake else contextlib.nullcontext():
+        with cpus_awake() if awake else contextlib.nullcontext(), _remote_spinning(place):
             session.execute(plan, tell, show if len(plan) == 1 else None)
     _judge(sidecar, interruption, parsed, place, trace)
     return Capture(trace, sidecar)
@@ -345,10 +353,35 @@ def choose_events(
 
 
 def schedule(arms: list[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
-    """Yield (round, arm) in the order they run: every second round the other way round."""
+    """Yield (round, arm) in the order they run.
+
+    Every second round runs the one before it backwards. Over as many rounds as there are arms
+    (twice as many of an odd number), every arm runs equally often in each position and after each
+    other arm.
+    """
+    orders = balanced_orders(len(arms))
     for number in range(1, rounds + 1):
-        for arm in arms if number % 2 else reversed(arms):
-            yield number, arm
+        for place in orders[(number - 1) % len(orders)]:
+            yield number, arms[place]
+
+
+def balanced_orders(arms: int) -> list[list[int]]:
+    """Return balanced orders of so many arms, each followed by its reverse: a Williams design.
+
+    E. J. Williams, "Experimental designs balanced for the estimation of residual effects of
+    treatments", Aust. J. Sci. Res. A 2, 1949.
+    """
+    zigzag = [(-1) ** i * ((i + 1) // 2) for i in range(arms)]
+    shifts = range(arms // 2 if arms % 2 == 0 else arms)
+    rows = [[(place - shift) % arms for place in zigzag] for shift in shifts]
+    return [order for row in rows for order in (row, row[::-1])]
+
+
+def _remote_spinning(site: Site) -> contextlib.AbstractContextManager[int | None]:
+    """Keep a lab's remote from sleeping, where it is a program."""
+    return (
+        spinning(Lab(site.name).remote_socket) if site.kind == "lab" else contextlib.nullcontext()
+    )
 
 
 @contextlib.contextmanager
@@ -384,7 +417,14 @@ def describe_machine(awake: bool = False) -> Machine:
         virtualization=(vendor or "a hypervisor") if hypervisor else "",
         load_average=os.getloadavg()[0],
         awake=awake,
+        identity=_identity(),
     )
+
+
+def _identity() -> str:
+    """Return a digest of what tells this machine from others, machine-id(5) or its host name."""
+    known = _read("/etc/machine-id") or platform.node()
+    return hashlib.sha256(f"maceproc {known}".encode()).hexdigest()[:16]
 
 
 def _read(path: str) -> str:
@@ -438,7 +478,9 @@ def _arms(
     if reason:
         notes.append(f"no native control: {reason}")
     elif surveyed.host:
-        yield Arm("native", False, site.native_entrance(surveyed.host))
+        outside = site.native_entrance(surveyed.host)
+        yield Arm("native", False, outside)
+        yield Arm("native", True, outside)
 
 
 def no_native_control(site: Site, surveyed: Survey, command: Command) -> str:

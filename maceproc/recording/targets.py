@@ -8,6 +8,7 @@ tables decide it for the address in question.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
 import os
@@ -32,11 +33,13 @@ from maceproc.recording.engines import (
     find_container,
 )
 from maceproc.recording.lab import NETNS_DIR, Lab, is_complete
+from maceproc.recording.lab_remote import spinning
 
 SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of the host's device
 
 _NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat|dnat)\b")
 _SOURCE_NAT = re.compile(r"\b(MASQUERADE|SNAT|NETMAP|masquerade|snat)\b")
+_COUNTERS = re.compile(r"\[\d+:\d+\]|counter packets \d+ bytes \d+")
 _NAT_SOURCE = re.compile(r"(?<!! )(?:-s|saddr) ([0-9a-f.:]+(?:/\d+)?)(?: |$)")
 
 
@@ -55,10 +58,14 @@ class Entrance(Protocol):
 
 @dataclass(frozen=True)
 class Netns:
-    """A network namespace: its name for people, and a file to enter it by."""
+    """A network namespace: its name for people, and a file to enter it by.
+
+    With `cpu`, what runs in it runs on that CPU alone.
+    """
 
     name: str
     path: str
+    cpu: int | None = None
 
     @property
     def inode(self) -> int:
@@ -73,7 +80,8 @@ class Netns:
 
     def enter(self, argv: list[str]) -> list[str]:
         """Return the command line that executes `argv` in this namespace, as the same process."""
-        return ["nsenter", f"--net={self.path}", "--", *argv]
+        pinned = [] if self.cpu is None else ["taskset", "--cpu-list", str(self.cpu)]
+        return [*pinned, "nsenter", f"--net={self.path}", "--", *argv]
 
     def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
         """Return the command's pid: nsenter becomes it."""
@@ -165,15 +173,25 @@ class Survey:
 
 
 def lab_site(lab: Lab) -> Site:
-    """Return the site of a lab that is up; TargetError when it is not."""
+    """Return the site of a lab that is up; TargetError when it is not.
+
+    Where its remote is a program, that has a CPU of its own: what is recorded runs on another one.
+    """
     roles = lab.existing()
     if not is_complete(roles):
         raise TargetError(
             f"lab {lab.name!r} is not up", hint=f"run `maceproc lab up --name {lab.name}`"
         )
-    spaces = {role: Netns(role, str(NETNS_DIR / lab.netns(role))) for role in roles}
+    with spinning(lab.remote_socket) as remote_cpu:
+        cpu = None if remote_cpu is None else _other_cpu(remote_cpu)
+    spaces = {role: Netns(role, str(NETNS_DIR / lab.netns(role)), cpu) for role in roles}
     inside = spaces.pop("container")
     return Site("lab", lab.name, inside, tuple(spaces.values()))
+
+
+def _other_cpu(taken: int) -> int | None:
+    """Return a CPU that is not taken; None when there is no other."""
+    return min(os.sched_getaffinity(0) - {taken}, default=None)
 
 
 def netns_site(name: str) -> Site:
@@ -454,6 +472,7 @@ def _route_device(netns: Netns, address: str, *packet: str) -> str:
 def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:
     """Describe a namespace from what ip(8) says of it."""
     ifindex_of = {link["ifname"]: link["ifindex"] for link in links}
+    rulesets = _rulesets(netns)
     return Namespace(
         name=netns.name,
         inode=netns.inode,
@@ -468,7 +487,8 @@ def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:
             for family in ("-4", "-6")
             for line in _output(netns.enter(["ip", family, "route", "show"])).splitlines()
         ],
-        nat=_nat_rules(netns),
+        nat=_nat_rules(rulesets),
+        rules=_digest(rulesets),
     )
 
 
@@ -490,24 +510,35 @@ def _link(link: dict[str, Any], ifindex_of: dict[str, int]) -> Link:
     )
 
 
-def _nat_rules(netns: Netns) -> list[str]:
-    """Return the rules of a namespace that translate addresses.
+def _rulesets(netns: Netns) -> list[list[str]]:
+    """Return the netfilter rules of a namespace, as iptables prints them and as nft does.
 
     ``iptables -t nat -S`` would load the nat table where there is none, and slow every packet
     down; ``iptables-save`` and ``nft list`` only show what is there.
     """
     programs = (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"])
-    for group in (programs[:2], programs[2:]):
-        rules = [
+    return [
+        [
             line.strip()
             for argv in group
             if shutil.which(argv[0])
             for line in _output(netns.enter(argv)).splitlines()
-            if _NAT_RULE.search(line) and not line.startswith("#")
+            if not line.startswith("#")
         ]
-        if rules:
-            return rules
-    return []
+        for group in (programs[:2], programs[2:])
+    ]
+
+
+def _nat_rules(rulesets: list[list[str]]) -> list[str]:
+    """Return the rules that translate addresses: iptables' words for them, else nft's."""
+    found = ([rule for rule in rules if _NAT_RULE.search(rule)] for rules in rulesets)
+    return next((rules for rules in found if rules), [])
+
+
+def _digest(rulesets: list[list[str]]) -> str:
+    """Return a digest of rules that does not change with their counters."""
+    lines = [_COUNTERS.sub("", line) for rules in rulesets for line in rules]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _translates(explorer: _Explorer, inside: Netns, host: Netns) -> bool:

@@ -23,6 +23,7 @@ BASE_COLORS = {
 SERIES_COLORS = {
     "container, traced": ("#d05a00", "#ff8f47"),
     "container, untraced": ("#a87000", "#f0b429"),
+    "container, as native": ("#6a3fb5", "#b79cf2"),
     "container, corrected": ("#0072b2", "#4fb4f5"),
     "native, untraced": ("#00805e", "#31d0a3"),
     "native, traced": ("#005c43", "#1aa37d"),

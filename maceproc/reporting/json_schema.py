@@ -1,6 +1,7 @@
 """JSON Schemas of everything the command line prints as JSON, made from the declared tables.
 
-``maceproc/reporting/schemas/VERB.schema.json`` are these, checked in: ``make schemas`` writes them anew.
+``maceproc/reporting/schemas/VERB.schema.json`` are these, checked in: ``make schemas`` writes them
+anew.
 """
 
 from __future__ import annotations

@@ -12,9 +12,10 @@ from rich.markup import escape
 
 from maceproc import __version__
 from maceproc.capture import Sidecar
-from maceproc.following.event_costs import UNTOLD
-from maceproc.following.perturbation import corrected_bounds
+from maceproc.following.event_costs import IMPOSSIBLE, UNTOLD
+from maceproc.following.perturbation import NATIVE_RTT, corrected_bounds
 from maceproc.following.rtts import NO_CROSSING
+from maceproc.reporting.closure import closure_lines
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import NS_PER_S, format_us
 
@@ -33,6 +34,7 @@ LEVEL_STYLE = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
 SERIES_MEANING = {
     "container, untraced": "as ping reports it",
     "container, traced": "while events were recorded",
+    "container, as native": "what this host's own ping would have printed",
     "container, corrected": "RTT - outbound - inbound crossing",
     "native, untraced": "the same ping from the host",
     "native, traced": "from the host, while events were recorded",
@@ -86,8 +88,9 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
 
     Keys: ``schema_version``; ``capture`` (file, how it was recorded); ``summary`` (series,
     comparisons by name, coverage, steps); ``rtts`` (rows of RTTS); ``perturbation`` (the row of
-    COMPARISONS, or null); ``observer`` (rows of OBSERVER); ``findings`` (rows of
-    FINDINGS). Unknown values are null, times in ns.
+    COMPARISONS, or null); ``native`` (how ``native_rtt_ns`` was made, its median with its interval,
+    and rows of CLOSURE); ``observer`` (rows of OBSERVER); ``findings`` (rows of FINDINGS). Unknown
+    values are null, times in ns.
     """
     comparisons = rows_of(analysis.comparisons)
     by_name = {row["comparison"]: row for row in comparisons}
@@ -102,9 +105,28 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         },
         "rtts": rows_of(analysis.rtts),
         "perturbation": by_name.get("perturbation") or by_name.get("perturbation, native"),
+        "native": _native(analysis),
         "observer": rows_of(analysis.observer),
         "findings": rows_of(analysis.findings),
     }
+
+
+def _native(analysis: Analysis) -> dict[str, Any]:
+    """Return how the native RTT was made, and what is between it and the corrected one."""
+    native = analysis.native
+    known = native.correction is not None
+    return {
+        "source": native.source or None,
+        "missing": native.missing or None,
+        "median_ns": native.median.estimate_ns if known else None,
+        "low_ns": _or_none(native.median.low_ns),
+        "high_ns": _or_none(native.median.high_ns),
+        "closure": rows_of(native.closure),
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def as_json(analysis: Analysis) -> str:
@@ -161,6 +183,9 @@ def _parts(analysis: Analysis) -> Iterator[RenderableType]:
     if len(analysis.comparisons):
         yield ""
         yield _comparisons_table(analysis.comparisons)
+    if len(analysis.native.closure):
+        yield ""
+        yield from closure_lines(analysis.native)
     if len(analysis.observer):
         yield ""
         yield from _observer_lines(analysis.observer)
@@ -232,6 +257,7 @@ def report_table(title: str, columns: str) -> Table:
 
 def _series_table(analysis: Analysis) -> RenderableType:
     table = report_table("RTT [us]", "|>n|>median|>mean|>sd|>5 %|>95 %|")
+    main = NATIVE_RTT.name if analysis.native.correction else "container, corrected"
     for row in sorted(
         analysis.series.itertuples(), key=lambda row: list(SERIES_MEANING).index(row.series)
     ):
@@ -241,7 +267,7 @@ def _series_table(analysis: Analysis) -> RenderableType:
             str(row.used),
             *(format_us(number) for number in numbers),
             SERIES_MEANING[row.series],
-            style="bold" if row.series == "container, corrected" else "",
+            style="bold" if row.series == main else "",
         )
     return table
 
@@ -298,7 +324,8 @@ def _observer_lines(observer: pd.DataFrame) -> Iterator[str]:
         told = f"{row.verdict}, {row.share:.0%} of the RTT, {row.cost_per_event_ns:.0f} ns an event"
         if row.events_inside:
             told += f"; about {left} us of it stay in the corrected RTT"
-        yield f"{seen}; they cost {cost}: {told if row.verdict != UNTOLD else UNTOLD}"
+        untold = row.verdict in (UNTOLD, IMPOSSIBLE)
+        yield f"{seen}; they cost {cost}: {row.verdict if untold else told}"
 
 
 def _steps_table(steps: pd.DataFrame) -> RenderableType:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from maceproc import __version__
 from maceproc.errors import AnalysisError
+from maceproc.following.perturbation import CORRECTED, NATIVE_RTT
+from maceproc.reporting.closure import closure_rows, made_by
 from maceproc.reporting.colors import as_css, slug
 from maceproc.reporting.headline import headline
 from maceproc.reporting.page.charts import charts
@@ -72,6 +74,9 @@ class Page:
             "charts": {chart["id"]: chart for chart in self.charts},
             "series": series.dropna(subset="used").reset_index().to_dict("records"),
             "series_meaning": SERIES_MEANING,
+            "main_series": (NATIVE_RTT if analysis.native.correction else CORRECTED).name,
+            "closure": closure_rows(analysis.native),
+            "made_by": made_by(analysis.native),
             "costs": costs(analysis),
             "cost_meaning": COMPARISON_MEANING,
             "coverage": coverage(analysis.rtts),

@@ -14,6 +14,7 @@ from maceproc.following.perturbation import (
     CORRECTED,
     NATIVE,
     NATIVE_RAW,
+    NATIVE_RTT,
     NATIVE_WIRE,
     RAW,
     UNTRACED,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-TILES = (UNTRACED, RAW, CORRECTED, NATIVE, NATIVE_RAW, WIRE, NATIVE_WIRE)
+TILES = (UNTRACED, RAW, NATIVE_RTT, CORRECTED, NATIVE, NATIVE_RAW, WIRE, NATIVE_WIRE)
 
 
 def medians(analysis: Analysis) -> list[Row]:
