@@ -371,9 +371,9 @@ def balanced_orders(arms: int) -> list[list[int]]:
     E. J. Williams, "Experimental designs balanced for the estimation of residual effects of
     treatments", Aust. J. Sci. Res. A 2, 1949.
     """
-    zigzag = [(-1) ** i * ((i + 1) // 2) for i in range(arms)]
+    zigzag = [(step + 1) // 2 if step % 2 else -(step // 2) for step in range(arms)]
     shifts = range(arms // 2 if arms % 2 == 0 else arms)
-    rows = [[(place - shift) % arms for place in zigzag] for shift in shifts]
+    rows = [[(place + shift) % arms for place in zigzag] for shift in shifts]
     return [order for row in rows for order in (row, row[::-1])]
 
 
