@@ -1,8 +1,8 @@
 """Choose what makes `native_rtt_ns` of a capture, and judge what it leaves.
 
 A calibration that was given is used where it is valid; otherwise the native arms of the capture
-itself. The natives of a capture never judge what they made: then half of the rounds judges the other
-half.
+itself. The natives of a capture never judge what they made: then half of the rounds judges the
+other half.
 """
 
 from __future__ import annotations

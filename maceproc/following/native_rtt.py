@@ -16,8 +16,8 @@ traced, u the native untraced and c the container's traced pings, of medians by 
     wire            = wire of n - of c
     native RTT      = bare-metal RTT of c + host's part - tracing outside + wire
 
-The sum is exact in a round, and noisy: the RTTs of n and u hold all that the network and the machine
-do. So the mean over the rounds is not taken as it is, but with what is known beforehand, each with
+The sum is exact in a round, and noisy: the RTTs of n and u hold all that network and machine do. So
+the mean over the rounds is not taken as it is, but with what is known beforehand, each with
 its uncertainty (a normal prior, A. Gelman et al., "Bayesian Data Analysis", chapter 3): tracing
 costs the number of its events times what an event costs, and the wires of two pings on the same way
 are alike. What is measured well overrules that; what is measured badly is drawn towards it.
