@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from maceproc.cli.options import recorded
+from maceproc.cli.options import REMOTE, recorded
 from maceproc.cli.record import chosen_site, doctor_at_hand, interrupt_cleanly, recording_progress
 from maceproc.cli.terminal import tell, tell_notes, working
 
@@ -20,6 +20,7 @@ ROUNDS = 24
 
 @click.command()
 @recorded
+@REMOTE
 @click.option("--pid", type=int, help="Run in the network namespace of a process.")
 @click.option(
     "--rounds", type=click.IntRange(4), default=ROUNDS, show_default=True, help="Runs per arm."
@@ -44,6 +45,7 @@ def calibrate(
     lab_name: str | None,
     netns: str | None,
     container: str | None,
+    remote: Literal["kernel", "program"] | None,
     pid: int | None,
     outer: str,
     rounds: int,
@@ -74,6 +76,7 @@ def calibrate(
     from maceproc.errors import CaptureError
     from maceproc.following.calibrating import make_calibration
     from maceproc.pipeline import analyze
+    from maceproc.recording.lab import usual_remote
     from maceproc.recording.record import record
 
     if made_from and (command or check):
@@ -88,11 +91,12 @@ def calibrate(
         if not traces:
             interrupt_cleanly()
             traces = [keep or f"{directory}/calibration.dat"]
+            kind = remote or usual_remote()
             words = list(command) or (old.command if old else [])
             with (
                 doctor_at_hand(),
                 recording_progress() as (follow, _),
-                chosen_site(lab_name, netns, container, pid=pid) as site,
+                chosen_site(lab_name, netns, container, pid=pid, remote=kind) as site,
             ):
                 made = record(
                     words,

@@ -6,6 +6,7 @@ from typing import Literal
 
 import click
 
+from maceproc.cli.options import REMOTE
 from maceproc.cli.terminal import working
 
 
@@ -27,12 +28,7 @@ LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="T
 @LAB_NAME
 @click.option("--containers", default=1, show_default=True, help="Containers on the bridge.")
 @click.option("--no-nat", is_flag=True, help="Route to the containers; no netfilter rules.")
-@click.option(
-    "--remote",
-    type=click.Choice(["kernel", "program"]),
-    help="What answers: this kernel's own stack, or a program behind a tap device, on a CPU of its "
-    "own. [default: a program where there are two CPUs]",
-)
+@REMOTE
 def up(
     name: str, containers: int, no_nat: bool, remote: Literal["kernel", "program"] | None
 ) -> None:

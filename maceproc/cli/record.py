@@ -6,11 +6,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from maceproc.cli.options import recorded
+from maceproc.cli.options import REMOTE, recorded
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @recorded
+@REMOTE
 @click.option(
     "--host-ping",
     is_flag=True,
@@ -53,6 +54,7 @@ def record(
     lab_name: str | None,
     netns: str | None,
     container: str | None,
+    remote: Literal["kernel", "program"] | None,
     host_ping: bool,
     pid: int | None,
     host: bool,
@@ -79,12 +81,14 @@ def record(
     """  # noqa: D301  \b is click's
     from maceproc.calibration import load_calibration
     from maceproc.recording import record as recording
+    from maceproc.recording.lab import usual_remote
 
     interrupt_cleanly()
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
     told: list[str] = []
-    where = chosen_site(lab_name, netns, container, host_ping, pid, host)
+    kind = remote or usual_remote()
+    where = chosen_site(lab_name, netns, container, host_ping, pid, host, remote=kind)
     with doctor_at_hand(), recording_progress() as (follow, show), where as site:
         capture = recording.record(
             list(command),
@@ -148,19 +152,20 @@ def chosen_site(
     host: bool = False,
     *,
     containers: int = 1,
+    remote: Literal["kernel", "program"] = "kernel",
 ) -> Iterator[targets.Site]:
     """Give the site that the options name; where no lab is up yet, one is up just inside.
 
-    That one has so many `containers`.
+    That one has so many `containers`, and such a `remote`.
     """
     from maceproc.recording import targets
-    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete, usual_remote
+    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
 
     chosen = [place is not None for place in (lab_name, netns, container, pid)]
     if sum((*chosen, host)) > 1:
         raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab(containers=containers, remote=usual_remote()) as lab:
+        with Lab(containers=containers, remote=remote) as lab:
             yield targets.lab_site(lab)
     elif lab_name is not None:
         yield targets.lab_site(Lab(lab_name or DEFAULT_NAME))

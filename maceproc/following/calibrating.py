@@ -171,10 +171,9 @@ def closure(rounds: Rounds, correction: Correction | None, left: Estimate) -> pd
 
 def _overhead(rounds: Rounds) -> float:
     """Return the container's overhead [ns]; nan where it is not told from nothing."""
-    known = rounds.overhead[~np.isnan(rounds.overhead)]
-    if len(known) < 2:
+    if np.count_nonzero(~np.isnan(rounds.overhead)) < 2:
         return math.nan
-    found = native_rtt.mean_of(known, rounds)
+    found = native_rtt.mean_of(rounds.overhead, rounds)
     return found.estimate_ns if found.low_ns > 0 else math.nan
 
 

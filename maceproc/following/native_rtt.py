@@ -47,11 +47,14 @@ OFF_THE_WIRE = ("tx_stack_ns", "outer_queue_ns", "delivery_ns", "residual_ns")
 
 # What an event costs outside of crossings, mean and standard deviation [ns], by whether the CPUs
 # are kept awake; measured in the lab: docs/native-rtt.md.
-EVENT_COST_NS = {True: (350.0, 200.0), False: (900.0, 400.0)}
+EVENT_COST_NS = {True: (450.0, 250.0), False: (1050.0, 400.0)}
 # How unlike the terms of two recordings are beyond what their rounds tell, as a share of the host's
 # own path, and how unlike the wires beside natives are before anything is measured.
-DRIFT_SHARE = np.array([0.05, 0.03, 0.05])
-WIRE_SHARE = 0.15
+DRIFT_SHARE = np.array([0.03, 0.02, 0.02])
+WIRE_SHARE = 0.07
+# Rounds in which somebody else took the CPUs stand out by far: they count less, as in the estimate
+# of a multivariate t distribution with so many degrees of freedom. With few rounds all count alike.
+FREEDOM, ROUNDS_TO_WEIGH = 4.0, 8
 
 
 BLOCKS = 5  # that each run is cut into where rounds are too few to tell their own spread
@@ -78,6 +81,8 @@ class Rounds:
         What of a native traced ping's RTT is neither crossing nor wire, median of all.
     numbers
         The round of each row.
+    weights
+        How much each row counts: less, where it is far from the others.
     """
 
     terms: Values
@@ -86,6 +91,7 @@ class Rounds:
     overhead: Values
     own_path_ns: float
     numbers: npt.NDArray[np.int64]
+    weights: Values
 
     @property
     def left(self) -> Values:
@@ -104,7 +110,7 @@ class Rounds:
 
     def only(self, chosen: npt.NDArray[np.bool_]) -> Rounds:
         """Return some of the rows."""
-        names = ("terms", "corrected", "native", "overhead", "numbers")
+        names = ("terms", "corrected", "native", "overhead", "numbers", "weights")
         return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
 
@@ -135,14 +141,49 @@ def rounds_of(rtts: pd.DataFrame) -> Rounds:
     )
     table = table.dropna(subset=["corrected", "host", "tracing", "wire", "native"])
     path = Series("", native, "off_ns").of(matched)["value_ns"]
+    terms = table[["host", "tracing", "wire"]].to_numpy()
+    left = (table["corrected"] - table["native"]).to_numpy()
     return Rounds(
-        table[["host", "tracing", "wire"]].to_numpy(),
+        terms,
         table["corrected"].to_numpy(),
         table["native"].to_numpy(),
         table["overhead"].to_numpy(),
         float(path.median()) if len(path) else math.nan,
         table.index.to_numpy(np.int64) // BLOCKS,
+        weights_of(np.column_stack([terms, left])),
     )
+
+
+def weights_of(rows: Values) -> Values:
+    """Return how much each row counts, by how far it is from the others: shape (rows, columns).
+
+    The weights of the maximum likelihood estimate of a multivariate t distribution: K. L. Lange,
+    R. J. A. Little, J. M. G. Taylor, "Robust statistical modeling using the t distribution", JASA
+    84, 1989.
+    """
+    n, columns = rows.shape
+    weights = np.ones(n)
+    if n < ROUNDS_TO_WEIGH:
+        return weights
+    centre = np.median(rows, axis=0)
+    scatter = np.cov(rows, rowvar=False)
+    for _ in range(50):
+        inverse = np.linalg.pinv(scatter, hermitian=True)
+        apart = rows - centre
+        distance = np.einsum("ij,jk,ik->i", apart, inverse, apart)
+        weights = (FREEDOM + columns) / (FREEDOM + distance)
+        centre = weights @ rows / weights.sum()
+        scatter = (weights * (rows - centre).T) @ (rows - centre) / n
+    return weights
+
+
+def mean_and_covariance(rows: Values, weights: Values) -> tuple[Values, Values]:
+    """Return the weighted mean of rows, and the covariance of that mean: at least two rows."""
+    n = len(rows)
+    shares = weights / weights.sum()
+    mean = shares @ rows
+    apart = rows - mean
+    return mean, (shares**2 * apart.T) @ apart * n / (n - 1)
 
 
 def _fifths(rows: pd.DataFrame) -> pd.Series[int]:
@@ -164,15 +205,15 @@ def measure(
 
     `events` is the mean number of events on a native traced ping's path, wire included.
     """
-    n = len(rounds.terms)
-    overhead = rounds.overhead[~np.isnan(rounds.overhead)]
+    mean, covariance = mean_and_covariance(rounds.terms, rounds.weights)
+    known = ~np.isnan(rounds.overhead)
     return Measured(
-        terms_ns=[float(value) for value in rounds.terms.mean(axis=0)],
-        covariance_ns2=(np.cov(rounds.terms, rowvar=False) / n).tolist(),
-        rounds=n,
+        terms_ns=mean.tolist(),
+        covariance_ns2=covariance.tolist(),
+        rounds=len(rounds.terms),
         events=events,
         own_path_ns=rounds.own_path_ns,
-        overhead_ns=float(overhead.mean()) if len(overhead) else None,
+        overhead_ns=float(np.mean(rounds.overhead[known])) if known.any() else None,
         made_utc_ns=made_utc_ns,
         capture=capture,
         address=address,
@@ -250,9 +291,7 @@ def add_native_rtt(rtts: pd.DataFrame, correction: Correction | None) -> pd.Data
 
 def left_by_another(rounds: Rounds, correction: Correction) -> Estimate:
     """Judge a correction by the natives of these rounds, which must not have made it."""
-    left = rounds.left + correction.shift_ns
-    deviation = float(np.std(left, ddof=1)) if len(left) > 1 else math.nan
-    return _interval(float(left.mean()), deviation, len(left), correction.variance_ns2)
+    return _interval(rounds.left, rounds.weights, correction.shift_ns, correction.variance_ns2)
 
 
 def left_across_rounds(rounds: Rounds, events: float, *, awake: bool) -> Estimate:
@@ -280,34 +319,34 @@ def median_of_self(rounds: Rounds, measured: Measured, *, awake: bool) -> Estima
     _, prior = prior_of(measured.events, measured.own_path_ns, awake=awake)
     # The estimate is fixed + weights @ mean of the rounds' terms.
     values = rounds.corrected + rounds.terms @ correction.weights.T @ SIGNS
-    fixed = correction.terms_ns - correction.weights @ np.array(measured.terms_ns)
+    fixed = SIGNS @ (correction.terms_ns - correction.weights @ np.array(measured.terms_ns))
     rest = SIGNS @ (np.eye(len(TERMS)) - correction.weights)
-    mean = float(values.mean() + SIGNS @ fixed)
-    return _interval(mean, float(np.std(values, ddof=1)), len(values), float(rest @ prior @ rest))
+    return _interval(values, rounds.weights, float(fixed), float(rest @ prior @ rest))
 
 
 def median_by_another(corrected: Values, correction: Correction) -> Estimate:
     """Return the native RTT's median by another capture's correction, with its interval."""
-    n = len(corrected)
-    deviation = float(np.std(corrected, ddof=1)) if n > 1 else math.nan
-    mean = float(np.mean(corrected)) + correction.shift_ns
-    return _interval(mean, deviation, n, correction.variance_ns2)
+    weights = np.ones(len(corrected))
+    return _interval(corrected, weights, correction.shift_ns, correction.variance_ns2)
 
 
 def mean_of(values: Values, rounds: Rounds) -> Estimate:
-    """Return the mean of one value per row of `rounds`, with its interval."""
-    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-    found = _interval(float(values.mean()), deviation, len(values), 0.0)
+    """Return the mean of one value per row of `rounds`, with its interval; nan is left out."""
+    known = ~np.isnan(values)
+    found = _interval(values[known], rounds.weights[known], 0.0, 0.0)
     return found._replace(rounds=rounds.count, resampled=rounds.unit)
 
 
-def _interval(mean: float, deviation: float, n: int, variance: float) -> Estimate:
-    """Return an estimate of n rounds and something else that has a variance of its own."""
+def _interval(values: Values, weights: Values, shift: float, variance: float) -> Estimate:
+    """Return the mean of rounds, plus something else that has a variance of its own."""
     from scipy.stats import t
 
-    if n < 2 or math.isnan(deviation):
+    n = len(values)
+    if n < 2:
+        mean = float(values.mean()) + shift if n else math.nan
         return Estimate(mean, math.nan, math.nan, n, "nothing", math.nan)
-    own = deviation**2 / n
+    found, covariance = mean_and_covariance(values[:, None], weights)
+    mean, own = float(found[0]) + shift, float(covariance[0, 0])
     # Welch and Satterthwaite: only the rounds' variance is an estimate.
     freedom = (n - 1) * ((own + variance) / own) ** 2 if own else 1e6
     error = math.sqrt(own + variance)
@@ -315,5 +354,4 @@ def _interval(mean: float, deviation: float, n: int, variance: float) -> Estimat
         float(t.ppf(level, freedom)) * error
         for level in ((1 + statistics.CONFIDENCE) / 2, statistics.CONFIDENCE)
     )
-    low, high = mean - reach, mean + reach
-    return Estimate(mean, low, high, n, "rounds", abs(mean) + one_sided)
+    return Estimate(mean, mean - reach, mean + reach, n, "rounds", abs(mean) + one_sided)
