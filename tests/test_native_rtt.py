@@ -195,7 +195,7 @@ def test_without_natives_or_calibration_there_is_none_and_the_report_says_why(
 def test_a_shorter_wire_is_a_finding_of_its_own() -> None:
     native = native_of(made_rtts(wire_ns=7 * US))
     (wire,) = [f for f in native_doubts(None, native) if f.finding == "wire"]
-    assert "us shorter beside the native ping's" in wire.message
+    assert "us less on the wire than the native ones" in wire.message
     assert "shares this machine, or the path differs" in wire.message
 
 

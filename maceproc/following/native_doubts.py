@@ -91,18 +91,19 @@ def _about_the_wire(sidecar: Sidecar | None, rows: pd.DataFrame) -> Iterator[Fin
         return
     here = sidecar is not None and any(n.name == "remote" for n in sidecar.namespaces)
     shared = here and sidecar is not None and sidecar.target.kind == "lab"
-    way = "longer" if wire["estimate_ns"] > 0 else "shorter"
+    way = "more" if wire["estimate_ns"] > 0 else "less"
     yield Finding(
         "wire",
         "warning" if abs(wire["share"]) > LARGE_SHARE else "note",
-        f"the wire is {format_us(abs(wire['estimate_ns']))} us {way} beside the native ping's "
-        f"({_interval(wire)}): "
+        f"the container's pings spend {format_us(abs(wire['estimate_ns']))} us {way} on the wire "
+        f"than the native ones ({_interval(wire)}): "
         + (
             "the remote shares this machine, and its caches"
             if shared
             else "the remote shares this machine, or the path differs"
         ),
-        "another machine as the target tells how much of it is the network's",
+        "what the rounds agree on of it is taken out of the native RTT; pings to another machine "
+        "tell whether it is this machine's or the path's",
     )
 
 

@@ -36,7 +36,7 @@ def closure_lines(native: Native) -> Iterator[RenderableType]:
             row.term if row.term in WHOLE else f"  {row.term}",
             format_us(row.estimate_ns, signed=True),
             f"{low} to {high}",
-            "" if pd.isna(row.share) else f"{row.share:.0%}",
+            "" if pd.isna(row.share) else f"{row.share:.0%}".replace("-0%", "0%"),
             row.meaning,
             style="bold" if row.term == LEFT else "",
         )

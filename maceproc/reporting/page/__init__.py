@@ -115,7 +115,7 @@ def _template() -> Template:
     from maceproc.reporting.headline import duration, interval
 
     environment = Environment(
-        loader=PackageLoader("maceproc", "page"),
+        loader=PackageLoader("maceproc.reporting", "page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
