@@ -28,7 +28,8 @@ import numpy as np
 
 import maceproc
 from maceproc.calibration import Measured
-from maceproc.following.native_rtt import Rounds, estimate, left_by_another
+from maceproc.following.native_rounds import Rounds
+from maceproc.following.native_rtt import estimate, left_by_another
 from maceproc.recording.lab import (
     NETNS_DIR,
     REMOTE_IPV4,
@@ -138,6 +139,7 @@ def keep(directory: Path, trace: Path, regime: str, number: int) -> None:
     parts = {k: v if isinstance(v, float) else v.tolist() for k, v in vars(native.rounds).items()}
     overhead = native.rounds.overhead.tolist()
     parts["overhead"] = [None if math.isnan(v) else v for v in overhead]
+    parts["first"] = [None if math.isnan(v) else v for v in native.rounds.first.tolist()]
     made = Recording(regime, number, sidecar.machine.load_average, parts, native.own)
     with (directory / "recordings.jsonl").open("ab") as file:
         file.write(msgspec.json.encode(made) + b"\n")

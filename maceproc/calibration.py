@@ -48,6 +48,9 @@ class Measured(msgspec.Struct, kw_only=True):
         Events on the path of a native traced ping, mean.
     own_path_ns
         What of a native traced ping's RTT is neither crossing nor wire, median.
+    first_ns, first_variance_ns2
+        How much larger the host's part of a run's first ping is, and the variance of that mean;
+        None where no first pings were seen.
     overhead_ns
         The container's overhead: container - native, both untraced; None when not known.
     made_utc_ns
@@ -61,6 +64,8 @@ class Measured(msgspec.Struct, kw_only=True):
     rounds: int
     events: float
     own_path_ns: float
+    first_ns: float = 0.0
+    first_variance_ns2: float | None = None
     overhead_ns: float | None
     made_utc_ns: int
     capture: str = ""

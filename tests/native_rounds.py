@@ -19,6 +19,7 @@ def made_rtts(
     host_ns: int | Sequence[int] = 5_000,
     tracing_ns: int = 1_500,
     wire_ns: int = 0,
+    first_ns: int = 0,
     noise_ns: float = 300,
     arms: Sequence[str] = (
         "container traced", "container untraced", "native traced", "native untraced",
@@ -28,6 +29,7 @@ def made_rtts(
     """Return RTTS in which the terms are these, plus noise on the wire.
 
     The container's wire is `wire_ns` shorter than the native one. `host_ns` may be one per round.
+    Of the first native ping of a run it is `first_ns` more.
     """
     random = np.random.default_rng(seed)
     hosts = np.broadcast_to(np.asarray(host_ns), rounds)
@@ -39,6 +41,7 @@ def made_rtts(
             jitter = np.round(level + random.normal(0, noise_ns, pings)).astype(int)
             wire = WIRE_NS + jitter - (0 if native else wire_ns)
             own = OWN_NS + (host if native else 0) - (0 if traced else tracing_ns)
+            own = own + np.where(np.arange(pings) == 0, first_ns if native else 0, 0)
             crossing = 0 if native else 2 * CROSSING_NS
             rtt = own + wire + crossing
             table = pd.DataFrame({"seq": np.arange(1, pings + 1), "rtt_ns": rtt})

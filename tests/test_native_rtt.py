@@ -22,14 +22,12 @@ from maceproc.following.calibrating import (
     find_native,
 )
 from maceproc.following.native_doubts import native_doubts
+from maceproc.following.native_rounds import SIGNS, TERMS, rounds_of
 from maceproc.following.native_rtt import (
-    SIGNS,
-    TERMS,
     add_native_rtt,
     estimate,
     measure,
     prior_of,
-    rounds_of,
 )
 from maceproc.schema import OBSERVED
 from tests.native_rounds import made_rtts
@@ -124,8 +122,27 @@ def test_every_corrected_ping_is_shifted_and_keeps_its_spread() -> None:
     added = add_native_rtt(rtts, native.correction)
     corrected = added["status"] == "corrected"
     assert added.loc[~corrected, "native_rtt_ns"].isna().all()
-    shift = (added["native_rtt_ns"] - added["bare_metal_rtt_ns"])[corrected]
+    shift = (added["native_rtt_ns"] - added["bare_metal_rtt_ns"])[corrected & (added["seq"] > 1)]
     assert set(shift) == {round(native.correction.shift_ns)}
+
+
+def test_the_first_ping_of_a_run_gets_what_it_has_more() -> None:
+    rtts = made_rtts(20, first_ns=12 * US, noise_ns=50)
+    native = native_of(rtts)
+    assert native.correction is not None
+    assert native.correction.first_ns == pytest.approx(12 * US, rel=0.5)
+    added = add_native_rtt(rtts, native.correction)
+    medians = added.groupby(["arm", added["seq"] == 1], observed=True)
+    truth = medians["rtt_ns"].median()["native untraced"]
+    found = medians["native_rtt_ns"].median()["container traced"]
+    assert found[False] == pytest.approx(truth[False], abs=600)
+    assert abs(found[True] - truth[True]) < 6 * US
+
+
+def test_runs_of_two_pings_have_no_first_one_apart() -> None:
+    native = native_of(made_rtts(20, pings=2, first_ns=12 * US))
+    assert native.correction is not None
+    assert native.correction.first_ns == 0
 
 
 def test_the_median_s_interval_holds_the_native_rtt() -> None:

@@ -19,7 +19,14 @@ from maceproc.capture import Capture, Sidecar
 from maceproc.errors import AnalysisError
 from maceproc.following import native_rtt
 from maceproc.following.conditions import Difference, conditions_of, differences
-from maceproc.following.native_rtt import SIGNS, TERMS, Correction, Rounds
+from maceproc.following.native_rounds import (
+    SIGNS,
+    TERMS,
+    Rounds,
+    corrected_by_round,
+    rounds_of,
+)
+from maceproc.following.native_rtt import Correction
 from maceproc.schema import CLOSURE
 from maceproc.statistics import NOTHING, Estimate
 
@@ -88,11 +95,11 @@ def find_native(
     """Choose a correction for RTTS, and judge it; `observed` is OBSERVED of the same analysis."""
     sidecar = capture.sidecar
     given = given or (sidecar.calibration if sidecar else None)
-    rounds = native_rtt.rounds_of(rtts)
+    rounds = rounds_of(rtts)
     own = _own(capture, rounds, observed)
     doubts = tuple(_doubts(given, sidecar, rtts)) if given else ()
     awake = bool(sidecar and sidecar.machine.awake)
-    corrected = native_rtt.corrected_by_round(rtts)
+    corrected = corrected_by_round(rtts)
     left, median, correction, source = NOTHING, NOTHING, None, ""
     if not len(corrected):
         missing = "no ping was corrected"

@@ -10,7 +10,7 @@ import pandas as pd
 from maceproc.capture import Sidecar
 from maceproc.following.calibrating import CALIBRATION, LEFT, RECORD_NATIVES, Native
 from maceproc.following.checks import Finding
-from maceproc.following.native_rtt import TERMS
+from maceproc.following.native_rounds import TERMS
 from maceproc.units import NS_PER_S, format_duration, format_us
 
 LARGE_SHARE = 0.2  # of the overhead: what is left of more is a warning

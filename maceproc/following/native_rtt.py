@@ -21,29 +21,32 @@ the mean over the rounds is not taken as it is, but with what is known beforehan
 its uncertainty (a normal prior, A. Gelman et al., "Bayesian Data Analysis", chapter 3): tracing
 costs the number of its events times what an event costs, and the wires of two pings on the same way
 are alike. What is measured well overrules that; what is measured badly is drawn towards it.
+
+The host's part of the first ping of a run is larger, for everything is cold: what it has more than
+the others is estimated likewise, and added to that ping alone.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from maceproc import statistics
 from maceproc.calibration import Measured
-from maceproc.following.perturbation import CORRECTED, NATIVE, NATIVE_RAW, UNTRACED, Series
+from maceproc.following.native_rounds import (
+    SIGNS,
+    TERMS,
+    Rounds,
+    Values,
+    first_of_run,
+    mean_and_covariance,
+    weights_of,
+)
 from maceproc.statistics import Estimate
-
-Values = npt.NDArray[np.float64]
-
-TERMS = ("host's part", "tracing outside", "wire")
-SIGNS = np.array([1.0, -1.0, 1.0])  # of the terms in the native RTT
-
-OFF_THE_WIRE = ("tx_stack_ns", "outer_queue_ns", "delivery_ns", "residual_ns")
 
 # What an event costs outside of crossings, mean and standard deviation [ns], by whether the CPUs
 # are kept awake; measured in the lab: docs/native-rtt.md.
@@ -52,150 +55,9 @@ EVENT_COST_NS = {True: (450.0, 250.0), False: (1050.0, 400.0)}
 # own path, and how unlike the wires beside natives are before anything is measured.
 DRIFT_SHARE = np.array([0.03, 0.02, 0.02])
 WIRE_SHARE = 0.07
-# Rounds in which somebody else took the CPUs stand out by far: they count less, as in the estimate
-# of a multivariate t distribution with so many degrees of freedom. With few rounds all count alike.
-FREEDOM, ROUNDS_TO_WEIGH = 4.0, 8
-
-
-BLOCKS = 5  # that each run is cut into where rounds are too few to tell their own spread
-
-
-@dataclass(frozen=True)
-class Rounds:
-    """Medians by round [ns], of the rounds that have all arms but the container's untraced one.
-
-    Of fewer than `ROUNDS_TO_RESAMPLE` rounds, a row is a fifth of one: they tell how the pings
-    differ, and nothing of drift from one round to the next.
-
-    Attributes
-    ----------
-    terms
-        `TERMS`, shape (rows, 3).
-    corrected
-        `bare_metal_rtt_ns` of the container's traced pings.
-    native
-        RTT of the native untraced pings.
-    overhead
-        Container - native, both untraced; nan where the container's untraced pings are missing.
-    own_path_ns
-        What of a native traced ping's RTT is neither crossing nor wire, median of all.
-    numbers
-        The round of each row.
-    weights
-        How much each row counts: less, where it is far from the others.
-    """
-
-    terms: Values
-    corrected: Values
-    native: Values
-    overhead: Values
-    own_path_ns: float
-    numbers: npt.NDArray[np.int64]
-    weights: Values
-
-    @property
-    def left(self) -> Values:
-        """Corrected minus native."""
-        return self.corrected - self.native
-
-    @property
-    def count(self) -> int:
-        """The number of rounds."""
-        return len(np.unique(self.numbers))
-
-    @property
-    def unit(self) -> str:
-        """What a row is: ``rounds``, or ``pings`` of a part of one."""
-        return "rounds" if len(self.numbers) == self.count else "pings"
-
-    def only(self, chosen: npt.NDArray[np.bool_]) -> Rounds:
-        """Return some of the rows."""
-        names = ("terms", "corrected", "native", "overhead", "numbers", "weights")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
-
-
-def rounds_of(rtts: pd.DataFrame) -> Rounds:
-    """Return the medians of every round of RTTS that has natives, traced and untraced."""
-    off = rtts.assign(off_ns=rtts[list(OFF_THE_WIRE)].sum(axis=1, min_count=len(OFF_THE_WIRE)))
-    off["row"] = off["round"] * BLOCKS
-    if off["round"].nunique() < statistics.ROUNDS_TO_RESAMPLE:
-        off["row"] += _fifths(off)
-    matched = off[off["status"].isin(["corrected", "native"])]
-
-    def medians(arm: str, column: str, rows: pd.DataFrame = matched) -> pd.Series[float]:
-        values = Series("", arm, column).of(rows)["value_ns"]
-        return values.groupby(rows["row"].loc[values.index]).median()
-
-    container, native = CORRECTED.arm, NATIVE_RAW.arm
-    untraced = medians(NATIVE.arm, "rtt_ns", off)
-    table = pd.DataFrame(
-        {
-            "corrected": medians(container, "bare_metal_rtt_ns"),
-            "host": medians(native, "off_ns") - medians(container, "off_ns"),
-            "tracing": medians(native, "rtt_ns") - untraced,
-            "wire": medians(native, "wire_rtt_ns") - medians(container, "wire_rtt_ns"),
-            "native": untraced,
-            "overhead": medians(UNTRACED.arm, "rtt_ns", off) - untraced,
-        },
-        dtype="float64",
-    )
-    table = table.dropna(subset=["corrected", "host", "tracing", "wire", "native"])
-    path = Series("", native, "off_ns").of(matched)["value_ns"]
-    terms = table[["host", "tracing", "wire"]].to_numpy()
-    left = (table["corrected"] - table["native"]).to_numpy()
-    return Rounds(
-        terms,
-        table["corrected"].to_numpy(),
-        table["native"].to_numpy(),
-        table["overhead"].to_numpy(),
-        float(path.median()) if len(path) else math.nan,
-        table.index.to_numpy(np.int64) // BLOCKS,
-        weights_of(np.column_stack([terms, left])),
-    )
-
-
-def weights_of(rows: Values) -> Values:
-    """Return how much each row counts, by how far it is from the others: shape (rows, columns).
-
-    The weights of the maximum likelihood estimate of a multivariate t distribution: K. L. Lange,
-    R. J. A. Little, J. M. G. Taylor, "Robust statistical modeling using the t distribution", JASA
-    84, 1989.
-    """
-    n, columns = rows.shape
-    weights = np.ones(n)
-    if n < ROUNDS_TO_WEIGH:
-        return weights
-    centre = np.median(rows, axis=0)
-    scatter = np.cov(rows, rowvar=False)
-    for _ in range(50):
-        inverse = np.linalg.pinv(scatter, hermitian=True)
-        apart = rows - centre
-        distance = np.einsum("ij,jk,ik->i", apart, inverse, apart)
-        weights = (FREEDOM + columns) / (FREEDOM + distance)
-        centre = weights @ rows / weights.sum()
-        scatter = (weights * (rows - centre).T) @ (rows - centre) / n
-    return weights
-
-
-def mean_and_covariance(rows: Values, weights: Values) -> tuple[Values, Values]:
-    """Return the weighted mean of rows, and the covariance of that mean: at least two rows."""
-    n = len(rows)
-    shares = weights / weights.sum()
-    mean = shares @ rows
-    apart = rows - mean
-    return mean, (shares**2 * apart.T) @ apart * n / (n - 1)
-
-
-def _fifths(rows: pd.DataFrame) -> pd.Series[int]:
-    """Return which fifth of its run each ping is in, 0 to 4, in the order of the table."""
-    runs = rows.groupby(["round", "arm"], observed=True)["seq"]
-    return runs.cumcount() * BLOCKS // runs.transform("size")
-
-
-def corrected_by_round(rtts: pd.DataFrame) -> Values:
-    """Return the median `bare_metal_rtt_ns` [ns] of every round, natives or not."""
-    medians = CORRECTED.of(rtts).groupby("round")["value_ns"].median()
-    return np.asarray(medians.to_numpy(np.float64))
+# The same of what first pings have more, beforehand, and from one recording to the next.
+FIRST_SHARE, FIRST_DRIFT_SHARE = 0.5, 0.25
+LEAST_FIRST = 3  # rounds whose first ping was seen in both places
 
 
 def measure(
@@ -207,12 +69,19 @@ def measure(
     """
     mean, covariance = mean_and_covariance(rounds.terms, rounds.weights)
     known = ~np.isnan(rounds.overhead)
+    first = rounds.first[~np.isnan(rounds.first)][:, None]
+    first_ns, variance = 0.0, None
+    if len(first) >= LEAST_FIRST:
+        found, spread = mean_and_covariance(first, weights_of(first))
+        first_ns, variance = float(found[0]), float(spread[0, 0])
     return Measured(
         terms_ns=mean.tolist(),
         covariance_ns2=covariance.tolist(),
         rounds=len(rounds.terms),
         events=events,
         own_path_ns=rounds.own_path_ns,
+        first_ns=first_ns,
+        first_variance_ns2=variance,
         overhead_ns=float(np.mean(rounds.overhead[known])) if known.any() else None,
         made_utc_ns=made_utc_ns,
         capture=capture,
@@ -235,12 +104,15 @@ class Correction:
     weights
         How much of each measured term went into the estimate, shape (3, 3); of several captures,
         that of the last.
+    first_ns
+        What to add to the first ping of a run besides.
     """
 
     terms_ns: Values
     covariance_ns2: Values
     rounds: int
     weights: Values
+    first_ns: float = 0.0
 
     @property
     def shift_ns(self) -> float:
@@ -271,7 +143,19 @@ def estimate(measured: Sequence[Measured], *, awake: bool, elsewhere: bool = Tru
         weights = covariance @ np.linalg.inv(covariance + spread)
         mean = mean + weights @ (np.array(one.terms_ns) - mean)
         covariance = covariance - weights @ covariance
-    return Correction(mean, covariance + drift, sum(m.rounds for m in measured), weights)
+    rounds = sum(one.rounds for one in measured)
+    return Correction(mean, covariance + drift, rounds, weights, _first_ns(measured))
+
+
+def _first_ns(measured: Sequence[Measured]) -> float:
+    """Return what first pings have more [ns], drawn towards nothing as the terms are."""
+    own_path_ns = measured[-1].own_path_ns
+    precision, total = (FIRST_SHARE * own_path_ns) ** -2, 0.0
+    for one in measured:
+        if one.first_variance_ns2 is not None:
+            weight = 1 / (one.first_variance_ns2 + (FIRST_DRIFT_SHARE * own_path_ns) ** 2)
+            precision, total = precision + weight, total + weight * one.first_ns
+    return total / precision
 
 
 def prior_of(events: float, own_path_ns: float, *, awake: bool) -> tuple[Values, Values]:
@@ -286,7 +170,8 @@ def add_native_rtt(rtts: pd.DataFrame, correction: Correction | None) -> pd.Data
     """Return RTTS with `native_rtt_ns`: of every corrected ping; unknown without a correction."""
     if correction is None:
         return rtts.assign(native_rtt_ns=pd.array([pd.NA] * len(rtts), dtype="Int64"))
-    return rtts.assign(native_rtt_ns=rtts["bare_metal_rtt_ns"] + round(correction.shift_ns))
+    shift_ns = correction.shift_ns + correction.first_ns * first_of_run(rtts).astype("float64")
+    return rtts.assign(native_rtt_ns=rtts["bare_metal_rtt_ns"] + shift_ns.round().astype("int64"))
 
 
 def left_by_another(rounds: Rounds, correction: Correction) -> Estimate:

@@ -12,7 +12,8 @@ import pandas as pd
 from maceproc.calibration import Calibration
 from maceproc.following.calibrating import ADDED, CALIBRATION, CORRECTED_LEAVES, LEFT, Native
 from maceproc.following.conditions import differences
-from maceproc.following.native_rtt import TERMS, estimate
+from maceproc.following.native_rounds import TERMS
+from maceproc.following.native_rtt import estimate
 from maceproc.units import format_duration, format_us
 
 if TYPE_CHECKING:
