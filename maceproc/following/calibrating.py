@@ -118,8 +118,17 @@ def find_native(
         missing = "the same ping was not run from the host, traced and untraced" + (
             ", and the calibration is not valid here" if given else ", and no calibration was given"
         )
+    if correction:
+        median = _around(median, native_rtt.add_native_rtt(rtts, correction))
     table = closure(rounds, correction, left)
     return Native(source, missing, correction, median, left, rounds, own, table, doubts, given)
+
+
+def _around(estimate: Estimate, rtts: pd.DataFrame) -> Estimate:
+    """Return the interval of a mean of rounds' medians, around the median of all pings."""
+    moved_ns = float(rtts["native_rtt_ns"].median()) - estimate.estimate_ns
+    ends = (estimate.low_ns + moved_ns, estimate.high_ns + moved_ns)
+    return Estimate(estimate.estimate_ns + moved_ns, *ends, *estimate[3:])
 
 
 def _own(capture: Capture, rounds: Rounds, observed: pd.DataFrame) -> Measured | None:
