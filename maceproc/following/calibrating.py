@@ -127,8 +127,8 @@ def find_native(
 def _around(estimate: Estimate, rtts: pd.DataFrame) -> Estimate:
     """Return the interval of a mean of rounds' medians, around the median of all pings."""
     moved_ns = float(rtts["native_rtt_ns"].median()) - estimate.estimate_ns
-    ends = (estimate.low_ns + moved_ns, estimate.high_ns + moved_ns)
-    return Estimate(estimate.estimate_ns + moved_ns, *ends, *estimate[3:])
+    names = ("estimate_ns", "low_ns", "high_ns")
+    return estimate._replace(**{name: getattr(estimate, name) + moved_ns for name in names})
 
 
 def _own(capture: Capture, rounds: Rounds, observed: pd.DataFrame) -> Measured | None:
