@@ -656,7 +656,7 @@ def switches(pid: int) -> list[str]:
     ("words", "shown"),
     [
         (["--no-baseline"], r"64 bytes from 192.0.2.2.*20 packets transmitted"),
-        (["--rounds", "2"], r"container traced.*run 0 of 6.*recorded"),
+        (["--rounds", "2"], r"container traced.*run 0 of 8.*recorded"),
     ],
 )
 def test_a_terminal_shows_ping_or_a_bar(

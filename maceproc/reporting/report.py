@@ -135,11 +135,12 @@ def as_json(analysis: Analysis) -> str:
 
 
 def coverage(rtts: pd.DataFrame) -> dict[str, Any]:
-    """Count the traced pings: corrected, of how many answered, by status, direction and round.
+    """Count the container's traced pings, native ones where there are no others: corrected, of how many answered, by status, direction and round.
 
     ``bounds`` says where the corrected median and mean would lie whatever the others were.
     """
-    traced = rtts[rtts["arm"].isin(["container traced", "native traced"])]
+    inside = rtts["arm"] == "container traced"
+    traced = rtts[inside] if inside.any() else rtts[rtts["arm"] == "native traced"]
     settled = traced["status"].isin(["corrected", "native"])
     answered = traced["rtt_ns"].notna() | settled
     answered &= traced["status"] != "duplicate"
