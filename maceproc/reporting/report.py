@@ -135,9 +135,10 @@ def as_json(analysis: Analysis) -> str:
 
 
 def coverage(rtts: pd.DataFrame) -> dict[str, Any]:
-    """Count the container's traced pings, native ones where there are no others: corrected, of how many answered, by status, direction and round.
+    """Count the container's traced pings; where there are none, the native ones.
 
-    ``bounds`` says where the corrected median and mean would lie whatever the others were.
+    Corrected, of how many answered, by status, direction and round; ``bounds`` says where the
+    corrected median and mean would lie whatever the others were.
     """
     inside = rtts["arm"] == "container traced"
     traced = rtts[inside] if inside.any() else rtts[rtts["arm"] == "native traced"]
