@@ -70,7 +70,7 @@ def calibrate(
     From captures that are there:
       maceproc calibrate --from trace.dat --from more.dat -o calibration.json
     Does it still hold?
-      maceproc calibrate --check calibration.json --container web
+      maceproc calibrate --check calibration.json
     """  # noqa: D301  \b is click's
     from maceproc.calibration import load_calibration, save_calibration
     from maceproc.errors import CaptureError
@@ -92,6 +92,8 @@ def calibrate(
             interrupt_cleanly()
             traces = [keep or f"{directory}/calibration.dat"]
             kind = remote or usual_remote()
+            if old and not any((lab_name is not None, netns, container, pid)):
+                lab_name, netns, container = _place_of(old)
             words = list(command) or (old.command if old else [])
             with (
                 doctor_at_hand(),
@@ -120,6 +122,16 @@ def calibrate(
     for line in _describe(new):
         click.echo(line)
     tell(f"wrote {output}; next: maceproc analyze TRACE --calibration {output}")
+
+
+def _place_of(calibration: Calibration) -> tuple[str | None, str | None, str | None]:
+    """Return the lab, namespace or container that a calibration was made in."""
+    from maceproc.recording.lab import is_temporary
+
+    kind, _, name = calibration.place.partition(" ")
+    if kind == "lab":  # one that was up just for that is made anew
+        return ("" if is_temporary(name) else name), None, None
+    return None, (name if kind == "netns" else None), (name if kind == "container" else None)
 
 
 def _describe(calibration: Calibration) -> list[str]:

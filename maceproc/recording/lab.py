@@ -230,6 +230,11 @@ class Lab:
             _run([*inside_host, program, "-w", *rule.split()])
 
 
+def is_temporary(name: str) -> bool:
+    """Tell whether a lab is one without a name of its own: up as long as its process."""
+    return _OWNED.fullmatch(name) is not None
+
+
 def usual_remote() -> Literal["kernel", "program"]:
     """Return what can be the remote here: a program needs a CPU of its own, and a tap device."""
     own_cpu = len(os.sched_getaffinity(0)) > 1
