@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -13,7 +13,10 @@ from maceproc.cli.record import chosen_site, doctor_at_hand, interrupt_cleanly, 
 from maceproc.cli.terminal import tell, tell_notes, working
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from maceproc.calibration import Calibration
+    from maceproc.recording.targets import Site
 
 ROUNDS = 24
 
@@ -72,54 +75,70 @@ def calibrate(
     Does it still hold?
       maceproc calibrate --check calibration.json
     """  # noqa: D301  \b is click's
-    from maceproc.calibration import load_calibration, save_calibration
-    from maceproc.errors import CaptureError
-    from maceproc.following.calibrating import make_calibration
-    from maceproc.pipeline import analyze
+    from maceproc.calibration import load_calibration
     from maceproc.recording.lab import usual_remote
-    from maceproc.recording.record import record
 
     if made_from and (command or check):
         raise click.UsageError("--from takes captures that are there: give no command, no --check")
     if not made_from and not check and not command:
         raise click.UsageError("give the ping to calibrate with, after --")
     old = load_calibration(check) if check else None
-    if old is None and Path(output).exists() and not force:
-        raise CaptureError(f"{output}: exists", hint="choose another name with -o, or use --force")
+    if old is None:
+        _require_new(output, force)
     with tempfile.TemporaryDirectory(prefix="maceproc-") as directory:
         traces = [*made_from]
         if not traces:
             interrupt_cleanly()
             traces = [keep or f"{directory}/calibration.dat"]
-            kind = remote or usual_remote()
             if old and not any((lab_name is not None, netns, container, pid)):
                 lab_name, netns, container = _place_of(old)
+            kind = remote or usual_remote()
+            where = chosen_site(lab_name, netns, container, pid=pid, remote=kind)
             words = list(command) or (old.command if old else [])
-            with (
-                doctor_at_hand(),
-                recording_progress() as (follow, _),
-                chosen_site(lab_name, netns, container, pid=pid, remote=kind) as site,
-            ):
-                made = record(
-                    words,
-                    site,
-                    traces[0],
-                    rounds=rounds,
-                    outer=outer,
-                    buffer_kb=buffer_kb,
-                    awake=awake or bool(old and old.conditions.awake),
-                    force=force,
-                    tell=follow,
-                )
-            tell_notes(made.sidecar.notes if made.sidecar else [])
-        with working():
-            analyses = [analyze(trace) for trace in traces]
-            new = make_calibration([(a.capture, a.rtts, a.native) for a in analyses])
+            awake = awake or bool(old and old.conditions.awake)
+            options = {"rounds": rounds, "outer": outer, "buffer_kb": buffer_kb, "force": force}
+            _record(words, where, traces[0], awake=awake, **options)
+        new = _made_of(traces)
     if old is not None:
         _compare(old, new, str(check))
-        return
-    save_calibration(output, new)
-    for line in _describe(new):
+    else:
+        _save(new, output)
+
+
+def _require_new(output: str, force: bool) -> None:
+    from maceproc.errors import CaptureError
+
+    if Path(output).exists() and not force:
+        raise CaptureError(f"{output}: exists", hint="choose another name with -o, or use --force")
+
+
+def _record(
+    words: list[str], where: AbstractContextManager[Site], trace: str, **options: Any
+) -> None:
+    """Record a capture to calibrate with."""
+    from maceproc.recording.record import record
+
+    with doctor_at_hand(), recording_progress() as (follow, _), where as site:
+        made = record(words, site, trace, tell=follow, **options)
+    tell_notes(made.sidecar.notes if made.sidecar else [])
+
+
+def _made_of(traces: list[str]) -> Calibration:
+    """Return the calibration that captures make."""
+    from maceproc.following.calibrating import make_calibration
+    from maceproc.pipeline import analyze
+
+    with working():
+        analyses = [analyze(trace) for trace in traces]
+        return make_calibration([(a.capture, a.rtts, a.native) for a in analyses])
+
+
+def _save(calibration: Calibration, output: str) -> None:
+    from maceproc.calibration import save_calibration
+    from maceproc.reporting.closure import calibration_lines
+
+    save_calibration(output, calibration)
+    for line in calibration_lines(calibration):
         click.echo(line)
     tell(f"wrote {output}; next: maceproc analyze TRACE --calibration {output}")
 
@@ -132,12 +151,6 @@ def _place_of(calibration: Calibration) -> tuple[str | None, str | None, str | N
     if kind == "lab":  # one that was up just for that is made anew
         return ("" if is_temporary(name) else name), None, None
     return None, (name if kind == "netns" else None), (name if kind == "container" else None)
-
-
-def _describe(calibration: Calibration) -> list[str]:
-    from maceproc.reporting.closure import calibration_lines
-
-    return calibration_lines(calibration)
 
 
 def _compare(old: Calibration, new: Calibration, name: str) -> None:
