@@ -193,6 +193,21 @@ def test_natives_of_the_same_capture_serve_it_otherwise(captures: tuple[Path, ..
     assert len(truth) == 1
 
 
+def test_compared_native_rtts_have_the_uncertainty_of_what_was_added(
+    captures: tuple[Path, ...],
+) -> None:
+    contrasts = maceproc.compare(captures[0], captures[1]).contrasts.set_index("quantity")
+    width = contrasts["high_ns"] - contrasts["low_ns"]
+    assert width["container, as native"] > width["container, corrected"]
+    given = make_calibration(
+        [(a.capture, a.rtts, a.native) for a in [maceproc.analyze(captures[0])]]
+    )
+    same = [maceproc.analyze(path, calibration=given) for path in captures[:2]]
+    again = maceproc.compare(*same).contrasts.set_index("quantity")
+    narrow = again["high_ns"] - again["low_ns"]
+    assert narrow["container, as native"] < width["container, as native"]
+
+
 def test_another_machine_s_calibration_is_refused_by_name(
     captures: tuple[Path, ...], tmp_path: Path
 ) -> None:

@@ -145,17 +145,19 @@ def test_explain_shows_the_whole_way(idle: Analysis) -> None:
         explain(idle, PINGS + 1)
 
 
-def test_text_and_trace_dat_give_the_same_values(idle: Analysis, tmp_path: Path) -> None:
+def test_text_and_trace_dat_give_the_same_values(lab: Lab, tmp_path: Path) -> None:
+    made = tmp_path / "trace.dat"
+    argv = ["ping", "-i", "0.01", "-c", str(PINGS)]
+    record(argv, lab_site(lab), made, rounds=ROUNDS, baseline=False)
+    whole = maceproc.analyze(made)
     text, ping = tmp_path / "trace.txt", tmp_path / "ping.txt"
     with text.open("wb") as file:
-        trace = str(idle.capture.trace)
-        subprocess.run(["trace-cmd", "report", "-t", "-l", trace], stdout=file, check=True)
-    assert idle.capture.sidecar is not None
-    runs = [r for r in idle.capture.sidecar.runs if r.traced and r.place == "container"]
-    ping.write_text("".join(run.output for run in runs))
-    peer = idle.capture.sidecar.target.path[1].dev
+        subprocess.run(["trace-cmd", "report", "-t", "-l", str(made)], stdout=file, check=True)
+    assert whole.capture.sidecar is not None
+    ping.write_text("".join(run.output for run in whole.capture.sidecar.runs))
+    peer = whole.capture.sidecar.target.path[1].dev
     by_hand = maceproc.analyze(text, ping=ping, inner="eth0", outer="eth0", peer=peer)
-    ours = corrected(idle).set_index(["round", "seq"])["bare_metal_rtt_ns"]
+    ours = corrected(whole).set_index(["round", "seq"])["bare_metal_rtt_ns"]
     theirs = corrected(by_hand).set_index(["round", "seq"])["bare_metal_rtt_ns"]
     both = ours.index.intersection(theirs.index)
     assert len(both) >= 0.9 * len(ours)

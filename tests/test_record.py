@@ -208,7 +208,7 @@ def test_ipv6_in_the_lab(lab: Lab, tmp_path: Path) -> None:
     made = record(["ping", "-6", *PING[1:]], lab_site(lab), tmp_path / "trace.dat").sidecar
     assert made is not None
     assert {run.argv[-1] for run in made.runs} == {"fd6d:6163:6500:2::2"}
-    assert len(made.runs) == 3
+    assert len(made.runs) == 4
 
 
 def test_no_native_control_where_the_packet_does_not_leave_the_host(
