@@ -51,9 +51,10 @@ from maceproc.statistics import Estimate
 # What an event costs outside of crossings, mean and standard deviation [ns], by whether the CPUs
 # are kept awake; measured in the lab: docs/native-rtt.md.
 EVENT_COST_NS = {True: (450.0, 250.0), False: (1050.0, 400.0)}
-# How unlike the terms of two recordings are beyond what their rounds tell, as a share of the host's
-# own path, and how unlike the wires beside natives are before anything is measured.
-DRIFT_SHARE = np.array([0.03, 0.02, 0.02])
+# How unlike the terms of two recordings are beyond what their rounds tell: so much, and a share of
+# the host's own path. How unlike the wires of containers and natives are, before anything is
+# measured, as a share of it.
+DRIFT_NS, DRIFT_SHARE = 700.0, 0.01
 WIRE_SHARE = 0.07
 # The same of what first pings have more, beforehand, and from one recording to the next.
 FIRST_SHARE, FIRST_DRIFT_SHARE = 0.5, 0.25
@@ -132,7 +133,7 @@ def estimate(measured: Sequence[Measured], *, awake: bool, elsewhere: bool = Tru
     differs from one recording to the next; so does the capture that is to be corrected.
     """
     last = measured[-1]
-    drift = np.diag((DRIFT_SHARE * last.own_path_ns) ** 2) if elsewhere else np.zeros((3, 3))
+    drift = np.eye(len(TERMS)) * _drift_ns2(last.own_path_ns) * elsewhere
     mean, prior = prior_of(last.events, last.own_path_ns, awake=awake)
     covariance = prior
     weights = np.zeros((3, 3))
@@ -145,6 +146,11 @@ def estimate(measured: Sequence[Measured], *, awake: bool, elsewhere: bool = Tru
         covariance = covariance - weights @ covariance
     rounds = sum(one.rounds for one in measured)
     return Correction(mean, covariance + drift, rounds, weights, _first_ns(measured))
+
+
+def _drift_ns2(own_path_ns: float) -> float:
+    """Return the variance of a term between recordings [ns^2]."""
+    return DRIFT_NS**2 + (DRIFT_SHARE * own_path_ns) ** 2
 
 
 def _first_ns(measured: Sequence[Measured]) -> float:
