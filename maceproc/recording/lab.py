@@ -39,7 +39,7 @@ from maceproc.errors import LabError
 LOG = logging.getLogger("maceproc")
 
 DEFAULT_NAME = "maceproc"
-RUN_DIR = Path("/run/maceproc")  # the sockets of remotes that are programs
+RUN_DIR = Path("/run")  # has the sockets of remotes that are programs
 NETNS_DIR = Path("/run/netns")  # where `ip netns` keeps named namespaces, ip-netns(8)
 MAX_CONTAINERS = 200  # the addresses .2 to .201
 
@@ -146,7 +146,7 @@ class Lab:
     @property
     def remote_socket(self) -> Path:
         """Where the remote listens, if it is a program: see `maceproc.recording.lab_remote`."""
-        return RUN_DIR / f"{self.name}-remote"
+        return RUN_DIR / f"{self.name}-remote.{DEFAULT_NAME}"
 
     @property
     def roles(self) -> list[str]:
