@@ -174,7 +174,7 @@ def print_table(directory: Path, names: list[str]) -> None:
 
 def summary(made: list[Recording], judged: list[Verdict]) -> list[str]:
     """Return the columns of a regime, but for its name."""
-    natives_us = [float(np.mean(one.as_rounds().native)) / 1e3 for one in made]
+    natives_us = [float(np.median(one.as_rounds().native)) / 1e3 for one in made]
     left = np.array([v.left.estimate_ns for v in judged]) / 1e3
     half = np.mean([(v.left.high_ns - v.left.low_ns) / 2 for v in judged]) / 1e3
     return [
@@ -236,7 +236,12 @@ def judge(recording: Recording, calibrated_by: Recording) -> Verdict:
     awake = REGIMES[recording.regime].awake
     left = left_by_another(rounds, estimate([calibrated_by.measured], awake=awake))
     overhead = rounds.overhead.astype(float)
-    return Verdict(left, float(rounds.left.mean()), float(np.nanmean(overhead)))
+    known = ~np.isnan(overhead)
+    return Verdict(
+        left,
+        float(np.average(rounds.left, weights=rounds.weights)),
+        float(np.average(overhead[known], weights=rounds.weights[known])),
+    )
 
 
 def make(trace: Path, regime: Regime, number: int, seconds: float) -> None:

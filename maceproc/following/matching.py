@@ -41,11 +41,14 @@ RECEIVE_CALLS = ("sys_exit_recvmsg", "sys_exit_recvfrom")
 Stamp = Literal["kernel", "program"]
 """Who takes the receive time stamp: the kernel on the device, or the program when it has it."""
 
-OFFSET_RANGE_NS = (-2 * NS_PER_US, 100 * NS_PER_US)
+OFFSET_RANGE_NS = (-5 * NS_PER_US, 100 * NS_PER_US)
 """How far the program's send stamp can be ahead of its send call, or, where that was not recorded,
-of the first event: 0 to 4 us as a rule, and tens more for the way through the stack."""
+of the first event: 0 to 4 us as a rule, and tens more for the way through the stack.
 
-OFFSET_OF_FEW_NS = (-2 * NS_PER_US, 10 * NS_PER_US)
+Less than nothing of a native ping whose device receives by netif_receive_skb(): that stamps the
+packet before its event fires (net/core/dev.c, v6.8), 1 to 3 us before it where caches are cold."""
+
+OFFSET_OF_FEW_NS = (-5 * NS_PER_US, 10 * NS_PER_US)
 MANY = 5
 """The same of fewer pings than these, too few to agree in it by more than chance."""
 
@@ -415,10 +418,10 @@ def _offset_ns(due: _Due, asked: Bools, seen_ns: Times, lost: pd.DataFrame) -> i
     """
     asked = asked & due.known & ~meets_gap(due.sent_ns, due.at_ns + due.tolerance_ns, lost)
     at_ns, slack_ns = due.at_ns[asked], due.tolerance_ns[asked]
-    last = np.searchsorted(seen_ns, at_ns + due.step_ns[asked] + PRINT_ERROR_NS, "right") - 1
-    offsets_ns = at_ns - at(seen_ns, np.where(last < 0, NONE, last), -FOREVER)
     low, high = OFFSET_RANGE_NS if len(at_ns) >= MANY else OFFSET_OF_FEW_NS
     rounding_ns = due.step_ns[asked] // 2 + PRINT_ERROR_NS
+    last = np.searchsorted(seen_ns, at_ns - low + rounding_ns, "right") - 1
+    offsets_ns = at_ns - at(seen_ns, np.where(last < 0, NONE, last), -FOREVER)
     near = (offsets_ns >= low - rounding_ns) & (offsets_ns <= high + rounding_ns)
     if not near.any():
         return None
