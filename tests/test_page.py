@@ -1,9 +1,10 @@
 """The report page says what the tables say, in a real browser, on a phone and without a network."""
 
-from __future__ import html
+from __future__ import annotations
 
 import csv
 import hashlib
+import html
 import json
 import re
 from dataclasses import replace
