@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maceproc.analysis import Analysis as AnalysisTables
-from maceproc.capture import Capture, open_capture
+from maceproc.capture_files import Capture, open_capture
 from maceproc.following import causes, checks, event_costs, perturbation
 from maceproc.following.event_fields import require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings

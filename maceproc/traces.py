@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from maceproc.capture import check_is_trace
+from maceproc.capture_files import check_is_trace
 from maceproc.tracedat.container import is_trace_dat
 from maceproc.tracedat.reader import read_events
 from maceproc.tracedat.summary import Summary, summarize, summarize_tables

@@ -17,17 +17,8 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from maceproc.capture import (
-    Capture,
-    Hop,
-    Link,
-    Machine,
-    Namespace,
-    Run,
-    Sidecar,
-    Target,
-    Tracing,
-)
+from maceproc.capture import Hop, Link, Machine, Namespace, Run, Sidecar, Target, Tracing
+from maceproc.capture_files import Capture
 from maceproc.schema import EVENTS, LOST, Trace
 
 US = 1000

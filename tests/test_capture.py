@@ -4,15 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from maceproc.capture import (
-    Hop,
-    Link,
-    Machine,
-    Namespace,
-    Run,
-    Sidecar,
-    Target,
-    Tracing,
+from maceproc.capture import Hop, Link, Machine, Namespace, Run, Sidecar, Target, Tracing
+from maceproc.capture_files import (
     identify,
     load_sidecar,
     open_capture,

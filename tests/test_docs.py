@@ -22,7 +22,7 @@ import matplotlib as mpl
 import pytest
 
 from maceproc import Lab, schema
-from maceproc.capture import open_capture
+from maceproc.capture_files import open_capture
 from maceproc.cli import cli
 from maceproc.following.rtts import STATUSES
 from maceproc.ledger import COLUMNS

@@ -16,12 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from maceproc import __version__
-from maceproc.capture import (
-    Capture,
-    Sidecar,
-    Tracing,
-    sidecar_path,
-)
+from maceproc.capture import Sidecar, Tracing
+from maceproc.capture_files import Capture, sidecar_path
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError, TracingError
 from maceproc.recording.arms import arms_of_round, schedule
 from maceproc.recording.command import (

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from maceproc.capture import (
+from maceproc.capture import Sidecar
+from maceproc.capture_files import (
     Capture,
-    Sidecar,
     belongs_to,
     identify,
     load_sidecar,

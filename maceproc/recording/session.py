@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from maceproc.capture import Run, Sidecar, identify, save_sidecar
+from maceproc.capture import Run, Sidecar
+from maceproc.capture_files import identify, save_sidecar
 from maceproc.errors import CaptureError, TracingError
 from maceproc.recording.arms import Arm
 from maceproc.recording.command import Command

@@ -18,7 +18,8 @@ import shutil
 import stat
 from pathlib import Path
 
-from maceproc.capture import Sidecar, recording_directory, save_sidecar, sidecar_path
+from maceproc.capture import Sidecar
+from maceproc.capture_files import recording_directory, save_sidecar, sidecar_path
 from maceproc.errors import CaptureError
 from maceproc.recording.written import pieces_of
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from maceproc.capture import sidecar_path
+from maceproc.capture_files import sidecar_path
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.reporting.export import tables
 from maceproc.whole_file import check_free, opened_whole
