@@ -60,7 +60,7 @@ class Namespace(msgspec.Struct, kw_only=True, omit_defaults=True):
     nat: list[str] = []  # rules that translate addresses, as iptables or nft prints them
 
 
-class Hop(msgspec.Struct, kw_only=True, frozen=True):
+class PathDevice(msgspec.Struct, kw_only=True, frozen=True):
     """One device on the way, and the namespace it is in."""
 
     netns: str
@@ -78,7 +78,7 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
     address: str = ""  # what is pinged, as resolved; empty when unknown
     # From the container's device to the outer device, both included, in outbound order. One hop or
     # none: no namespace is crossed.
-    path: list[Hop] = []
+    path: list[PathDevice] = []
     nat: bool = False  # addresses are translated on the way
     crossing: bool = True  # between namespaces, that can be seen; the notes say why not
     # Every run had a container, and so a veth pair, of its own: the path is that of a first look.
@@ -238,12 +238,12 @@ class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):
             "event_set": self.tracing.event_set,
         }
 
-    def link(self, hop: Hop) -> Link | None:
+    def link(self, hop: PathDevice) -> Link | None:
         """Return the device of a hop; None when it is not described."""
         return find_link(self.namespaces, hop)
 
 
-def find_link(namespaces: Iterable[Namespace], hop: Hop) -> Link | None:
+def find_link(namespaces: Iterable[Namespace], hop: PathDevice) -> Link | None:
     """Return the device of a hop; None when it is not described."""
     for namespace in namespaces:
         for link in namespace.links:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from maceproc.capture import Hop, Link, Machine, Namespace, Run, Sidecar, Target, Tracing
+from maceproc.capture import Link, Machine, Namespace, PathDevice, Run, Sidecar, Target, Tracing
 from maceproc.capture_files import (
     identify,
     load_sidecar,
@@ -25,7 +25,7 @@ def sidecar() -> Sidecar:
         target=Target(
             kind="lab",
             address="192.0.2.2",
-            path=[Hop(netns="container", dev="eth0"), Hop(netns="host", dev="eth0")],
+            path=[PathDevice(netns="container", dev="eth0"), PathDevice(netns="host", dev="eth0")],
             nat=True,
         ),
         runs=[

@@ -57,7 +57,7 @@ from maceproc.recording.workplace import Workplace
 _NO_REPLY = re.compile(r"\b0 (packets )?received\b")  # iputils and busybox
 
 
-Told = TypeVar("Told")
+News = TypeVar("News")
 
 
 def record(
@@ -168,13 +168,13 @@ def record(
     return Capture(trace, sidecar)
 
 
-def _quietly(callback: Callable[[Told], None] | None) -> Callable[[Told], None]:
+def _quietly(callback: Callable[[News], None] | None) -> Callable[[News], None]:
     """Return a callback that fails to write without a word: its terminal or pipe may be gone."""
 
-    def quiet(told: Told) -> None:
+    def quiet(news: News) -> None:
         with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
             if callback is not None:
-                callback(told)
+                callback(news)
 
     return quiet
 

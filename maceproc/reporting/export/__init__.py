@@ -18,7 +18,7 @@ from maceproc.whole_file import check_free, opened_whole
 
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
-    from maceproc.reporting.export.perfetto import Told
+    from maceproc.reporting.export.perfetto import TellPackets
 
 Format = Literal["csv", "json", "parquet", "perfetto", "pcapng"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -39,7 +39,7 @@ def export(
     table: str = "rtts",
     format: Format | None = None,  # noqa: A002
     force: bool = True,
-    tell: Told | None = None,
+    tell: TellPackets | None = None,
 ) -> list[Path]:
     """Write one table, the timeline or the packets of an analysis; return the files written.
 
