@@ -33,7 +33,7 @@ Categorical: TypeAlias = "pd.Categorical[Any]"
 Column: TypeAlias = "npt.NDArray[Any] | Categorical"
 
 # Where an array field is; the numbers are those of _native.c.
-PLACES = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3}
+FIELD_LAYOUTS = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3}
 
 
 Numbered: TypeAlias = "tuple[npt.NDArray[Any], list[bytes]]"
