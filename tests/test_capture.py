@@ -33,7 +33,8 @@ def sidecar() -> Sidecar:
             Run(round=1, place="native", traced=False, argv=["ping"], exit_status=-9),
         ],
         namespaces=[
-            Namespace(name="host", inode=1, links=[Link(ifindex=2, name="eth0", peer_ifindex=2)])
+            Namespace(name="host", inode=1, links=[Link(ifindex=2, name="eth0", peer_ifindex=2)]),
+            Namespace(name="container", inode=2),
         ],
         tracing=Tracing(
             events=["net:netif_rx"],

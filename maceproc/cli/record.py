@@ -6,18 +6,20 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from maceproc.cli.options import recorded
+from maceproc.cli.options import REMOTE, recorded
 from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
 from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
+    from maceproc.calibration import Calibration
     from maceproc.capture import Sidecar
+    from maceproc.capture_files import Capture
     from maceproc.recording import session, sites
 
     Tell = Callable[[session.Progress], None]
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @recorded
+@REMOTE
 @click.option(
     "--host-ping",
     is_flag=True,
@@ -44,6 +47,9 @@ if TYPE_CHECKING:
     metavar="minimal|full|LIST",
     help="What to record; LIST is SYSTEM:EVENT,... with * and ? as wildcards.",
 )
+@click.option(
+    "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."
+)
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
@@ -51,6 +57,7 @@ def record(
     lab_name: str | None,
     netns: str | None,
     container: str | None,
+    remote: Literal["kernel", "program"] | None,
     host_ping: bool,
     native: sites.NativeChoice | None,
     pid: int | None,
@@ -61,13 +68,14 @@ def record(
     events: str,
     buffer_kb: int | None,
     awake: bool,
+    calibration: str | None,
     output: str,
     force: bool,
     command: tuple[str, ...],
 ) -> None:
     """Record a command, usually ping, and the kernel's net events beside it.
 
-    Each round runs the command traced and untraced in the target, and untraced from the host.
+    Each round runs the command traced and untraced, in the target and from the host.
     Without a target the command runs here, as a native ping.
 
     \b
@@ -77,15 +85,14 @@ def record(
     """  # noqa: D301  \b is click's
     from maceproc.recording import record as recording
 
-    if host_ping and container is None:
-        raise click.UsageError("--host-ping goes with --container")
-    check_one_place(lab_name, netns, container, pid, host)
-    with _doctor_at_hand():
+    check_one_place(lab_name, netns, container, pid, host, host_ping)
+    with doctor_at_hand():
         require_root("recording")
     interrupt_cleanly()
     told: list[str] = []
-    where = chosen_site(lab_name, netns, container, host_ping, pid, host, native=native or "")
-    with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
+    place = (lab_name, netns, container, host_ping, pid, host)
+    where = chosen_site(*place, native=native or "", remote=remote)
+    with doctor_at_hand(), recording_progress() as (follow, show), where as site:
         try:
             capture = recording.record(
                 list(command),
@@ -98,18 +105,30 @@ def record(
                 force=force,
                 buffer_kb=buffer_kb,
                 awake=awake,
+                calibration=_loaded(calibration),
                 announce=lambda sidecar: told.extend(_announce(sidecar)),
                 tell=follow,
                 show=show,
             )
         finally:
             ignore_interruptions()
+    _tell_end(capture, told)
+
+
+def _loaded(calibration: str | None) -> Calibration | None:
+    from maceproc.calibration import load_calibration
+
+    return load_calibration(calibration) if calibration else None
+
+
+def _tell_end(capture: Capture, told: list[str]) -> None:
+    """Say what was recorded, with the notes that are new."""
     tell_notes(note for note in _notes(capture.sidecar) if note not in told)
     tell(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}")
 
 
 @contextmanager
-def _doctor_at_hand() -> Iterator[None]:
+def doctor_at_hand() -> Iterator[None]:
     """Point to `maceproc doctor` where a recording fails for reasons of this machine."""
     try:
         yield
@@ -166,9 +185,16 @@ def ignore_interruptions() -> None:
 
 
 def check_one_place(
-    lab_name: str | None, netns: str | None, container: str | None, pid: int | None, host: bool
+    lab_name: str | None,
+    netns: str | None,
+    container: str | None,
+    pid: int | None,
+    host: bool,
+    host_ping: bool = False,
 ) -> None:
     """Raise UsageError when the options name more than one place."""
+    if host_ping and container is None:
+        raise click.UsageError("--host-ping goes with --container")
     chosen = [place is not None for place in (lab_name, netns, container, pid)]
     if sum((*chosen, host)) > 1:
         raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
@@ -185,18 +211,20 @@ def chosen_site(
     *,
     containers: int = 1,
     native: sites.NativeChoice = "",
+    remote: Literal["kernel", "program"] | None = "kernel",
 ) -> Iterator[sites.Site]:
-    """Give the site that the options name; where no lab is up yet, one is up just inside.
+    """Give the site that the options name; a lab that is not up yet exists only in the context.
 
-    That one has so many `containers`. `native` is what a container's command is compared with,
-    as of a command line of an engine, which names its container itself.
+    Such a lab has `containers` containers and a `remote` (None: the usual one).
+    `native` is what the command of a container is compared with; it also holds for the command
+    line of an engine, which names its container itself.
     """
     from maceproc.recording import sites
-    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
+    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete, usual_remote
 
     check_one_place(lab_name, netns, container, pid, host)
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab(containers=containers) as lab:
+        with Lab(containers=containers, remote=remote or usual_remote()) as lab:
             yield sites.lab_site(lab)
     elif lab_name is not None:
         yield sites.lab_site(Lab(lab_name or DEFAULT_NAME))
@@ -216,7 +244,7 @@ def _show_output(printed: bytes) -> None:
 
 
 @contextmanager
-def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
+def recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows a recording's progress on a terminal: a bar, or the command's own output."""
     with bar(unit="run", per_second=1) as update:
 
