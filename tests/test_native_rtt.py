@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maceproc.calibration import Calibration, Conditions
-from maceproc.capture import Capture
+from maceproc.capture_files import Capture
 from maceproc.following.calibrating import (
     CALIBRATION,
     CORRECTED_LEAVES,

@@ -15,7 +15,8 @@ import pandas as pd
 
 from maceproc import __version__
 from maceproc.calibration import Calibration, Measured
-from maceproc.capture import Capture, Sidecar
+from maceproc.capture import Sidecar
+from maceproc.capture_files import Capture
 from maceproc.errors import AnalysisError
 from maceproc.following import native_rtt
 from maceproc.following.conditions import Difference, conditions_of, differences
