@@ -57,9 +57,10 @@ PERF_COLUMNS = {
     "tid": re.compile(r"(?:^|\s)(?:\d{1,9}/)?\d{1,9}(?=\s+\[|\s+\d+\.\d{3,9}:|\s*$)"),
 }
 
-# trace-cmd report puts the name of an instance before its lines, set apart from a command name that
-# is set to the right in 16 columns, or in 8 with -l (trace-cmd 3.1.6, tracecmd/trace-read.c).
-INSTANCE = re.compile(r"^(?P<buffer>[^\s:]\S*):\s(?P<comm>.*)$")
+# trace-cmd report puts the name of an instance, set to the right, before its lines. A command name
+# follows, itself set to the right in 16 columns, or in 8 with -l (trace-cmd 3.1.6,
+# tracecmd/trace-read.c): so "tmux: server" is none.
+INSTANCE = re.compile(r"^\s*(?P<buffer>[^\s:]\S*):\s(?P<comm>.*)$")
 
 # common_flags, include/linux/trace_events.h, from the letters of kernel/trace/trace_output.c
 # (trace_print_lat_fmt), v6.18. Real-time kernels have more columns; the header says which.
