@@ -24,7 +24,6 @@ from maceproc.perfdata.structures import (
     NRCPUS,
     OSRELEASE,
     PIPE_HEADER,
-    RECORD_AUXTRACE,
     RECORD_HEADER,
     RECORD_HEADER_ATTR,
     RECORD_HEADER_FEATURE,
@@ -33,6 +32,7 @@ from maceproc.perfdata.structures import (
     VERSION,
     Attr,
 )
+from maceproc.perfdata.walking import user_records
 from maceproc.tracedat.container import MAGIC as TRACING_MAGIC
 from maceproc.tracedat.container import V6_SECTIONS
 from maceproc.tracedat.structures import Cursor
@@ -226,7 +226,7 @@ def _ids(order: str, data: memoryview) -> tuple[int, ...]:
 
 def _read_pipe(perf: PerfFile, data: memoryview) -> None:
     """Read attributes and features that a pipe has among its records."""
-    for position, kind, size, extra in records_of(data, perf.order):
+    for position, kind, size, extra in user_records(data, perf.order):
         body = data[position + RECORD_HEADER.size : position + size]
         if kind == RECORD_HEADER_ATTR:
             own_size = struct.unpack_from(perf.order + "I", body, 4)[0] if len(body) >= 8 else 0
@@ -238,28 +238,6 @@ def _read_pipe(perf: PerfFile, data: memoryview) -> None:
             perf.features[feature] = body[8:]
         elif kind == RECORD_TRACING_DATA:
             perf.features[TRACING_DATA] = data[position + size : position + size + extra]
-
-
-def records_of(data: memoryview, order: str) -> Iterator[tuple[int, int, int, int]]:
-    """Yield position, type and size of every record, and the size of what follows it [bytes].
-
-    It stops at a record that cannot be one.
-    """
-    header = struct.Struct(order + RECORD_HEADER.form)
-    position, end = 0, len(data)
-    while position + header.size <= end:
-        kind, _, size = header.unpack_from(data, position)
-        extra = 0
-        if size < header.size or position + size > end:
-            return
-        if kind == RECORD_TRACING_DATA and size >= header.size + 4:
-            (extra,) = struct.unpack_from(order + "I", data, position + header.size)
-            extra += -extra % 8
-        elif kind == RECORD_AUXTRACE and size >= header.size + 8:
-            (extra,) = struct.unpack_from(order + "Q", data, position + header.size)
-        extra = min(extra, end - position - size)
-        yield position, kind, size, extra
-        position += size + extra
 
 
 # --- features -------------------------------------------------------------------------------------
