@@ -11,9 +11,11 @@ from pathlib import Path
 
 from maceproc.errors import TraceFormatError
 from maceproc.perfdata.structures import (
+    ARCH,
     ATTR,
     ATTR_SIZE_VER0,
     CLOCK_DATA,
+    CLOCKID,
     CMDLINE,
     EVENT_DESC,
     FEATURE_BITS,
@@ -39,7 +41,7 @@ from maceproc.tracedat.structures import Cursor
 from maceproc.tracedat.tracefile import SECTION_NAMES, TraceFile
 
 MAX_ATTRS = 1 << 16
-TEXT_FEATURES = {HOSTNAME: "hostname", OSRELEASE: "uname", VERSION: "perf_version"}
+TEXT_FEATURES = {HOSTNAME: "hostname", OSRELEASE: "uname", ARCH: "arch", VERSION: "perf_version"}
 DIRECTORY_DATA = "data"  # and data.0, data.1, ... (tools/perf/util/data.c)
 
 
@@ -305,6 +307,9 @@ def info_of(perf: PerfFile) -> dict[str, object]:
         info["cpus"] = struct.unpack_from(perf.order + "I", data)[0]
     if CMDLINE in perf.features:
         info["command"] = _command(perf)
+    data = perf.features.get(CLOCKID)
+    if data is not None and len(data) >= 8:
+        info["clock_resolution_ns"] = struct.unpack_from(perf.order + "Q", data)[0]
     data = perf.features.get(CLOCK_DATA)
     if data is not None and len(data) >= 24:
         _, clockid, utc, clock = struct.unpack_from(perf.order + "IIQQ", data)
