@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 SECOND_NS = 1_000_000_000
 UNKNOWN_COMM = "<...>"  # as the kernel and trace-cmd print it
@@ -85,8 +86,7 @@ USUAL_COLUMNS = (IRQS_OFF, NEED_RESCHED, HARDIRQ_SOFTIRQ)
 REAL_TIME_COLUMNS = (IRQS_OFF, NEED_RESCHED, NEED_RESCHED_LAZY, HARDIRQ_SOFTIRQ)
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """The start of a line, and what is behind it."""
 
     comm: str
