@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from maceproc.capture import recording_directory
+from maceproc.capture_files import recording_directory
 from maceproc.errors import MaceprocError, PrivilegeError, TargetError
 from maceproc.recording.command import is_iputils
 from maceproc.recording.engines import (

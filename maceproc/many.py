@@ -24,14 +24,14 @@ class Outcome:
     error: MaceprocError | None = None
 
 
-Told = Callable[[int, Outcome], object]
+TellOutcome = Callable[[int, Outcome], object]
 
 
 def analyze_many(
     paths: Iterable[str | os.PathLike[str]],
     *,
     workers: int | None = None,
-    tell: Told | None = None,
+    tell: TellOutcome | None = None,
 ) -> list[Outcome]:
     """Analyze captures side by side; return an outcome for each, in the order given.
 
@@ -74,7 +74,7 @@ def _analyze(path: Path) -> Outcome:
         return Outcome(path, error=as_error(error, str(path)))
 
 
-def _side_by_side(paths: list[Path], workers: int, tell: Told) -> list[Outcome]:
+def _side_by_side(paths: list[Path], workers: int, tell: TellOutcome) -> list[Outcome]:
     """Analyze captures in so many processes: a thread for each gives it one after the other."""
     outcomes: dict[int, Outcome] = {}
     idle: SimpleQueue[Worker] = SimpleQueue()

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from maceproc import analyze
-from maceproc.capture import load_sidecar, sidecar_path
+from maceproc.capture_files import load_sidecar, sidecar_path
 from maceproc.errors import Fault, MaceprocError
 from maceproc.pings import parse_ping, pings_table
 from maceproc.reporting.report import as_text

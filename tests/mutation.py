@@ -22,7 +22,8 @@ import msgspec
 import numpy as np
 import pandas as pd
 
-from maceproc.capture import Run, open_capture
+from maceproc.capture import Run
+from maceproc.capture_files import open_capture
 from maceproc.following.follow import EVENTS_USED, Packets, correct_pings, follow_way
 from maceproc.following.topology import mtu_of, way_of
 from maceproc.pings import PingOutput, parse_runs, pings_table

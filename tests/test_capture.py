@@ -4,15 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from maceproc.capture import (
-    Hop,
-    Link,
-    Machine,
-    Namespace,
-    Run,
-    Sidecar,
-    Target,
-    Tracing,
+from maceproc.capture import Link, Machine, Namespace, PathDevice, Run, Sidecar, Target, Tracing
+from maceproc.capture_files import (
     identify,
     load_sidecar,
     open_capture,
@@ -32,7 +25,7 @@ def sidecar() -> Sidecar:
         target=Target(
             kind="lab",
             address="192.0.2.2",
-            path=[Hop(netns="container", dev="eth0"), Hop(netns="host", dev="eth0")],
+            path=[PathDevice(netns="container", dev="eth0"), PathDevice(netns="host", dev="eth0")],
             nat=True,
         ),
         runs=[
@@ -40,7 +33,8 @@ def sidecar() -> Sidecar:
             Run(round=1, place="native", traced=False, argv=["ping"], exit_status=-9),
         ],
         namespaces=[
-            Namespace(name="host", inode=1, links=[Link(ifindex=2, name="eth0", peer_ifindex=2)])
+            Namespace(name="host", inode=1, links=[Link(ifindex=2, name="eth0", peer_ifindex=2)]),
+            Namespace(name="container", inode=2),
         ],
         tracing=Tracing(
             events=["net:netif_rx"],

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 import maceproc
-from maceproc.capture import load_sidecar, recording_directory, sidecar_path
+from maceproc.capture_files import load_sidecar, recording_directory, sidecar_path
 from maceproc.errors import CaptureError, TracingError
 from maceproc.recording import recorder as recorder_module
 from maceproc.recording import ring, written

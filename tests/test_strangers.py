@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from maceproc import analyze
-from maceproc.capture import load_sidecar, save_sidecar, sidecar_path
+from maceproc.capture_files import load_sidecar, save_sidecar, sidecar_path
 from maceproc.errors import CaptureError, Fault, MaceprocError, as_error
 from maceproc.foreign_text import clean, clean_lines
 from maceproc.whole_file import opened_whole
@@ -328,10 +328,10 @@ def patterns() -> list[tuple[str, re.Pattern[Any]]]:
 
     But those for file names, of at most 255 bytes, and for text whose length is bounded before.
     """
-    from maceproc.recording import command, engines, targets
+    from maceproc.recording import command, engines, inspected, ip_answers, sites, survey
     from maceproc.tracedat import formats
 
-    modules = (command, engines, targets, formats)
+    modules = (command, engines, inspected, ip_answers, sites, survey, formats)
     found = []
     for module in modules:
         for name, value in vars(module).items():

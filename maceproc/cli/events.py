@@ -61,7 +61,7 @@ def salvage(file: Path, output: Path | None, formats: Path | None, clock: str) -
     maceproc salvage trace.dat --clock mono -o saved.dat
     maceproc salvage trace.dat --formats earlier.dat
     """
-    from maceproc.capture import recording_directory
+    from maceproc.capture_files import recording_directory
     from maceproc.recording.rescue import finish_killed
     from maceproc.tracedat.salvage import salvage as salvage_recording
 

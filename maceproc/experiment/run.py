@@ -11,15 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maceproc import __version__
-from maceproc.capture import (
-    NativeProgram,
-    Place,
-    Run,
-    Sidecar,
-    identify,
-    save_sidecar,
-    sidecar_path,
-)
+from maceproc.capture import NativeProgram, Place, Run, Sidecar
+from maceproc.capture_files import identify, save_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
 from maceproc.experiment.plan import (
     PLAN_FILE,
@@ -153,20 +146,7 @@ def run_experiment(
     require_command(command, site)
     require_programs()
     with mounted_tracefs() as tracefs, Interruption() as interruption:
-        surveyed = survey(site, destination_address(command, site), outer)
-        stamped = command.with_timestamps(command_inside(site))
-        stage = _Stage(
-            plan,
-            stamped,
-            site,
-            surveyed,
-            _entrances(site, surveyed, stamped),
-            None if site.is_native else describe_native(site, stamped),
-            tracefs,
-            available_events(tracefs),
-            buffer_kb or default_buffer_kb(),
-            interruption,
-        )
+        stage = _prepare(plan, command, site, outer, buffer_kb, tracefs, interruption)
         for tracer in plan.tracers:  # raises for an unknown event before anything runs
             _events(stage, tracer)
         experiment = _begin(stage, directory)
@@ -174,6 +154,32 @@ def run_experiment(
         with cpus_awake() if plan.awake else contextlib.nullcontext():
             _run_blocks(stage, experiment, traffic, directory, tell)
     return experiment
+
+
+def _prepare(
+    plan: Plan,
+    command: Command,
+    site: Site,
+    outer: str,
+    buffer_kb: int | None,
+    tracefs: Path,
+    interruption: Interruption,
+) -> _Stage:
+    """Survey the path, and collect what every block needs."""
+    surveyed = survey(site, destination_address(command, site), outer)
+    stamped = command.with_timestamps(command_inside(site))
+    return _Stage(
+        plan,
+        stamped,
+        site,
+        surveyed,
+        _entrances(site, surveyed, stamped),
+        None if site.is_native else describe_native(site, stamped),
+        tracefs,
+        available_events(tracefs),
+        buffer_kb or default_buffer_kb(),
+        interruption,
+    )
 
 
 def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, Entrance]:

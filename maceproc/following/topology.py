@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from maceproc.capture import Hop, Sidecar
+from maceproc.capture import PathDevice, Sidecar
 from maceproc.errors import AnalysisError
 from maceproc.following.journeys import Links
 
@@ -41,7 +41,7 @@ class Way:
     outer_uses_netif_rx: bool | None = None
 
     @classmethod
-    def from_hops(cls, hops: Sequence[Hop]) -> Way:
+    def from_hops(cls, hops: Sequence[PathDevice]) -> Way:
         """Return the way along a sidecar's path, from the container's device to the outer one."""
         if len(hops) == 1:
             return cls(hops[0].dev, hops[0].dev, crosses=False)

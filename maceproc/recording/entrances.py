@@ -1,9 +1,9 @@
 """Ways into a container, and to its counterpart on the host: each gives a command line.
 
-Nothing that a container holds is ever executed but by the container's engine, with the user,
-limits and capabilities that the engine gives: ``ENGINE exec`` runs a command in a container, and
+Only a container's engine ever executes a program of the container, with the user, limits and
+capabilities that the engine gives: ``ENGINE exec`` runs a command in a container, and
 ``ENGINE run`` makes a container for one command, which is its first process. With ``exec`` the
-command is a child of the engine's, not ours: its pid is found by a mark in its environment.
+command is a child of the engine, not of ours: a mark in its environment tells its pid.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ class EngineRun:
             ) from error
 
     def whole_command(self, words: list[str], entrypoint: str = "") -> list[str]:
-        """Return what a container executes when it is given `words`: the image has its say too.
+        """Return what a container executes when it is given `words`, with what the image adds.
 
         Where the image is not here yet, the engine fetches it. Raises CommandError in the engine's
         words when no container can be made.
@@ -217,8 +217,8 @@ def image_on_host(container: Container) -> EngineRun:
 class HostProgram:
     """Runs this machine's own program of a command's name, in another network namespace.
 
-    The name alone is looked for in our PATH: a directory that a container or an image names is
-    none of this machine's. Only the network namespace is entered.
+    The program is looked up in our PATH by its name alone: a directory that a container or an
+    image names does not exist on this machine. Only the network namespace is entered.
     """
 
     netns: str  # the file to enter it by
@@ -232,7 +232,7 @@ class HostProgram:
         return process.pid
 
     def is_alive(self) -> bool:
-        """Tell whether the place is the one it was: what ended, nsenter says itself."""
+        """Return True: nsenter itself fails when the namespace has ended."""
         return True
 
 

@@ -1,4 +1,4 @@
-"""What recordings leave behind that were killed: tracing instances and temporary directories.
+"""What killed recordings leave behind: tracing instances and temporary directories.
 
 Their names hold the pid of their owner. /run/maceproc says where the recording of an instance is.
 """
@@ -23,8 +23,10 @@ _TEMPORARY = re.compile(r"maceproc-(\d+)-\w+")
 
 
 def remember(instance: str, trace: Path) -> None:
-    """Note where an instance is recorded to, for whoever finds it when we were killed."""
-    with contextlib.suppress(OSError):  # without it, only what is in the ring buffer is not found
+    """Note the trace that an instance is recorded to; it is read if we are killed."""
+    with contextlib.suppress(
+        OSError
+    ):  # without the note, only the events in the ring buffer cannot be saved
         REGISTRY.mkdir(mode=0o700, exist_ok=True)
         (REGISTRY / instance).unlink(missing_ok=True)
         (REGISTRY / instance).symlink_to(trace.absolute())

@@ -68,7 +68,7 @@ def drain(instance: Path, cpu: int, file: int) -> None:
     """Append what one CPU's ring buffer holds to an open file, sub-buffer by sub-buffer.
 
     Raises OSError when it cannot be read or written. A sub-buffer that was read but cannot be
-    written is lost, which the counts tell; the file ends with a whole one.
+    written is lost, and the counts then show it; the file ends with a complete sub-buffer.
     """
     source = os.open(
         instance / f"per_cpu/cpu{cpu}/trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maceproc.capture import Hop, Link, Namespace, Target
+from maceproc.capture import Link, Namespace, PathDevice, Target
 from maceproc.errors import TargetError
 from maceproc.recording.ip_answers import ip_json, lines, output
 from maceproc.recording.lab import NETNS_DIR
@@ -132,7 +132,7 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
     inner = _outgoing_link(explorer, site.inside, target)
     if inner is None:
         return None
-    target.path.append(Hop(netns=site.inside.name, dev=inner.name))
+    target.path.append(PathDevice(netns=site.inside.name, dev=inner.name))
     reason = _why_nothing_is_crossed(site, inner, target)
     if reason is not None:
         target.notes += [reason] if reason else []
@@ -150,10 +150,10 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
             f"{target.path[0]} is a {inner.kind} on {link.name}: packets pass to that device "
             "directly, there is little or no crossing to see; RTTs stay as ping prints them"
         )
-    target.path.append(Hop(netns=host.name, dev=link.name))
+    target.path.append(PathDevice(netns=host.name, dev=link.name))
     bridge = explorer.link(host, link.master) if link.master else None
     if bridge:
-        target.path.append(Hop(netns=host.name, dev=bridge.name))
+        target.path.append(PathDevice(netns=host.name, dev=bridge.name))
     return host if _append_outer(explorer, target, host, bridge or link, outer) else None
 
 
@@ -213,7 +213,7 @@ def _append_outer(
         )
         return False
     if dev != incoming.name:
-        target.path.append(Hop(netns=host.name, dev=dev))
+        target.path.append(PathDevice(netns=host.name, dev=dev))
     return True
 
 
@@ -339,7 +339,7 @@ def _covers(rule: str, sources: list[ipaddress.IPv4Address | ipaddress.IPv6Addre
     return any(ip in covered for ip in sources)
 
 
-def _read_offloads(explorer: _Explorer, path: list[Hop]) -> None:
+def _read_offloads(explorer: _Explorer, path: list[PathDevice]) -> None:
     """Add the offloads of the devices on the path, where ethtool(8) is there to tell."""
     if not shutil.which("ethtool"):
         return

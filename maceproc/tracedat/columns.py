@@ -36,7 +36,7 @@ Categorical: TypeAlias = "pd.Categorical[Any]"
 Column: TypeAlias = "npt.NDArray[Any] | Categorical"
 
 # Where an array field is; the numbers are those of _native.c.
-PLACES = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3, "open": 4}
+FIELD_LAYOUTS = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3, "open": 4}
 # A record is rounded up: by the compiler to the alignment of its largest field, by the ring buffer
 # to 4 or 8 bytes. As many bytes behind an array's declared size, or more, are more of the array.
 PADDING_END = 8

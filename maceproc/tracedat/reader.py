@@ -40,7 +40,7 @@ from maceproc.tracedat.formats import (
 )
 from maceproc.tracedat.lost import lost_table
 from maceproc.tracedat.onepass import read_compiled
-from maceproc.tracedat.pages import Span, load_pages
+from maceproc.tracedat.pages import PageSpan, load_pages
 from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream, in_parallel
 from maceproc.tracedat.selection import Selection
 from maceproc.tracedat.stepwise import Recording, Tables, read_stepwise
@@ -192,10 +192,10 @@ def note_others(trace: TraceFile, formats: dict[int, EventFormat], others: Int64
     ]
 
 
-def _span(selection: Selection, clock: Clock) -> Span | None:
+def _span(selection: Selection, clock: Clock) -> PageSpan | None:
     if not selection.limits_time:
         return None
-    return Span(clock, selection.start_ns, selection.end_ns)
+    return PageSpan(clock, selection.start_ns, selection.end_ns)
 
 
 def choose_buffers(trace: TraceFile, selection: Selection) -> list[Buffer]:

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from maceproc.capture import sidecar_path
+from maceproc.capture_files import sidecar_path
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.reporting.export import tables
 from maceproc.whole_file import check_free, opened_whole
 
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
-    from maceproc.reporting.export.perfetto import Told
+    from maceproc.reporting.export.perfetto import TellPackets
 
 Format = Literal["csv", "json", "parquet", "perfetto", "pcapng"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -39,7 +39,7 @@ def export(
     table: str = "rtts",
     format: Format | None = None,  # noqa: A002
     force: bool = True,
-    tell: Told | None = None,
+    tell: TellPackets | None = None,
 ) -> list[Path]:
     """Write one table, the timeline or the packets of an analysis; return the files written.
 

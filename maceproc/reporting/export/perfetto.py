@@ -23,7 +23,7 @@ from maceproc.reporting.export.provenance import provenance, required, utc_offse
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
 
-Told = Callable[[int, int], object]
+TellPackets = Callable[[int, int], object]
 """Called with how many packets are written, and of how many."""
 
 UNKNOWN = "(namespace not known)"
@@ -138,7 +138,7 @@ class _Writer:
             self.event("INSTANT", start_ns, track, name, **details)
 
 
-def write(analysis: Analysis, file: IO[bytes], tell: Told | None = None) -> None:
+def write(analysis: Analysis, file: IO[bytes], tell: TellPackets | None = None) -> None:
     """Write the timeline of an analysis, as packets of perfetto.protos.Trace."""
     writer = _Writer(file)
     start_ns = _start_ns(analysis)
@@ -206,7 +206,7 @@ def _segments(ping: Any) -> Iterator[tuple[str, int, int]]:
         at_ns += int(length_ns)
 
 
-def _write_hops(analysis: Analysis, tracks: _Tracks, tell: Told) -> None:
+def _write_hops(analysis: Analysis, tracks: _Tracks, tell: TellPackets) -> None:
     hops = _placed(analysis.hops)
     pings = _ping_of_journey(analysis.rtts)
     kinds = HOP_EVENTS
