@@ -49,7 +49,7 @@ ROW_FIELDS = (
     RowField("padding", "u1", "", "", 6),
 )
 
-ANSWERED, RECEIVED, REPEATED, TWIN, FRAGMENTED, ALTERED = (1 << bit for bit in range(6))
+ANSWERED, RECEIVED, REPEATED, TWIN, FRAGMENTED, ALTERED, GIVEN_UP = (1 << bit for bit in range(7))
 ROW_FLAGS = {
     ANSWERED: "the reply was seen on the outer device",
     RECEIVED: "the reply was seen on the container's device",
@@ -57,6 +57,7 @@ ROW_FLAGS = {
     TWIN: "another request with the same addresses, identifier and number was on its way",
     FRAGMENTED: "it was sent in fragments: the first one was followed",
     ALTERED: "the reply does not return what the request carried",
+    GIVEN_UP: "its place was needed for another echo: a reply would not have been followed",
 }
 
 COUNTS = (
@@ -64,7 +65,9 @@ COUNTS = (
     ("overwritten", "a table had no room for what was on its way"),
     ("other_content", "an sk_buff's address came back with another packet"),
     ("unreadable", "a header was cut, or not in the linear part of the packet"),
-    ("no_request", "a reply came whose way in was not followed"),
+    ("no_request", "a reply came that was not followed from an outer device, or sent before"),
     ("unknown_headers", "IPv6 extension headers that are not understood"),
+    ("repeated", "another reply came to an echo that was answered"),
+    ("late", "a reply came to an echo that counted as unanswered"),
 )
 """What the tracer counts per CPU: packets that it could not follow, by reason."""

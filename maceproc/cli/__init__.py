@@ -22,6 +22,7 @@ from maceproc.cli.lab import lab
 from maceproc.cli.record import record
 from maceproc.cli.selftest import selftest
 from maceproc.cli.terminal import complete
+from maceproc.cli.watch import watch
 from maceproc.errors import MaceprocError
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -58,7 +59,7 @@ def cli() -> None:
 
 
 VERBS = (
-    *(lab, doctor, selftest, record, analyze, explain, compare, experiment, export),
+    *(lab, doctor, selftest, record, watch, analyze, explain, compare, experiment, export),
     *(events, salvage, completion),
 )
 for verb in VERBS:

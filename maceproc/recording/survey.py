@@ -70,6 +70,13 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
     return Survey(target, explorer.all_described(), host)
 
 
+def list_links(netns: Netns) -> list[Link]:
+    """Return the devices of a namespace; TargetError when it has ended or may not be looked at."""
+    links = ip_json(netns, "-details", "link", "show")
+    ifindex_of = {link["ifname"]: link["ifindex"] for link in links}
+    return [_link(link, ifindex_of) for link in links]
+
+
 class _Explorer:
     """The namespaces known so far, each described when it is first asked for."""
 

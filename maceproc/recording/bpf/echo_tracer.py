@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import mmap
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Iterable
 from importlib import resources
 from types import TracebackType
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from maceproc.recording.bpf.libbpf import BpfObject
 from maceproc.recording.bpf.memory import (
     CPUS,
     DEVICES,
+    ENTERED,
     PENDING,
     PROBES,
     PROGRAMS,
@@ -22,11 +24,20 @@ from maceproc.recording.bpf.memory import (
     SENT,
     Device,
     Memory,
+    Pending,
     Row,
 )
 
 OBJECT = "echoes.bpf.o"
 ROW_BYTES = ctypes.sizeof(Row)
+
+_NUMBER = struct.Struct(f"=Q{ROW_BYTES - 8}x")  # of a row
+_NUMBER_ONLY = struct.Struct("=Q")
+_PENDING_BYTES = ctypes.sizeof(Pending)
+_GENERATION_AT, _TAKEN_AT = Pending.generation.offset, Pending.taken.offset
+_GENERATIONS = struct.Struct("=QQ")  # generation and taken are neighbours
+_ROW_AT = Pending.row.offset
+_QUEUED_AT = _ROW_AT + Row.queued_ns.offset
 
 
 class Watched(NamedTuple):
@@ -64,6 +75,7 @@ class EchoTracer:
                 f"{OBJECT}: {len(shared)} bytes of memory, expected {ctypes.sizeof(Memory)}",
                 hint="make it anew from its source: make bpf",
             )
+        self._shared = shared
         self._memory = Memory.from_buffer(shared)
         self._read = 0  # rows
 
@@ -76,7 +88,7 @@ class EchoTracer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        del self._memory
+        del self._memory, self._shared
         self._object.close()
 
     def start(self) -> None:
@@ -102,38 +114,86 @@ class EchoTracer:
         ctypes.memmove(self._memory.ifindexes, seen, ctypes.sizeof(seen))
 
     def read_rows(self) -> Rows:
-        """Return the rows written since the last call."""
+        """Return the rows written since the last call.
+
+        A row that was overwritten while it was copied is lost; one that is still being written is
+        read the next time, and so are those after it.
+        """
         written = int(self._memory.rows_written)
         lost = max(0, written - self._read - ROWS)
         first = self._read + lost
-        data = bytearray()
-        for number in range(first, written):
-            row = self._memory.rows[number % ROWS]
-            before = row.number
-            if not before:  # it is being written: next time
-                written = number
-                break
-            copy = ctypes.string_at(ctypes.addressof(row), ROW_BYTES)
-            if before == number + 1 == row.number:
-                data += copy
-            else:
-                lost += 1
+        data = self._copy_rows(first, written)
+        numbers = [number for (number,) in _NUMBER.iter_unpack(data)]
+        if numbers != list(range(first + 1, written + 1)):
+            data, wrong, written = self._whole_rows(data, numbers, first)
+            lost += wrong
         self._read = written
         return Rows(bytes(data), lost)
 
-    def unanswered(self, sent_before_ns: int) -> Iterator[bytes]:
-        """Yield the rows of echoes that were sent before a time and wait for their reply still.
+    def _copy_rows(self, first: int, end: int) -> bytearray:
+        """Copy rows from the ring, from one number to before another."""
+        data = bytearray()
+        while first < end:
+            place = first % ROWS
+            taken = min(end - first, ROWS - place)
+            start = Memory.rows.offset + place * ROW_BYTES
+            data += self._shared[start : start + taken * ROW_BYTES]
+            first += taken
+        return data
 
-        Each is given once: a reply that comes later is not followed.
+    def _whole_rows(
+        self, data: bytearray, numbers: list[int], first: int
+    ) -> tuple[bytearray, int, int]:
+        """Return the rows that are what they should be, how many are lost, and where to go on."""
+        whole, lost = bytearray(), 0
+        for place, number in enumerate(numbers):
+            if number == first + place + 1:
+                whole += data[place * ROW_BYTES : (place + 1) * ROW_BYTES]
+            elif int(self._memory.rows_written) - (first + place) > ROWS:
+                lost += 1
+            else:
+                return whole, lost, first + place
+        return whole, lost, first + len(numbers)
+
+    def unanswered(self, sent_before_ns: int) -> list[bytes]:
+        """Return the rows of echoes that were sent before a time and wait for their reply still.
+
+        Each is given once: a reply that comes later is counted, not followed.
         """
-        for place in range(PENDING):
-            waiting = self._memory.pending[place]
-            if waiting.state == SENT and waiting.row.queued_ns < sent_before_ns:
-                generation = waiting.generation
-                copy = ctypes.string_at(ctypes.addressof(waiting.row), ROW_BYTES)
-                if waiting.state == SENT and waiting.generation == generation:
-                    waiting.state = 0
-                    yield copy
+        states = bytes(self._shared[Memory.states.offset : Memory.states.offset + PENDING])
+        due = []
+        place = states.find(SENT)
+        while place >= 0:
+            start = Memory.pending.offset + place * _PENDING_BYTES
+            generation, taken = _GENERATIONS.unpack_from(self._shared, start + _GENERATION_AT)
+            queued_ns = _NUMBER_ONLY.unpack_from(self._shared, start + _QUEUED_AT)[0]
+            if generation != taken and queued_ns < sent_before_ns:
+                _NUMBER_ONLY.pack_into(self._shared, start + _TAKEN_AT, generation)
+                due.append((place, generation, start))
+            place = states.find(SENT, place + 1)
+        # Only now: a reply that comes at this very moment was either followed to its end before,
+        # and its row written, or finds the echo taken.
+        return [self._waiting_row(start) for place, now, start in due if self._waits(place, now)]
+
+    def _waits(self, place: int, generation: int) -> bool:
+        waiting = self._memory.pending[place]
+        return bool(self._memory.states[place] == SENT and waiting.generation == generation)
+
+    def _waiting_row(self, start: int) -> bytes:
+        return bytes(self._shared[start + _ROW_AT : start + _ROW_AT + ROW_BYTES])
+
+    @property
+    def entered(self) -> int:
+        """How many requests were queued on the containers' devices."""
+        return sum(int(self._memory.counts[cpu][ENTERED]) for cpu in range(CPUS))
+
+    @property
+    def waiting(self) -> int:
+        """How many echoes have left and wait for their reply, those given as unanswered not."""
+        states = bytes(self._shared[Memory.states.offset : Memory.states.offset + PENDING])
+        places = (place for place, state in enumerate(states) if state == SENT)
+        pending = self._memory.pending
+        return sum(pending[place].generation != pending[place].taken for place in places)
 
     def counts(self) -> dict[str, dict[int, int]]:
         """Return what could not be followed, by reason and CPU."""

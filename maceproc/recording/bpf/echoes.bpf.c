@@ -100,6 +100,7 @@ enum {	/* flags of a row */
 	TWIN = 1 << 3,		/* another request with the same addresses, id and seq was on its way */
 	FRAGMENTED = 1 << 4,	/* the first fragment was followed */
 	ALTERED = 1 << 5,	/* the reply does not return what the request carried */
+	GIVEN_UP = 1 << 6,	/* its place was needed for another echo: it may yet be answered */
 };
 
 struct row {
@@ -147,12 +148,13 @@ struct passage {
 /* An echo whose request has left. */
 struct pending {
 	u32 lock;
-	u32 state;
-	u64 generation;
+	u32 padding;
+	u64 generation;		/* how many echoes had this place */
+	u64 taken;		/* user space has given that generation as unanswered */
 	struct content content;
 	struct row row;
 };
-enum { FREE, SENT, DONE };
+enum { FREE, SENT, DONE };	/* in `states` */
 
 #define PASSAGES 4096
 #define PENDING 16384
@@ -166,16 +168,19 @@ enum {
 	UNREADABLE,		/* the header is not in the linear part, or cut */
 	NO_REQUEST,		/* a reply on the container's device whose way in was not followed */
 	UNKNOWN_HEADERS,	/* IPv6 extension headers that are not understood */
-	COUNTS,
+	REPEATED_LATER,		/* another reply to an echo whose row was written */
+	LATE,			/* a reply to an echo that was given as unanswered */
+	ENTERED,		/* requests queued on a container's device: nothing went wrong */
 };
 #define CPUS 256
 
 /* What user space maps, in one piece: memory.py declares the same. */
 struct {
 	u64 rows_written;
-	u64 counts[CPUS][8];
+	u64 counts[CPUS][16];
 	u8 ifindexes[256];	/* that are in `devices`, by their low byte: most packets end here */
 	struct device devices[DEVICES];
+	u8 states[PENDING];	/* apart, so that user space finds those that wait at once */
 	struct row rows[ROWS];
 	struct pending pending[PENDING];
 	struct passage outbound[PASSAGES];
@@ -186,7 +191,7 @@ struct {
 
 static __always_inline void count(u32 what)
 {
-	memory.counts[bpf_get_smp_processor_id() & (CPUS - 1)][what & 7] += 1;
+	memory.counts[bpf_get_smp_processor_id() & (CPUS - 1)][what & 15] += 1;
 }
 
 static __always_inline int try_lock(u32 *lock)
@@ -378,8 +383,10 @@ static __always_inline int same_content(const struct content *a, const struct co
 
 static __always_inline u32 passage_of(const struct sk_buff *skb)
 {
-	u64 address = (u64)skb;
+	u32 address;
 
+	/* The verifier takes the low half of a pointer, once moved, for a number; nothing else. */
+	asm volatile("%0 = %1" : "=w"(address) : "w"((u32)(u64)skb));
 	return (address >> 6 ^ address >> 18) & (PASSAGES - 1);
 }
 
@@ -409,6 +416,7 @@ static __always_inline void enter(const struct sk_buff *skb, const struct device
 {
 	struct passage *p = &memory.outbound[passage_of(skb)];
 
+	count(ENTERED);
 	if (!try_lock(&p->lock)) {
 		count(BUSY);
 		return;
@@ -441,20 +449,21 @@ static __always_inline void await(struct passage *p, const struct sk_buff *skb,
 		count(BUSY);
 		return;
 	}
-	if (w->state == SENT) {
+	if (memory.states[place] == SENT && w->taken != w->generation) {
 		if (w->row.local[0] == e->source[0] && w->row.local[1] == e->source[1] &&
 		    w->row.remote[0] == e->destination[0] &&
 		    w->row.remote[1] == e->destination[1] && w->row.outer_id == e->id &&
-		    w->row.seq == e->content.seq && now - w->row.queued_ns < 10 * RECENT_NS) {
+		    w->row.seq == e->content.seq) {
 			w->row.flags |= TWIN;
 			flags |= TWIN;
-		} else if (now - w->row.queued_ns < RECENT_NS) {
+		} else {
 			count(OVERWRITTEN);
 		}
-		write_row(&w->row);	/* as unanswered */
+		w->row.flags |= GIVEN_UP;
+		write_row(&w->row);
 	}
-	w->state = SENT;
 	w->generation += 1;
+	memory.states[place] = SENT;
 	w->content = e->content;
 	w->row.queued_ns = p->queued_ns;
 	w->row.outer_queued_ns = now;
@@ -553,8 +562,7 @@ int BPF_PROG(on_xmit, const struct sk_buff *skb, const struct net_device *dev)
 	if (p->skb == (u64)skb && p->place) {
 		w = &memory.pending[(p->place - 1) & (PENDING - 1)];
 		if (try_lock(&w->lock)) {
-			if (w->generation == p->generation && w->state == SENT &&
-			    w->row.outer_ifindex == d->ifindex)
+			if (w->generation == p->generation && w->row.outer_ifindex == d->ifindex)
 				w->row.sent_ns = now;
 			unlock(&w->lock);
 		} else {
@@ -572,9 +580,9 @@ static __always_inline void come(const struct sk_buff *skb, const struct device 
 	u32 place = place_of(e->destination, e->source, e->id, e->content.seq);
 	struct pending *w = &memory.pending[place];
 	struct passage *p;
-	u64 generation;
+	u64 generation = 0;	/* stays: a reply that is known, and not followed */
 
-	if (w->state == FREE)
+	if (memory.states[place] == FREE)
 		return;		/* nobody waits for it */
 	if (!try_lock(&w->lock)) {
 		count(BUSY);
@@ -586,19 +594,26 @@ static __always_inline void come(const struct sk_buff *skb, const struct device 
 		unlock(&w->lock);
 		return;
 	}
-	if (w->state == DONE || (w->row.flags & ANSWERED)) {
-		if (w->row.reply_skb != (u64)skb)
-			w->row.flags |= REPEATED;
-		unlock(&w->lock);
+	if (w->row.reply_skb == (u64)skb && (w->row.flags & ANSWERED) &&
+	    now - w->row.outer_received_ns < RECENT_NS) {
+		unlock(&w->lock);	/* the second tracepoint of the same packet */
 		return;
 	}
-	w->row.flags |= ANSWERED | (e->fragment ? FRAGMENTED : 0);
-	if (!same_content(&w->content, &e->content))
-		w->row.flags |= ALTERED;
-	w->row.outer_received_ns = now;
-	w->row.reply_skb = (u64)skb;
-	w->row.outer_in_ifindex = d->ifindex;
-	generation = w->generation;
+	if (w->taken == w->generation) {
+		count(LATE);
+	} else if (memory.states[place] == DONE) {
+		count(REPEATED_LATER);
+	} else if (w->row.flags & ANSWERED) {
+		w->row.flags |= REPEATED;
+	} else {
+		w->row.flags |= ANSWERED | (e->fragment ? FRAGMENTED : 0);
+		if (!same_content(&w->content, &e->content))
+			w->row.flags |= ALTERED;
+		w->row.outer_received_ns = now;
+		w->row.reply_skb = (u64)skb;
+		w->row.outer_in_ifindex = d->ifindex;
+		generation = w->generation;
+	}
 	unlock(&w->lock);
 
 	p = &memory.inbound[passage_of(skb)];
@@ -609,7 +624,7 @@ static __always_inline void come(const struct sk_buff *skb, const struct device 
 	if (p->skb && p->skb != (u64)skb && now - p->queued_ns < RECENT_NS)
 		count(OVERWRITTEN);
 	p->skb = (u64)skb;
-	p->place = place + 1;
+	p->place = generation ? place + 1 : 0;
 	p->generation = generation;
 	p->queued_ns = now;
 	p->content = e->content;
@@ -617,13 +632,15 @@ static __always_inline void come(const struct sk_buff *skb, const struct device 
 }
 
 static __always_inline void arrive(const struct sk_buff *skb, const struct device *d,
-				   const struct echo *e, u64 now)
+				   const struct echo *e, u64 now, int seen_before)
 {
 	struct passage *p = &memory.inbound[passage_of(skb)];
 	struct pending *w;
+	u32 place;
 
 	if (p->skb != (u64)skb) {
-		count(NO_REQUEST);
+		if (!seen_before)
+			count(NO_REQUEST);
 		return;
 	}
 	if (!try_lock(&p->lock)) {
@@ -640,13 +657,19 @@ static __always_inline void arrive(const struct sk_buff *skb, const struct devic
 		unlock(&p->lock);
 		return;
 	}
-	w = &memory.pending[(p->place - 1) & (PENDING - 1)];
+	if (!p->place) {
+		unlock(&p->lock);
+		return;
+	}
+	place = (p->place - 1) & (PENDING - 1);
+	w = &memory.pending[place];
 	if (try_lock(&w->lock)) {
-		if (w->generation == p->generation && w->state == SENT &&
+		if (w->generation == p->generation && w->taken != w->generation &&
+		    memory.states[place] == SENT &&
 		    w->row.netns == d->netns && w->row.id == e->id) {
 			w->row.flags |= RECEIVED;
 			w->row.received_ns = now;
-			w->state = DONE;
+			memory.states[place] = DONE;
 			write_row(&w->row);
 		}
 		unlock(&w->lock);
@@ -670,7 +693,8 @@ static __always_inline int receive(const struct sk_buff *skb, u32 outer, u32 inn
 	if (d->roles & outer)
 		come(skb, d, &e, now);
 	else
-		arrive(skb, d, &e, now);
+		/* netif_rx saw the same packet before netif_receive_skb does */
+		arrive(skb, d, &e, now, (d->roles & INNER_RX) && inner == INNER_RECEIVE);
 	return 0;
 }
 

@@ -38,6 +38,9 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_map__value_size": (ctypes.c_uint32, [_POINTER]),
     "libbpf_set_print": (_POINTER, [_POINTER]),
 }
+_LINES_KEPT = 400
+_LOG_BYTES = 4 << 20
+_C = ctypes.CDLL(None)
 _PRINT = ctypes.CFUNCTYPE(_INT, _INT, _TEXT, _POINTER)
 
 
@@ -79,6 +82,7 @@ class BpfObject:
         self._image = image  # libbpf keeps pointers into it
         self._links: list[int] = []
         self._said: list[str] = []
+        self._refused = False
         self._print = _PRINT(self._hear)
         self._library.libbpf_set_print(ctypes.cast(self._print, _POINTER))
         self._object = self._library.bpf_object__open_mem(image, len(image), None)
@@ -146,13 +150,20 @@ class BpfObject:
             yield found
             found = following(self._object, found)
 
-    def _hear(self, _level: int, form: bytes, _arguments: int) -> int:
-        # The arguments are a va_list, which ctypes cannot read: the form alone must do.
-        self._said.append(form.decode(errors="replace").strip())
+    def _hear(self, _level: int, form: bytes, arguments: int) -> int:
+        # A va_list is passed as a pointer on x86-64 and on arm64 (System V ABI, AAPCS64).
+        self._refused |= b"BEGIN PROG LOAD LOG" in form
+        text = ctypes.create_string_buffer(_LOG_BYTES if self._refused else 4096)
+        _C.vsnprintf(text, len(text), form, _POINTER(arguments))
+        self._said += text.value.decode(errors="replace").splitlines()
+        del self._said[:-_LINES_KEPT]
         return 0
 
     def _error(self, what: str, number: int) -> TracingError:
-        if number in (errno.EPERM, errno.EACCES):
+        # The verifier's no is EACCES, too: without the rights nothing comes as far as to it.
+        if self._refused:
+            hint = "this kernel's verifier refuses it; record with --tracer ftrace"
+        elif number in (errno.EPERM, errno.EACCES):
             hint = "it needs root with CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN)"
         else:
             hint = "record with --tracer ftrace"

@@ -8,6 +8,8 @@ from typing import Any
 from maceproc.echo_rows import ROW_FIELDS
 
 CPUS = 256
+COUNTS_A_CPU = 16
+ENTERED = 8  # the place of the requests queued on a container's device among the counts
 DEVICES = 4096
 PROBES = 8
 ROWS = 32768
@@ -83,8 +85,9 @@ class Pending(ctypes.Structure):
 
     _fields_ = (
         ("lock", ctypes.c_uint32),
-        ("state", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
         ("generation", ctypes.c_uint64),
+        ("taken", ctypes.c_uint64),
         ("content", Content),
         ("row", Row),
     )
@@ -95,9 +98,10 @@ class Memory(ctypes.Structure):
 
     _fields_ = (
         ("rows_written", ctypes.c_uint64),
-        ("counts", ctypes.c_uint64 * 8 * CPUS),
+        ("counts", ctypes.c_uint64 * COUNTS_A_CPU * CPUS),
         ("ifindexes", ctypes.c_uint8 * 256),
         ("devices", Device * DEVICES),
+        ("states", ctypes.c_uint8 * PENDING),
         ("rows", Row * ROWS),
         ("pending", Pending * PENDING),
         ("outbound", Passage * PASSAGES),
@@ -115,3 +119,4 @@ PROGRAMS = {
     "on_receive": OUTER_RECEIVE | INNER_RECEIVE,
 }
 """The programs of the object, and the roles they serve."""
+ALL_ROLES = (1 << 7) - 1
