@@ -124,7 +124,7 @@ def watch(
             with contextlib.suppress(Interrupted):  # the usual end
                 watching.run(sinks, show, show_every_s=every_s, duration_s=duration)
             watching.finish(sinks)
-    _tell_end(watching)
+            stack.callback(_tell_end, watching)
 
 
 @contextlib.contextmanager

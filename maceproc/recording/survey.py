@@ -61,7 +61,7 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
 
     Raises TargetError when the namespace cannot be read or `outer` is not a device there.
     """
-    explorer = _Explorer([site.inside, *site.around])
+    explorer = Explorer([site.inside, *site.around])
     target = Target(kind=site.kind, name=site.name, address=address)
     host = _find_path(explorer, site, target, outer)
     target.crossing = host is not None and not _is_shared(explorer, site.inside, target)
@@ -77,7 +77,7 @@ def list_links(netns: Netns) -> list[Link]:
     return [_link(link, ifindex_of) for link in links]
 
 
-class _Explorer:
+class Explorer:
     """The namespaces known so far, each described when it is first asked for."""
 
     def __init__(self, known: list[Netns]) -> None:
@@ -107,6 +107,10 @@ class _Explorer:
                 link.peer_netns = there.name if there and link.peer_ifindex else None
         return described
 
+    def read_offloads(self, netns: Netns, link: Link) -> None:
+        """Add a device's offloads to it, where ethtool(8) is there to tell."""
+        _read_offloads(self, [Hop(netns=netns.name, dev=link.name)])
+
     def link(self, netns: Netns, name: str) -> Link | None:
         """Return a device by its name."""
         return next((link for link in self.describe(netns).links if link.name == name), None)
@@ -132,7 +136,7 @@ class _Explorer:
         return next((other for other in among if other.inode == inode), None)
 
 
-def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> Netns | None:
+def _find_path(explorer: Explorer, site: Site, target: Target, outer: str) -> Netns | None:
     """Fill in the target's path and notes; return the namespace of the outer device, if another."""
     inner = _outgoing_link(explorer, site.inside, target)
     if inner is None:
@@ -162,7 +166,7 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
     return host if _append_outer(explorer, target, host, bridge or link, outer) else None
 
 
-def _is_shared(explorer: _Explorer, inside: Netns, target: Target) -> bool:
+def _is_shared(explorer: Explorer, inside: Netns, target: Target) -> bool:
     """Tell whether the container's device is one on top of the outer device, such as a macvlan."""
     inner = explorer.link(inside, target.path[0].dev)
     return inner is not None and inner.kind in SHARED_DEVICE_KINDS
@@ -189,7 +193,7 @@ def _why_nothing_is_crossed(site: Site, inner: Link, target: Target) -> str | No
     return None
 
 
-def _outgoing_link(explorer: _Explorer, netns: Netns, target: Target) -> Link | None:
+def _outgoing_link(explorer: Explorer, netns: Netns, target: Target) -> Link | None:
     """Return the device by which packets to the target leave a namespace."""
     dev = _route_device(netns, target.address)
     link = explorer.link(netns, dev) if dev else None
@@ -199,7 +203,7 @@ def _outgoing_link(explorer: _Explorer, netns: Netns, target: Target) -> Link | 
 
 
 def _append_outer(
-    explorer: _Explorer, target: Target, host: Netns, incoming: Link, outer: str
+    explorer: Explorer, target: Target, host: Netns, incoming: Link, outer: str
 ) -> bool:
     """Append the outer device, named or chosen by the host's routes; tell whether there is one."""
     if outer and explorer.link(host, outer) is None:
@@ -307,7 +311,7 @@ def _nat_rules(netns: Netns) -> list[str]:
     return []
 
 
-def _translates(explorer: _Explorer, inside: Netns, host: Netns) -> bool:
+def _translates(explorer: Explorer, inside: Netns, host: Netns) -> bool:
     """Tell whether the host has a source NAT rule that covers an address of the container."""
     sources = [
         ipaddress.ip_interface(address).ip
@@ -331,7 +335,7 @@ def _covers(rule: str, sources: list[ipaddress.IPv4Address | ipaddress.IPv6Addre
     return any(ip in covered for ip in sources)
 
 
-def _read_offloads(explorer: _Explorer, path: list[Hop]) -> None:
+def _read_offloads(explorer: Explorer, path: list[Hop]) -> None:
     """Add the offloads of the devices on the path, where ethtool(8) is there to tell."""
     if not shutil.which("ethtool"):
         return

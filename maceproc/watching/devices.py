@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
-from maceproc.capture import Link, Namespace
+from maceproc.capture import Link
 from maceproc.errors import TargetError
 from maceproc.recording.bpf import memory
 from maceproc.recording.bpf.echo_tracer import Watched
 from maceproc.recording.sites import Netns
-from maceproc.recording.survey import list_links, survey
+from maceproc.recording.survey import SHARED_DEVICE_KINDS, Explorer, list_links
 from maceproc.watching.places import Place
+
+
+class Behind(NamedTuple):
+    """A container's device, and what is at its other end."""
+
+    inner: Link
+    host: Netns
+    far: Link
 
 
 @dataclass(frozen=True)
@@ -23,50 +34,84 @@ class Surroundings:
     number
         The number that the tracer has for the place.
     inner
-        The container's devices.
-    host
-        The namespace of the outer devices; None: no namespace is crossed, nothing can be followed.
+        The container's devices; none: nothing can be followed.
+    hosts
+        The namespaces at the other end of its devices, by inode: the outer devices are there.
     not_outer
-        Names of the host's devices that lead to the container.
-    notes
-        Why nothing can be followed, or what limits it.
+        Names of the hosts' devices that lead to the container.
+    route
+        The way of its packets, for people.
+    note
+        Why nothing can be followed; empty when something can.
     """
 
     place: Place
     number: int
-    inner: tuple[Watched, ...]
-    host: Netns | None
-    not_outer: frozenset[str]
-    route: str
-    notes: tuple[str, ...]
+    inner: tuple[Watched, ...] = ()
+    hosts: tuple[tuple[int, Netns], ...] = ()
+    not_outer: frozenset[str] = frozenset()
+    route: str = ""
+    note: str = ""
 
 
 def look_around(place: Place, number: int) -> Surroundings:
-    """Find a place's devices and the namespace of its outer devices.
+    """Find a place's devices and the namespaces of its outer devices.
 
     Raises TargetError when the place has ended meanwhile.
     """
-    found = survey(place.site, "")
-    path = found.target.path
-    inside = next(space for space in found.namespaces if space.inode == place.inode)
-    inner = _inner_devices(inside, number) if found.host else ()
+    if place.inode in _hosts_own():
+        return Surroundings(place, number, note="it has the host's network, nothing is crossed")
+    site = place.site
+    explorer = Explorer([site.inside, *site.around])
+    found = list(_behind(explorer, site.inside))
+    if not found:
+        names = ", ".join(link.name for link in explorer.describe(site.inside).links)
+        why = f"none of its devices ({names}) leads to another namespace that can be seen"
+        return Surroundings(place, number, note=why)
+    for way in found:
+        explorer.read_offloads(site.inside, way.inner)
     return Surroundings(
         place=place,
         number=number,
-        inner=tuple(inner),
-        host=found.host,
-        not_outer=frozenset(hop.dev for hop in path[1:-1]),
-        route=found.target.route,
-        notes=tuple(found.target.notes),
+        inner=tuple(
+            Watched(place.inode, inner.ifindex, memory.INNER_QUEUED | _received_at(inner), number)
+            for inner, _, _ in found
+        ),
+        hosts=tuple({way.host.inode: way.host for way in found}.items()),
+        not_outer=frozenset(name for way in found for name in _inwards(way)),
+        route=", ".join(
+            " -> ".join([f"{site.inside.name}:{way.inner.name}", *_names(way)]) for way in found
+        ),
     )
 
 
-def _inner_devices(inside: Namespace, number: int) -> list[Watched]:
-    return [
-        Watched(inside.inode, link.ifindex, memory.INNER_QUEUED | _received_at(link), number)
-        for link in inside.links
-        if link.name != "lo" and link.kind != "bridge" and not link.master
-    ]
+def _behind(explorer: Explorer, inside: Netns) -> Iterator[Behind]:
+    for link in explorer.describe(inside).links:
+        if link.name == "lo" or link.peer_ifindex is None:
+            continue
+        found = explorer.peer(inside, link)
+        if found and found[0].inode != inside.inode:
+            yield Behind(link, *found)
+
+
+def _inwards(way: Behind) -> list[str]:
+    """Return the names of the host's devices that lead to the container and nowhere else."""
+    if way.inner.kind in SHARED_DEVICE_KINDS:
+        return []  # such as a macvlan: its parent is the outer device
+    return [way.far.name, *([way.far.master] if way.far.master else [])]
+
+
+def _names(way: Behind) -> list[str]:
+    return [f"{way.host.name}:{way.far.name}", *([way.far.master] if way.far.master else [])]
+
+
+def _hosts_own() -> set[int]:
+    """Return the inode numbers of our own network namespace and the machine's first one."""
+    found = set()
+    for process in ("self", "1"):
+        with contextlib.suppress(OSError):
+            found.add(Path(f"/proc/{process}/ns/net").stat().st_ino)
+    return found
 
 
 def _received_at(link: Link) -> int:

@@ -171,8 +171,10 @@ class _NamelessFile:
             path = self._directory / name
             try:
                 if self._partial is None:
-                    source = f"/proc/self/fd/{self.stream.fileno()}"
-                    os.link(source, path, follow_symlinks=True)
+                    # Python follows the link only where it has a directory to start from.
+                    descriptor = self.stream.fileno()
+                    source = f"/proc/self/fd/{descriptor}"
+                    os.link(source, path, src_dir_fd=descriptor, follow_symlinks=True)
                 else:
                     os.link(self._partial, path)
                     self._partial.unlink()

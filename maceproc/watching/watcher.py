@@ -13,7 +13,6 @@ from maceproc.echoes import ROW_DTYPE, Rows, rows_from
 from maceproc.errors import TargetError
 from maceproc.recording.bpf.echo_tracer import EchoTracer, Watched
 from maceproc.recording.bpf.memory import ALL_ROLES
-from maceproc.recording.sites import Netns
 from maceproc.watching.devices import Surroundings, look_around, outer_devices
 from maceproc.watching.places import Place, Places, Wanted
 
@@ -142,8 +141,7 @@ class Watcher:
             return False  # it has ended meanwhile
         if not around.inner:
             if tries + 1 == TRIES_BEFORE_IT_IS_TOLD:
-                why = "; ".join(around.notes) or "it shares the host's network, nothing is crossed"
-                self.notes.append(f"{place.name}: not followed: {why}")
+                self.notes.append(f"{place.name}: not followed: {around.note}")
             return False
         del self._tried[place.inode]
         self._around[place.inode] = around
@@ -173,14 +171,15 @@ class Watcher:
     def _watch(self) -> None:
         """Let the tracer watch the devices of every place and of their hosts."""
         devices = {device for place in self._around.values() for device in place.inner}
-        hosts: dict[int, Netns] = {}
-        for place in self._around.values():
-            if place.host is not None:
-                hosts.setdefault(_inode(place.host), place.host)
+        hosts = {inode: host for place in self._around.values() for inode, host in place.hosts}
         for inode, host in hosts.items():
-            if inode:
-                among = [p for p in self._around.values() if p.host and _inode(p.host) == inode]
+            among = [place for place in self._around.values() if inode in dict(place.hosts)]
+            try:
                 devices |= outer_devices(host, among, self._outer)
+            except TargetError as error:
+                if self._outer and not self._watched:
+                    raise
+                self.notes.append(str(error))
         if devices != self._watched:
             self.tracer.watch(devices)
             self._watched = devices
@@ -198,10 +197,3 @@ class Watcher:
         rows = rows_from(data) if data else np.empty(0, ROW_DTYPE)
         self._rows_read += len(rows)
         return rows
-
-
-def _inode(netns: Netns) -> int:
-    try:
-        return netns.inode
-    except TargetError:
-        return 0
