@@ -258,6 +258,18 @@ RTTS = Table(
     ),
 )
 
+WITNESSED = Table(
+    "witnessed",
+    "one match of packets, checked against what the packets carry",
+    (
+        Column("check", "category", "", "outbound, inbound, request or reply"),
+        Column("round", "int64", "", "round of the recording; 0 where no ping is meant"),
+        Column("seq", "int64", "", "icmp_seq of the ping, or that the packet carries"),
+        Column("journey", "int64", "", "journey that was matched"),
+        Column("outcome", "category", "", "right, wrong or not witnessed"),
+    ),
+)
+
 SERIES = Table(
     "series",
     "one way of looking at the pings: raw, corrected, native, ...",
