@@ -34,6 +34,7 @@ from maceproc.following.perturbation import (
     WIRE,
     Series,
 )
+from maceproc.foreign_text import clean
 from maceproc.pipeline import Analysis, analyze
 from maceproc.reporting.report import capture_facts
 from maceproc.schema import SCHEMA_VERSION, Column, Table, rows_of
@@ -191,7 +192,8 @@ def compare(*captures: str | Path | Analysis, labels: Sequence[str] | None = Non
                 f"{analysis.capture.trace}: no ping to compare",
                 hint="was it recorded by hand? analyze() takes what the ping printed",
             )
-    names = list(labels or labels_of([analysis.capture.trace for analysis in analyses]))
+    given = labels or labels_of([analysis.capture.trace for analysis in analyses])
+    names = [clean(name) for name in given]  # bytes that are not UTF-8 fit in no table
     if len(set(names)) != len(analyses):
         raise AnalysisError(f"{len(analyses)} captures, labels {', '.join(names)}")
     named = dict(zip(names, analyses, strict=True))
@@ -347,7 +349,7 @@ def _captures(named: dict[str, Analysis]) -> pd.DataFrame:
         known = (facts.get("event_set", ""), facts.get("kernel", ""))
         rounds = int(analysis.rtts["round"].nunique())
         numbers = (rounds, counts["answered"], counts["corrected"], facts["events_lost"])
-        rows.append((name, str(analysis.capture.trace), *texts, *known, *numbers))
+        rows.append((name, clean(analysis.capture.trace), *texts, *known, *numbers))
     return CAPTURES.from_rows(rows)
 
 

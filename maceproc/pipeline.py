@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 
 from maceproc import pings
-from maceproc.capture import Capture, Sidecar, open_capture
+from maceproc.capture import Capture, Run, Sidecar, open_capture
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.following import causes, checks, crossings, journeys, matching, perturbation
 from maceproc.following import event_costs as observer
 from maceproc.following import rtts as rtt
 from maceproc.following.crossings import Path as CrossingPath
+from maceproc.following.event_fields import require_fields
 from maceproc.schema import CROSSINGS, RTTS, Trace
 from maceproc.tracedat import read_events
 from maceproc.tracetext import read_text
@@ -126,8 +127,11 @@ def analyze(
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
     trace = _read(capture.trace)
+    require_fields(capture.trace, trace)
+    # The file is read again for this now, while no other table takes memory.
+    times = observer.times_by_cpu(_all_events(capture, trace))
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
-    hops, crossed, printed, rtts = follow_pings(
+    hops, crossed, printed, rtts, outputs = follow_pings(
         capture, trace, ping=ping, inner=inner, outer=outer, peer=peer
     )
     LOG.info("summarizing %d pings and %d hops of packets", len(rtts), len(hops))
@@ -135,9 +139,8 @@ def analyze(
     series = perturbation.summarize(rtts)
     runs = capture.sidecar.runs if capture.sidecar else ()
     comparisons = perturbation.compare(rtts, runs)
-    findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons)
+    findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons, outputs)
     steps = crossings.steps_of(hops, crossed, rtts)
-    times = observer.times_by_cpu(_all_events(capture.trace, trace))
     observed = observer.count_events(rtts, hops, times)
     return Analysis(
         capture,
@@ -162,6 +165,7 @@ class Followed(NamedTuple):
     crossings: pd.DataFrame
     pings: pd.DataFrame
     rtts: pd.DataFrame
+    outputs: list[tuple[Run, pings.PingOutput]]
 
 
 def follow_pings(
@@ -212,7 +216,7 @@ def follow_pings(
     )
     if not way.crosses:
         rtts = _left_alone(rtts)
-    return Followed(hops, crossed, printed, rtts)
+    return Followed(hops, crossed, printed, rtts, runs)
 
 
 def _left_alone(rtts: pd.DataFrame) -> pd.DataFrame:
@@ -247,9 +251,21 @@ def _read(path: Path) -> Trace:
     return (read_events if _is_binary(path) else read_text)(path, events=EVENTS_USED)
 
 
-def _all_events(path: Path, used: Trace) -> Mapping[str, pd.DataFrame]:
-    """Return every event with its time and CPU; of text only those used, it is slow to read."""
-    return read_events(path, fields=()).events if _is_binary(path) else used.events
+def _all_events(capture: Capture, used: Trace) -> Mapping[str, pd.DataFrame]:
+    """Return every event with its time and CPU; of text only those used, it is slow to read.
+
+    Where the sidecar says what was recorded, only what the analysis did not read yet is read.
+    """
+    if not _is_binary(capture.trace):
+        return used.events
+    if capture.sidecar is None:
+        return read_events(capture.trace, fields=()).events
+    recorded = capture.sidecar.tracing.events
+    others = [name for name in recorded if name.rpartition(":")[2] not in EVENTS_USED]
+    return {
+        **used.events,
+        **(read_events(capture.trace, others, fields=()).events if others else {}),
+    }
 
 
 def _is_binary(path: Path) -> bool:

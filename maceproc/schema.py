@@ -140,6 +140,7 @@ PINGS = Table(
     (
         Column("round", "int64", "", "round of the recording, from 1"),
         Column("arm", "category", "", "container traced, container untraced, native untraced, ..."),
+        Column("target", "str", "", "what was pinged, as printed; empty when not known"),
         Column("seq", "int64", "", "icmp_seq, counted on where it wraps at 65536"),
         Column("rtt_ns", "Int64", "ns", "RTT as printed; unknown when none was"),
         Column("rtt_resolution_ns", "Int64", "ns", "step of the printed RTT"),
@@ -229,6 +230,7 @@ RTTS = Table(
     (
         Column("round", "int64", "", "round of the recording, from 1"),
         Column("arm", "category", "", "container traced, container untraced, native untraced, ..."),
+        Column("target", "str", "", "what was pinged, as printed; empty when not known"),
         Column("seq", "int64", "", "icmp_seq, counted on where it wraps at 65536"),
         Column("rtt_ns", "Int64", "ns", "RTT as printed; unknown when none was"),
         Column("rtt_resolution_ns", "Int64", "ns", "step of the printed RTT"),

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,10 @@ import pandas as pd
 
 from maceproc import statistics
 from maceproc.errors import LabError
+from maceproc.recording.event_sets import minimal_events
 from maceproc.recording.lab import NETNS_DIR, Lab
-from maceproc.recording.record import minimal_events, record
+from maceproc.recording.record import record
+from maceproc.recording.remains import temporary_directory
 from maceproc.recording.sites import lab_site
 from maceproc.statistics import Estimate
 from maceproc.units import NS_PER_S, format_us
@@ -132,8 +133,8 @@ def run_selftest(delay_ns: int, tell: Callable[[str], None] = lambda _: None) ->
     With `delay_ns` 0 only the noise floor is measured. `tell` is told what is being done. Raises
     RecordError, and LabError when the kernel has no token bucket.
     """
-    with Lab() as lab, tempfile.TemporaryDirectory(prefix="maceproc-") as directory:
-        trace = Path(directory, "trace.dat")
+    with Lab() as lab, temporary_directory() as directory:
+        trace = directory / "trace.dat"
         tell("nothing put in: the noise floor")
         noise = noise_floor(_quiet(lab, trace))
         checks: list[Check] = []

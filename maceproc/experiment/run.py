@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maceproc import __version__
-from maceproc.capture import NativeProgram, Place, Run, Sidecar, save_sidecar, sidecar_path
+from maceproc.capture import (
+    NativeProgram,
+    Place,
+    Run,
+    Sidecar,
+    identify,
+    save_sidecar,
+    sidecar_path,
+)
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
 from maceproc.experiment.plan import (
     PLAN_FILE,
@@ -33,33 +41,31 @@ from maceproc.experiment.traffic import (
     save_reports,
     usable_cpus,
 )
+from maceproc.recording.arms import no_native_control
 from maceproc.recording.bounded import run_bounded
 from maceproc.recording.command import Command, parse_command
 from maceproc.recording.entrances import Entrance
-from maceproc.recording.native import describe_native
-from maceproc.recording.record import (
-    SETTLE_S,
-    Interruption,
-    choose_events,
-    command_inside,
+from maceproc.recording.event_sets import choose_events, minimal_events, path_links
+from maceproc.recording.machine import (
     cpus_awake,
     describe_machine,
-    describe_tracing,
-    destination_address,
-    execute,
-    failed,
-    minimal_events,
-    no_native_control,
-    path_links,
-    require_command,
     require_programs,
     require_root,
+)
+from maceproc.recording.native import describe_native
+from maceproc.recording.processes import Interruption, execute
+from maceproc.recording.record import (
+    command_inside,
+    describe_tracing,
+    destination_address,
+    require_command,
     with_destination,
 )
+from maceproc.recording.recorder import Recorder, recorded_to
+from maceproc.recording.session import SETTLE_S, failed
 from maceproc.recording.sites import Netns, Site
 from maceproc.recording.survey import Survey, survey
 from maceproc.recording.tracing import (
-    Recorder,
     available_events,
     default_buffer_kb,
     mounted_tracefs,
@@ -280,7 +286,7 @@ def _run_block(
         # The flows last, so that they have stopped when the recorders write what is left.
         recorders = {
             tracer: stack.enter_context(
-                Recorder(
+                recorded_to(
                     directory / file_name(tracer),
                     _events(stage, tracer),
                     stage.buffer_kb,
@@ -375,9 +381,12 @@ def _save(
     others: set[str],
 ) -> None:
     for tracer, sidecar in sidecars.items():
+        trace = directory / file_name(tracer)
+        sidecar.trace = identify(trace)
+        sidecar.tracing.buffer_size_kb = recorders[tracer].buffer_kb
         sidecar.tracing.events_lost = recorders[tracer].events_lost
         if others:
             names = ", ".join(sorted(repr(name) for name in others))
             sidecar.notes.append(f"untraced runs were traced by somebody else ({names})")
-        save_sidecar(sidecar_path(directory / file_name(tracer)), sidecar)
+        save_sidecar(sidecar_path(trace), sidecar)
     save_reports(directory / TRAFFIC_FILE, flows.reports)

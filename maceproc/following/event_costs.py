@@ -44,13 +44,17 @@ _RETURNING = ("inbound_ns", "delivery_ns")
 
 def times_by_cpu(events: Mapping[str, pd.DataFrame]) -> dict[int, Times]:
     """Return when events were recorded on each CPU [ns], sorted; from all tables of a trace."""
-    tables = [table[["cpu", "time_ns"]] for table in events.values() if len(table)]
-    if not tables:
-        return {}
-    rows = pd.concat(tables)
-    return {
-        int(cpu): np.sort(times.to_numpy(np.int64)) for cpu, times in rows.groupby("cpu")["time_ns"]
-    }
+    parts: dict[int, list[Times]] = {}
+    for table in events.values():
+        cpus, times = table["cpu"].to_numpy(), table["time_ns"].to_numpy(np.int64)
+        for cpu in np.unique(cpus):
+            parts.setdefault(int(cpu), []).append(times[cpus == cpu])
+    sorted_times = {}
+    for cpu in sorted(parts):
+        merged = np.concatenate(parts.pop(cpu))
+        merged.sort()
+        sorted_times[cpu] = merged
+    return sorted_times
 
 
 def count_events(

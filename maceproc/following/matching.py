@@ -132,9 +132,10 @@ def _calls(events: Mapping[str, pd.DataFrame], names: tuple[str, ...], table: An
 
 def stamp_of(run: Run, printed: PingOutput) -> Stamp:
     """Tell who takes the receive stamp: the program in busybox ping and `ping -U`."""
+    if printed.stamped_by is not None:
+        return printed.stamped_by
     short = [word for word in run.argv[1:] if word.startswith("-") and not word.startswith("--")]
-    asked = printed.flavour == "iputils" and any("U" in word for word in short)
-    return "program" if asked or printed.flavour == "busybox" else "kernel"
+    return "program" if any("U" in word for word in short) else "kernel"
 
 
 class Verdicts:
@@ -325,13 +326,20 @@ def _last_fragment(message: int, room: int) -> int:
     return message % (room // 8 * 8) or room // 8 * 8
 
 
+NUMBERING_UNKNOWN = "whether its ping counts from 0 or from 1 is not known"
+
+
 def _number_sends(
     pings: pd.DataFrame, run: Run, printed: PingOutput, packets: Packets, verdicts: Verdicts
 ) -> Indices:
     """Find the send call of every ping: by counting, or else by the time its line was printed."""
     calls = len(packets.send_ns)
+    if printed.first_seq is None:
+        verdicts.against(np.full(len(pings), True), "ambiguous", NUMBERING_UNKNOWN)
+        return np.full(len(pings), NONE)
     if printed.sent == calls:
-        return pings["seq"].to_numpy() - printed.first_seq
+        send = pings["seq"].to_numpy() - printed.first_seq
+        return np.where((send >= 0) & (send < calls), send, NONE)
     said = "an unknown number of" if printed.sent is None else f"{printed.sent}"
     send = _sends_by_time(pings, run, packets)
     reason = f"{calls} send calls were recorded for {said} requests: its own cannot be told"

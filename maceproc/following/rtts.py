@@ -73,13 +73,16 @@ def rtts_table(
     ``container``, at the outer device for ``native``. `lost` is LOST: what the ring buffers could
     not take. `mtu` is the first device's [bytes].
     """
-    by_run = dict(list(pings.groupby(["round", "arm"], observed=True, sort=False)))
+    identity = ["round", "arm", "target"]
+    by_run = dict(list(pings.groupby(identity, observed=True, sort=False)))
     tables = []
     for run, printed in runs:
-        rows = by_run.get((run.round, run.arm))
+        rows = by_run.get((run.round, run.arm, printed.target))
         if rows is None:
             continue
         verdicts = Verdicts(rows)
+        if printed.targets > 1:
+            verdicts.against(np.full(len(rows), True), "ambiguous", SEVERAL_TARGETS)
         if run.traced:
             packets = packets_of_run(
                 run, printed, sends, deliveries, passages[run.place], lost=lost, mtu=mtu
@@ -98,6 +101,8 @@ def rtts_table(
     rows = pd.concat(tables).loc[pings.index]
     return RTTS.frame(rows.assign(causes=""))
 
+
+SEVERAL_TARGETS = "its run had several targets: which send call was for which is not known"
 
 NO_STAMP = "ping printed too coarsely, and when its reply was stamped is not known"
 

@@ -13,6 +13,7 @@ from maceproc.errors import AnalysisError
 from maceproc.following.crossings import INBOUND
 from maceproc.following.matching import MATCHED_BY
 from maceproc.following.rtts import STATUSES
+from maceproc.foreign_text import clean
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import format_us
 
@@ -63,7 +64,7 @@ class Explanation:
         return f"<Explanation of icmp_seq {ping['seq']}, round {ping['round']}: {ping['status']}>"
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self))
+        return "\n".join(map(clean, _lines(self)))
 
     def _repr_html_(self) -> str:
         from maceproc.reporting.notebook import explanation_html

@@ -1,6 +1,7 @@
 """JSON Schemas of everything the command line prints as JSON, made from the declared tables.
 
-``maceproc/reporting/schemas/VERB.schema.json`` are these, checked in: ``make schemas`` writes them anew.
+``maceproc/reporting/schemas/VERB.schema.json`` are these, checked in: ``make schemas`` writes
+them anew.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from maceproc import comparison, schema
+from maceproc.pings.flavours import HABITS
 from maceproc.reporting.explain import LEDGER
+from maceproc.reporting.pings_listing import ROW_FIELDS
 from maceproc.schema import SCHEMA_VERSION, Column, Table
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -62,6 +65,7 @@ def schemas() -> dict[str, Schema]:
         "explain": explain_schema(),
         "compare": compare_schema(),
         "events": events_schema(),
+        "pings": pings_schema(),
         "export": export_schema(),
     }
 
@@ -169,6 +173,35 @@ def events_schema() -> Schema:
             "buffers": _list(_object({**buffer, "count": INTEGER, "lost": INTEGER})),
             "info": {"description": "what else the file tells about itself", "type": "object"},
             "notes": _list(STRING),
+        },
+    )
+
+
+def pings_schema() -> Schema:
+    """Return the schema of ``maceproc pings --json``."""
+    row = {name: column_schema(schema.PINGS[name]) for name in ROW_FIELDS}
+    maybe: Schema = {"type": ["integer", "null"]}
+    run = {
+        "round": {"description": "of a capture's run", **maybe},
+        "arm": {"type": ["string", "null"]},
+        "flavour": {"enum": [*HABITS, "unknown"]},
+        "flavour_why": STRING,
+        "first_seq": {"description": "null: 0 or 1, not known which", **maybe},
+        "first_seq_why": STRING,
+        "stamped_by": {"enum": ["kernel", "program", None]},
+        "target": {"type": ["string", "null"]},
+        "payload_bytes": {"unit": "byte", **maybe},
+        "sent": {"description": "as the summary counts", **maybe},
+        "received": {"description": "as the summary counts", **maybe},
+        "remarks": _list(STRING),
+        "rows": _list(_object(row)),
+    }
+    return _document(
+        "pings",
+        {
+            "runs": {"description": "one for each run and target", **_list(_object(run))},
+            "not_understood": {"description": "lines that were not understood", **INTEGER},
+            "not_understood_first": {"description": "the first of them", **_list(STRING)},
         },
     )
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
 
+from maceproc.capture import check_is_trace
 from maceproc.errors import AnalysisError
+from maceproc.foreign_text import clean, clean_lines
+from maceproc.reporting.export.tables import csv_ready
 from maceproc.schema import SCHEMA_VERSION, Trace
 from maceproc.tracedat.container import is_trace_dat
 from maceproc.tracedat.reader import read_events
@@ -17,11 +21,13 @@ from maceproc.tracetext import read_text
 
 def read_any(path: Path, events: list[str] | None = None) -> Trace:
     """Read a trace.dat or ftrace text, whichever it is."""
+    check_is_trace(path)
     return read_events(path, events) if is_trace_dat(path) else read_text(path, events)
 
 
 def summarize_any(path: Path) -> Summary:
     """Summarize a trace.dat or ftrace text, whichever it is."""
+    check_is_trace(path)
     return summarize(path) if is_trace_dat(path) else summarize_tables(read_text(path))
 
 
@@ -49,7 +55,7 @@ def listing(path: Path) -> str:
         )
     if summary.gaps:
         lines.append(f"{summary.lost} events are known to be lost, in {summary.gaps} places")
-    return "\n".join([*lines, *(f"note: {note}" for note in summary.notes)])
+    return "\n".join(map(clean, [*lines, *(f"note: {note}" for note in summary.notes)]))
 
 
 def rows(path: Path, event: str, head: int) -> str:
@@ -60,20 +66,24 @@ def rows(path: Path, event: str, head: int) -> str:
         if shown[column].dtype == "uint64":  # addresses are known by their hexadecimal form
             shown[column] = shown[column].map("{:#x}".format)
     more = f"... {len(frame)} rows in all\n" if len(frame) > head else ""
-    return f"{shown.to_string(index=False)}\n{more}"
+    return clean_lines(f"{shown.to_string(index=False)}\n{more}")
 
 
 def rows_csv(path: Path, event: str) -> str:
-    """Return an event's table as CSV."""
-    text: str = _table(path, event).to_csv(index=False)
+    """Return an event's table as CSV, its text made safe as in exports."""
+    text: str = csv_ready(_table(path, event)).to_csv(index=False)
     return text
 
 
 def _table(path: Path, event: str) -> pd.DataFrame:
     trace = read_any(path, [event])
     if not trace.events:
+        names = [known.event for known in summarize_any(path).events]
+        close = get_close_matches(event.rpartition(":")[2], names, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else ""
         raise AnalysisError(
-            f"{path}: no event {event!r}", hint=f"`maceproc events {path}` lists what is there"
+            f"{path}: no event {event!r}",
+            hint=hint or f"`maceproc events {path}` lists what is there",
         )
     if len(trace.events) > 1:
         raise AnalysisError(

@@ -302,7 +302,7 @@ def note(ax: Axes, text: str) -> None:
 def _step_label(row: Any) -> str:
     if not row.segment.endswith("crossing"):
         return row.segment
-    (start, from_event), (end, to_event) = (text.split(" ") for text in (row.start, row.end))
+    (start, from_event), (end, to_event) = (text.rsplit(" ", 1) for text in (row.start, row.end))
     places = start if start == end else f"{start} → {end}"
     return f"{places}\n{from_event} → {to_event}"
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import io
 import json
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-
-from rich.markup import escape
 
 from maceproc import __version__
 from maceproc.capture import Sidecar
 from maceproc.following.event_costs import UNTOLD
 from maceproc.following.perturbation import corrected_bounds
 from maceproc.following.rtts import NO_CROSSING
+from maceproc.reporting.console import CleanConsole, escape
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.units import NS_PER_S, format_us
 
@@ -50,10 +48,8 @@ COMPARISON_MEANING = {
 
 def as_text(analysis: Analysis, *, color: bool = False, width: int = WIDTH) -> str:
     """Render the report; plain text unless `color`."""
-    from rich.console import Console
-
     out = io.StringIO()
-    console = Console(
+    console = CleanConsole(
         file=out,
         width=width,
         force_terminal=color,
@@ -67,9 +63,7 @@ def as_text(analysis: Analysis, *, color: bool = False, width: int = WIDTH) -> s
 
 def terminal() -> Console:
     """Return a console on standard output: colour on a terminal only, never narrower than 80."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
+    console = CleanConsole()
     if not console.is_terminal:
         console.width = WIDTH
     return console
@@ -158,6 +152,11 @@ def _parts(analysis: Analysis) -> Iterator[RenderableType]:
         yield ""
         yield _series_table(analysis)
         yield _coverage_line(analysis.rtts)
+    elif analysis.pings.empty and len(analysis.crossings):
+        from maceproc.reporting.crossings_table import crossings_without_pings
+
+        yield ""
+        yield from crossings_without_pings(analysis.crossings)
     if len(analysis.comparisons):
         yield ""
         yield _comparisons_table(analysis.comparisons)
@@ -182,16 +181,17 @@ def _heading(analysis: Analysis) -> Iterator[str]:
             yield "  give what the ping printed with --ping, to have its RTTs corrected"
         return
     yield f"  ran     {escape(' '.join(sidecar.command))}"
-    yield f"  where   {_where(sidecar)}"
+    yield f"  where   {escape(_where(sidecar))}"
     traced_s = sum(run.end_ns - run.start_ns for run in sidecar.runs if run.traced) / NS_PER_S
     events = sum(len(table) for table in analysis.trace.events.values())
     yield (f"  rounds  {sidecar.rounds} of {', '.join(dict.fromkeys(r.arm for r in sidecar.runs))}")
     yield (
-        f"  events  {events:,} in {traced_s:.1f} s traced ({sidecar.tracing.event_set}), "
+        f"  events  {events:,} in {traced_s:.1f} s traced ({escape(sidecar.tracing.event_set)}), "
         f"{len(analysis.trace.lost)} gaps"
     )
     yield from (f"  stamps  {line}" for line in _stamps(sidecar))
-    yield f"  machine {sidecar.machine.cpu}, {sidecar.machine.cpus} CPUs, {sidecar.machine.kernel}"
+    machine = sidecar.machine
+    yield f"  machine {escape(machine.cpu)}, {machine.cpus} CPUs, {escape(machine.kernel)}"
 
 
 def _stamps(sidecar: Sidecar) -> Iterator[str]:
@@ -307,8 +307,8 @@ def _steps_table(steps: pd.DataFrame) -> RenderableType:
         for row in rows.itertuples():
             table.add_row(
                 direction if row.step == 0 else "",
-                row.start,
-                row.end,
+                escape(row.start),
+                escape(row.end),
                 format_us(row.median_ns),
                 format_us(row.p95_ns),
             )
@@ -316,7 +316,9 @@ def _steps_table(steps: pd.DataFrame) -> RenderableType:
 
 
 def _ledger_line(rtts: pd.DataFrame) -> str:
-    corrected = rtts[rtts["status"] == "corrected"]
+    corrected = rtts[(rtts["status"] == "corrected") & rtts["rtt_ns"].notna()]
+    if corrected.empty:  # ping -q and ping -f print no RTT of a single ping
+        return ""
     parts = {
         "tx stack": "tx_stack_ns",
         "outbound": "outbound_ns",
@@ -326,10 +328,9 @@ def _ledger_line(rtts: pd.DataFrame) -> str:
         "delivery": "delivery_ns",
         "residual": "residual_ns",
     }
-    means = {name: float(corrected[column].mean()) for name, column in parts.items()}
+    known = {name: corrected[column].dropna() for name, column in parts.items()}
+    means = {name: float(values.mean()) for name, values in known.items() if len(values)}
     total = float(corrected["rtt_ns"].mean())
-    if math.isnan(total):
-        return ""
     terms = " + ".join(f"{name} {format_us(mean)}" for name, mean in means.items() if mean)
     return f"mean ledger: {terms} = {format_us(total)} us"
 

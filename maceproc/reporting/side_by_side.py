@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from rich.markup import escape
 
 from maceproc.comparison import QUANTITIES_COMPARED, Comparison
+from maceproc.reporting.console import CleanConsole, escape
 from maceproc.reporting.plots import new_axes, unit_of
 from maceproc.reporting.report import WIDTH, report_table
 from maceproc.units import format_us
@@ -28,10 +28,8 @@ DIFFERS = 0.05  # adjusted p below which a difference is printed bold
 
 def as_text(comparison: Comparison) -> str:
     """Render a comparison as plain text."""
-    from rich.console import Console
-
     out = io.StringIO()
-    console = Console(file=out, width=WIDTH, force_jupyter=False, highlight=False)
+    console = CleanConsole(file=out, width=WIDTH, force_jupyter=False, highlight=False)
     print_comparison(comparison, console)
     return out.getvalue()
 

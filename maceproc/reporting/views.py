@@ -348,7 +348,7 @@ def _axis_minus_trace_ns(analysis: Analysis) -> int | Any:
 
 def _is_outer_queue(step: Any, way: pd.DataFrame) -> bool:
     """Tell whether it is the wait in the outer device's queue, which follows the crossing."""
-    (start, queued), (end, sent) = step.start.split(" "), step.end.split(" ")
+    (start, queued), (end, sent) = step.start.rsplit(" ", 1), step.end.rsplit(" ", 1)
     last = step.direction == "outbound" and step.step == way["step"].max()
     return last and start == end and (queued, sent) == ("net_dev_queue", "net_dev_start_xmit")
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from maceproc import __version__
 from maceproc.errors import AnalysisError
+from maceproc.foreign_text import clean
 from maceproc.reporting.colors import as_css, slug
 from maceproc.reporting.headline import headline
 from maceproc.reporting.page.charts import charts
@@ -110,15 +111,22 @@ def _template() -> Template:
     from maceproc.reporting.headline import duration, interval
 
     environment = Environment(
-        loader=PackageLoader("maceproc", "page"),
+        loader=PackageLoader("maceproc.reporting", "page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters |= {"duration": duration, "slug": slug, "typeset": typeset}
     environment.globals |= {"interval": interval}
     return environment.get_template("page.html.j2")
+
+
+def _shown(value: object) -> object:
+    """Show control, bidi and zero-width characters of foreign text as escapes."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return clean(value, keep="\n\t") if is_text else value
 
 
 def typeset(text: str) -> str:
