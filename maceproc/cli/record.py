@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -44,6 +44,14 @@ if TYPE_CHECKING:
     metavar="minimal|full|LIST",
     help="What to record; LIST is SYSTEM:EVENT,... with * and ? as wildcards.",
 )
+@click.option(
+    "--tracer",
+    type=click.Choice(["ftrace", "bpf"]),
+    default="ftrace",
+    show_default=True,
+    help="What follows the packets: raw events by trace-cmd, or programs in the kernel (eBPF), "
+    "which cost less and keep one row for every echo.",
+)
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
@@ -59,6 +67,7 @@ def record(
     rounds: int,
     no_baseline: bool,
     events: str,
+    tracer: Literal["ftrace", "bpf"],
     buffer_kb: int | None,
     awake: bool,
     output: str,
@@ -79,6 +88,8 @@ def record(
 
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
+    if tracer == "bpf" and (events != "minimal" or buffer_kb is not None):
+        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace")
     check_one_place(lab_name, netns, container, pid, host)
     with _doctor_at_hand():
         require_root("recording")
@@ -98,6 +109,7 @@ def record(
                 force=force,
                 buffer_kb=buffer_kb,
                 awake=awake,
+                tracer=tracer,
                 announce=lambda sidecar: told.extend(_announce(sidecar)),
                 tell=follow,
                 show=show,

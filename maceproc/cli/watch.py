@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from maceproc.cli.privileges import require_root
 from maceproc.cli.record import interrupt_cleanly
 from maceproc.cli.terminal import tell, tell_notes
-from maceproc.errors import Interrupted, PrivilegeError, RecordError
+from maceproc.errors import Interrupted, RecordError
 
 if TYPE_CHECKING:
     from maceproc.watching.watch import Columns, Sink, Watching
@@ -101,8 +102,10 @@ def watch(
     """  # noqa: D301  \b is click's
     if not (containers or every or netns or pids or lab is not None):
         raise click.UsageError("say what to watch: --container, --all, --netns, --pid or --lab")
+    with _doctor_at_hand():
+        require_root("watching")
     interrupt_cleanly()
-    with _machine_that_can():
+    with _doctor_at_hand():
         from maceproc.recording.lab import DEFAULT_NAME
         from maceproc.watching.places import Wanted
         from maceproc.watching.series import AllSeries
@@ -128,18 +131,14 @@ def watch(
 
 
 @contextlib.contextmanager
-def _machine_that_can() -> Iterator[None]:
-    import os
-
-    if os.geteuid() != 0:
-        raise PrivilegeError("watching needs root", hint="run it with sudo")
+def _doctor_at_hand() -> Iterator[None]:
+    """Point to `maceproc doctor` where watching fails for reasons of this machine."""
     try:
         yield
+    except Interrupted:
+        raise
     except RecordError as error:
-        if not isinstance(error, Interrupted):
-            advice = "`maceproc doctor` checks what a recording needs"
-            error.hint = f"{error.hint}; {advice}" if error.hint else advice
-            error.hint = error.hint.replace("record with --tracer ftrace; ", "")
+        error.hint = "; ".join(filter(None, [error.hint, "`maceproc doctor` checks what it needs"]))
         raise
 
 

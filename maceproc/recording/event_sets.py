@@ -10,7 +10,7 @@ from maceproc.capture import Link, find_link
 from maceproc.errors import TracingError
 from maceproc.recording.survey import Survey
 
-EventSet = Literal["minimal", "full", "list"]
+EventSet = Literal["minimal", "full", "list", "bpf"]
 
 # What is recorded, and why. `minimal` is the smallest set that gives the whole ledger.
 # The smallest set that gives the whole ledger. What it adds to the median RTT of `ping -i 0.02` in

@@ -1,19 +1,18 @@
-"""The devices that the tracer is to watch for a place: the container's own, and the outer ones."""
+"""What is around a place: its devices, and the namespaces at their other ends."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from maceproc.capture import Link
-from maceproc.errors import TargetError
-from maceproc.recording.bpf import memory
+from maceproc.recording.bpf.devices import inner_device
 from maceproc.recording.bpf.echo_tracer import Watched
 from maceproc.recording.sites import Netns
-from maceproc.recording.survey import SHARED_DEVICE_KINDS, Explorer, list_links
+from maceproc.recording.survey import SHARED_DEVICE_KINDS, Explorer
 from maceproc.watching.places import Place
 
 
@@ -73,10 +72,7 @@ def look_around(place: Place, number: int) -> Surroundings:
     return Surroundings(
         place=place,
         number=number,
-        inner=tuple(
-            Watched(place.inode, inner.ifindex, memory.INNER_QUEUED | _received_at(inner), number)
-            for inner, _, _ in found
-        ),
+        inner=tuple(inner_device(place.inode, inner, number) for inner, _, _ in found),
         hosts=tuple({way.host.inode: way.host for way in found}.items()),
         not_outer=frozenset(name for way in found for name in _inwards(way)),
         route=", ".join(
@@ -112,43 +108,3 @@ def _hosts_own() -> set[int]:
         with contextlib.suppress(OSError):
             found.add(Path(f"/proc/{process}/ns/net").stat().st_ino)
     return found
-
-
-def _received_at(link: Link) -> int:
-    """Return the tracepoint that sees a reply first; both where that is not known."""
-    if link.uses_netif_rx is None:
-        return memory.INNER_RX | memory.INNER_RECEIVE
-    return memory.INNER_RX if link.uses_netif_rx else memory.INNER_RECEIVE
-
-
-def outer_devices(
-    host: Netns, around: Iterable[Surroundings], only: tuple[str, ...] = ()
-) -> set[Watched]:
-    """Return the devices of a host by which packets may leave it and come back.
-
-    Not its loopback, nor what leads to containers. Of a VLAN or bond the card beneath is among
-    them: a packet is followed from the first that sees it going out, and back to the first that
-    sees it come in. With `only`, packets are followed going out by these devices alone.
-
-    Raises TargetError when the namespace has ended or has no such device.
-    """
-    inwards = {name for place in around for name in place.not_outer}
-    links = list_links(host)
-    names = {link.name for link in links}
-    for name in only:
-        if name not in names:
-            has = ", ".join(sorted(names))
-            raise TargetError(f"no device {name!r} in {host.name}", hint=f"it has {has}")
-    bridges = {link.name for link in links if link.kind == "bridge"}
-    found = set()
-    for link in links:
-        if link.name in only or _leads_outside(link, inwards, bridges):
-            out = not only or link.name in only
-            roles = memory.OUTER_QUEUED | memory.OUTER_SENT if out else 0
-            roles |= memory.OUTER_RX | memory.OUTER_RECEIVE
-            found.add(Watched(host.inode, link.ifindex, roles))
-    return found
-
-
-def _leads_outside(link: Link, inwards: set[str], bridges: set[str]) -> bool:
-    return link.name != "lo" and link.name not in inwards and link.master not in bridges

@@ -11,9 +11,10 @@ import numpy as np
 
 from maceproc.echoes import ROW_DTYPE, Rows, rows_from
 from maceproc.errors import TargetError
+from maceproc.recording.bpf.devices import outer_devices
 from maceproc.recording.bpf.echo_tracer import EchoTracer, Watched
 from maceproc.recording.bpf.memory import ALL_ROLES
-from maceproc.watching.devices import Surroundings, look_around, outer_devices
+from maceproc.watching.devices import Surroundings, look_around
 from maceproc.watching.places import Place, Places, Wanted
 
 PLACES_EVERY_S = 1.0
@@ -173,9 +174,14 @@ class Watcher:
         devices = {device for place in self._around.values() for device in place.inner}
         hosts = {inode: host for place in self._around.values() for inode, host in place.hosts}
         for inode, host in hosts.items():
-            among = [place for place in self._around.values() if inode in dict(place.hosts)]
+            inwards = {
+                name
+                for place in self._around.values()
+                if inode in dict(place.hosts)
+                for name in place.not_outer
+            }
             try:
-                devices |= outer_devices(host, among, self._outer)
+                devices |= outer_devices(host, inwards, self._outer)
             except TargetError as error:
                 if self._outer and not self._watched:
                     raise

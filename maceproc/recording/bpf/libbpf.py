@@ -64,7 +64,7 @@ def require_bpf() -> None:
     if not KERNEL_BTF.exists():
         raise TracingError(
             f"{KERNEL_BTF}: this kernel does not describe its types (CONFIG_DEBUG_INFO_BTF)",
-            hint="record with --tracer ftrace",
+            hint="`record --tracer ftrace` needs none of it",
         )
     _library()
 
@@ -162,9 +162,9 @@ class BpfObject:
     def _error(self, what: str, number: int) -> TracingError:
         # The verifier's no is EACCES, too: without the rights nothing comes as far as to it.
         if self._refused:
-            hint = "this kernel's verifier refuses it; record with --tracer ftrace"
+            hint = "this kernel's verifier refuses it; `record --tracer ftrace` needs none of it"
         elif number in (errno.EPERM, errno.EACCES):
             hint = "it needs root with CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN)"
         else:
-            hint = "record with --tracer ftrace"
+            hint = "`record --tracer ftrace` needs none of it"
         return TracingError(f"the BPF tracer {what}: {os.strerror(number)}", hint=hint)
