@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from maceproc.following.crossings import Path, find_crossings, find_passages
+from maceproc.following.crossings import find_crossings, find_passages
 from maceproc.following.journeys import Links, follow_packets
+from maceproc.following.topology import Way
 from tests.test_journeys import DOCKER, events
 
 # A container's eth0 is a veth; the host's eth0 is not, and receives without netif_rx.
-NAMESAKES = Path("eth0", "eth0", "veth1")
+NAMESAKES = Way("eth0", "eth0", "veth1")
 CROSSED = """
 10 net_dev_queue     eth0  A task7
 11 netif_rx/84       veth1 A task7
@@ -32,11 +33,11 @@ FOREIGN = """
 LINKS = Links(DOCKER.pairs, DOCKER.ports, frozenset({"veth1"}), DOCKER.dead_ends)
 
 
-def received(*texts: str, path: Path = NAMESAKES) -> list[float]:
+def received(*texts: str, way: Way = NAMESAKES) -> list[float]:
     """Return when replies of a native ping may have come in [us]."""
     hops = follow_packets(events("".join(texts).replace("\n\n", "\n")), links=LINKS)
-    crossings = find_crossings(hops, path)
-    passages = find_passages(hops, path, crossings, LINKS)
+    crossings = find_crossings(hops, way)
+    passages = find_passages(hops, way, crossings, LINKS)
     inbound = passages[(passages["direction"] == "inbound") & (passages["status"] == "complete")]
     return sorted(inbound["entered_ns"] / 1000)
 
@@ -59,5 +60,5 @@ def test_without_a_crossing_one_that_is_stamped_in_the_backlog_decides() -> None
 
 
 def test_a_veth_without_gro_receives_in_the_backlog_only() -> None:
-    veth = Path("eth0", "eth0", "veth1", outer_uses_netif_rx=True)
-    assert received(NATIVE, FOREIGN.replace("veth9", "wire0"), path=veth) == [51]
+    veth = Way("eth0", "eth0", "veth1", outer_uses_netif_rx=True)
+    assert received(NATIVE, FOREIGN.replace("veth9", "wire0"), way=veth) == [51]

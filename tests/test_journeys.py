@@ -10,7 +10,7 @@ from maceproc.following.journeys import Links, follow_packets, journeys_table
 SOFTIRQ = 0x10
 A, B = 0xFFFF_8881_0000_0100, 0xFFFF_8881_0000_0200
 
-# A container behind a bridge, as `maceproc.following.crossings.links_of` reads it from a sidecar.
+# A container behind a bridge, as `maceproc.following.topology.links_of` reads it from a sidecar.
 DOCKER = Links(
     pairs=frozenset({("eth0", "veth1"), ("veth1", "eth0")}),
     ports=frozenset({"eth0", "veth1", "eno1"}),

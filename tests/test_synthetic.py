@@ -9,7 +9,7 @@ import pandas as pd
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from maceproc.pipeline import follow_pings
+from maceproc.following.follow import follow_pings
 from tests.deletion import WAYS, gaps
 from tests.synthetic import Happened, World, simulate, worlds
 

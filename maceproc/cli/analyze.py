@@ -39,7 +39,7 @@ def analyze(
       maceproc analyze trace.txt --ping ping.txt --inner eth0 --outer eno1
     """
     from maceproc.pipeline import analyze as analyze_capture
-    from maceproc.reporting import report
+    from maceproc.reporting import document, report
 
     if html:
         check_page(Path(file), Path(html))
@@ -50,7 +50,7 @@ def analyze(
     if html:
         _write_page(page, Path(html))
     if as_json:
-        click.echo(report.as_json(analysis))
+        click.echo(document.as_json(analysis))
     else:
         report.print_report(analysis, report.terminal())
 

@@ -14,7 +14,7 @@ from maceproc.cli.terminal import bar, tell
 from maceproc.foreign_text import clean, clean_lines
 
 if TYPE_CHECKING:
-    from maceproc.experiment.run import Progress
+    from maceproc.experiment.run import ExperimentProgress
     from maceproc.recording.sites import NativeChoice
 
 
@@ -181,7 +181,7 @@ def agree(first: Path, second: Path) -> None:
         click.echo(clean(line))
 
 
-def _doing(progress: Progress) -> str:
+def _doing(progress: ExperimentProgress) -> str:
     if not progress.arm:
         return "done"
     return f"round {progress.round}, {progress.flows} flows: {progress.arm}"

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from maceproc.following.crossings import INBOUND, OUTBOUND
-from maceproc.following.matching import RESIDUAL_TOLERANCE_NS
+from maceproc.following.due import RESIDUAL_TOLERANCE_NS
 from maceproc.units import NS_PER_US
 
 QUEUE_WAIT_NS = 10 * NS_PER_US

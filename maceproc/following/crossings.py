@@ -11,120 +11,35 @@ outer device, so that what is left of an RTT is exactly the native path:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Collection
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc.capture import Hop, Sidecar
-from maceproc.errors import AnalysisError
 from maceproc.following.journeys import HOP_EVENTS, Kind, Links, hop_kinds
-from maceproc.schema import CROSSINGS, STEPS
-
-Bools = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.int64]
+from maceproc.following.positions import Bools, Indices
+from maceproc.following.topology import Way
+from maceproc.schema import CROSSINGS
 
 OUTBOUND, INBOUND = "outbound", "inbound"
 
 
-@dataclass(frozen=True)
-class Path:
-    """The devices a crossing is measured between.
-
-    Attributes
-    ----------
-    inner, outer
-        Names of the container's device and of the outer device.
-    peer
-        Name of the other end of the container's veth pair; empty when not known.
-    outer_again
-        How many devices of the outer device's name the packet is sent by, after the container's:
-        1 unless a namespace in between uses that name too.
-    crosses
-        Whether there is a crossing at all: a native ping has none.
-    inner_uses_netif_rx, outer_uses_netif_rx
-        Whether that device receives by `netif_rx`; where that is not known, its events tell.
-    """
-
-    inner: str
-    outer: str
-    peer: str = ""
-    outer_again: int = 1
-    crosses: bool = True
-    inner_uses_netif_rx: bool | None = None
-    outer_uses_netif_rx: bool | None = None
-
-    @classmethod
-    def from_hops(cls, hops: Sequence[Hop]) -> Path:
-        """Read a sidecar's path, from the container's device to the outer one."""
-        if len(hops) == 1:
-            return cls(hops[0].dev, hops[0].dev, crosses=False)
-        inner, peer, outer = hops[0], hops[1], hops[-1]
-        # A device sends outbound when the next one is in another namespace, and the outer one does.
-        senders = [a for a, b in pairwise(hops[1:]) if a.netns != b.netns]
-        again = sum(hop.dev == outer.dev for hop in (*senders, outer))
-        return cls(inner.dev, outer.dev, peer.dev if peer != outer else "", again)
-
-
-def learn_peer(crossings: pd.DataFrame, inner: str) -> str:
-    """Return the device that receives what tasks send out through the container's device.
-
-    For captures that do not say; `crossings` were found without it. Raises AnalysisError when
-    there is none, or more than one: then several containers have a device of that name.
-    """
-    whole = (crossings["direction"] == OUTBOUND) & (crossings["status"] == "complete")
-    peers = sorted(crossings["peer"][whole & ~crossings["softirq"]].astype(str).unique())
-    if len(peers) == 1:
-        return peers[0]
-    raise AnalysisError(
-        f"what is sent out on {inner} is received by {', '.join(peers) or 'no other device'}",
-        hint="name the other end of the container's veth pair with --peer",
-    )
-
-
-def links_of(sidecar: Sidecar | None) -> Links:
-    """Return what a sidecar knows of the links between devices."""
-    if sidecar is None:
-        return Links()
-    names = {(n.name, link.ifindex): link.name for n in sidecar.namespaces for link in n.links}
-    forwarding = {hop.netns for hop in sidecar.target.path[1:]}
-    pairs, into_dead_end, others, unknown = set(), set(), set(), set()
-    for namespace in sidecar.namespaces:
-        for link in namespace.links:
-            far = names.get((link.peer_netns or "", link.peer_ifindex or 0))
-            if link.name == "lo" or link.kind not in ("", "veth"):
-                others.add(link.name)
-            elif link.kind and not far:
-                unknown.add(link.name)
-            elif far:
-                pairs.add((link.name, far))
-                if namespace.name in forwarding and link.peer_netns not in forwarding:
-                    into_dead_end.add((link.name, far))
-    ports = {link.name for n in sidecar.namespaces for link in n.links} - others
-    # Where the names read the same the other way round, the direction cannot be told.
-    dead_ends = into_dead_end - {(far, near) for near, far in into_dead_end}
-    known = ports - unknown
-    return Links(frozenset(pairs), frozenset(ports), frozenset(known), frozenset(dead_ends))
-
-
 def find_crossings(
-    hops: pd.DataFrame, path: Path, recorded: Collection[str] | None = None
+    hops: pd.DataFrame, way: Way, recorded: Collection[str] | None = None
 ) -> pd.DataFrame:
-    """Return the CROSSINGS of all packets between the path's ends, in order of time.
+    """Return the CROSSINGS of all packets between the ends of a way, in order of time.
 
     `recorded` names the events that were enabled; by default those that occur.
     """
     walk = _Walk(hops, recorded)
-    crossings = pd.concat([_outbound(walk, path), _inbound(walk, path)], ignore_index=True)
+    crossings = pd.concat([_outbound(walk, way), _inbound(walk, way)], ignore_index=True)
     return crossings.sort_values("first_hop", kind="stable", ignore_index=True)
 
 
 def find_passages(
     hops: pd.DataFrame,
-    way: Path,
+    way: Way,
     crossings: pd.DataFrame,
     links: Links,
     recorded: Collection[str] | None = None,
@@ -156,7 +71,7 @@ def find_passages(
     return passages.assign(latency_ns=pd.array([None] * len(passages), dtype="Int64"))
 
 
-def _not_for_containers(walk: _Walk, received: Indices, way: Path, links: Links) -> Indices:
+def _not_for_containers(walk: _Walk, received: Indices, way: Way, links: Links) -> Indices:
     """Leave out of receptions what a container received, or what was sent on to one.
 
     A journey may go on with the next packet that got its address: only what comes before the next
@@ -176,7 +91,7 @@ def _not_for_containers(walk: _Walk, received: Indices, way: Path, links: Links)
     return received[~sent_on_at_once & ~by_container]
 
 
-def _outer_uses_netif_rx(walk: _Walk, way: Path, crossings: pd.DataFrame) -> bool | None:
+def _outer_uses_netif_rx(walk: _Walk, way: Way, crossings: pd.DataFrame) -> bool | None:
     """Tell how the outer device receives; None where neither topology nor crossings show it."""
     if way.outer_uses_netif_rx is not None:
         return way.outer_uses_netif_rx
@@ -184,117 +99,29 @@ def _outer_uses_netif_rx(walk: _Walk, way: Path, crossings: pd.DataFrame) -> boo
     return walk.mostly_netif_rx(crossings.loc[came_in, "first_hop"].to_numpy())
 
 
-def name_namespaces(
-    hops: pd.DataFrame, crossings: pd.DataFrame, sidecar: Sidecar | None
-) -> pd.DataFrame:
-    """Return HOPS with the namespace of every device that can be told from its namesakes.
-
-    A name that only one namespace has is told by itself; one that several have, by its place in a
-    crossing. Without a sidecar nothing is known.
-    """
-    if sidecar is None:
-        return hops
-    names = [namespace.name for namespace in sidecar.namespaces]
-    dev = hops["dev"].cat.codes.to_numpy()
-    netns = _codes_of(hops, _unique_owners(sidecar), names)[dev]
-    path = sidecar.target.path
-    if len(path) > 1:
-        on_path = _codes_of(hops, {hop.dev: hop.netns for hop in path[1:]}, names)
-        rows, at_inner = _rows_of_crossings(hops, crossings)
-        netns[rows] = np.where(at_inner, names.index(path[0].netns), on_path[dev[rows]])
-    return hops.assign(netns=pd.Categorical.from_codes(netns, names))
-
-
-def _codes_of(hops: pd.DataFrame, netns: Mapping[str, str], names: list[str]) -> Indices:
-    """Return the namespace of every device, as its place in `names`; -1 for none, and at the end.
-
-    Shape (devices + 1,).
-    """
-    devices = hops["dev"].cat.categories
-    known = [names.index(netns[dev]) if dev in netns else -1 for dev in devices]
-    return np.array([*known, -1], dtype=np.int16)
-
-
-def _unique_owners(sidecar: Sidecar) -> dict[str, str]:
-    """Return the namespace of every device name that only one namespace has."""
-    owners = pd.Series(
-        {(n.name, link.name): n.name for n in sidecar.namespaces for link in n.links}
-    )
-    names = owners.index.get_level_values(-1)
-    unique = ~names.duplicated(keep=False)
-    return dict(zip(names[unique], owners[unique], strict=True))
-
-
-def _rows_of_crossings(hops: pd.DataFrame, crossings: pd.DataFrame) -> tuple[Indices, Bools]:
-    """Return the rows of HOPS within complete crossings, and which are on the inner device."""
-    complete = crossings[crossings["status"] == "complete"]
-    first, last = complete["first_hop"].to_numpy(), complete["last_hop"].to_numpy()
-    length = last - first + 1
-    step = np.arange(length.sum()) - np.repeat(np.cumsum(length) - length, length)
-    rows = np.repeat(first, length) + step
-    outbound = np.repeat((complete["direction"] == OUTBOUND).to_numpy(), length)
-    leaving = (step == 0) | ((step == 1) & (hop_kinds(hops)[rows] == Kind.XMIT))
-    return rows, np.where(outbound, leaving, rows == np.repeat(last, length))
-
-
-def steps_of(hops: pd.DataFrame, crossings: pd.DataFrame, rtts: pd.DataFrame) -> pd.DataFrame:
-    """Return STEPS: the corrected pings' crossings hop by hop, for the way that most took."""
-    corrected = rtts[rtts["status"] == "corrected"]
-    rows = []
-    for direction, column in ((OUTBOUND, "outbound_journey"), (INBOUND, "inbound_journey")):
-        ours = crossings["journey"].isin(corrected[column]) & (crossings["status"] == "complete")
-        ours &= crossings["direction"] == direction
-        rows += _steps_of_direction(hops, crossings[ours], direction)
-    return STEPS.from_rows(rows)
-
-
-def _steps_of_direction(
-    hops: pd.DataFrame, crossings: pd.DataFrame, direction: str
-) -> list[Sequence[object]]:
-    length = crossings["last_hop"] - crossings["first_hop"] + 1
-    if crossings.empty:
-        return []
-    rows: list[Sequence[object]] = []
-    usual = crossings[length == length.mode().iloc[0]]["first_hop"].to_numpy()
-    times_ns = hops["time_ns"].to_numpy()
-    for step in range(int(length.mode().iloc[0]) - 1):
-        here = usual + step
-        took_ns = times_ns[here + 1] - times_ns[here]
-        median, p95 = np.percentile(took_ns, [50, 95])
-        start, end = _label(hops, here[0]), _label(hops, here[0] + 1)
-        rows.append((direction, step, start, end, len(here), median, p95))
-    return rows
-
-
-def _label(hops: pd.DataFrame, row: int) -> str:
-    hop = hops.iloc[row]
-    where = f"{hop['netns']}:{hop['dev']}" if pd.notna(hop["netns"]) else str(hop["dev"])
-    return f"{where} {hop['event']}"
-
-
-def _outbound(walk: _Walk, path: Path) -> pd.DataFrame:
+def _outbound(walk: _Walk, way: Way) -> pd.DataFrame:
     """Packets queued on the container's device and received by its peer."""
-    queued = walk.find(walk.on(path.inner), Kind.QUEUE)
+    queued = walk.find(walk.on(way.inner), Kind.QUEUE)
     arrived = walk.step(queued, len(walk.sending))
     received = (walk.kind == Kind.RX) | (walk.kind == Kind.RECEIVE)
-    at_peer = received & (walk.on(path.peer) if path.peer else True)
+    at_peer = received & (walk.on(way.peer) if way.peer else True)
     queued, arrived = _where(at_peer[arrived] & (arrived != NOWHERE), queued, arrived)
-    out = walk.find(walk.on(path.outer), Kind.QUEUE)
-    left = walk.nth(out, np.searchsorted(out, arrived) + path.outer_again - 1, arrived)
+    out = walk.find(walk.on(way.outer), Kind.QUEUE)
+    left = walk.nth(out, np.searchsorted(out, arrived) + way.outer_again - 1, arrived)
     return walk.rows(OUTBOUND, queued, queued, left, walk.driver(left), peer=arrived)
 
 
-def _inbound(walk: _Walk, path: Path) -> pd.DataFrame:
+def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
     """Packets sent by the peer of the container's device and received there."""
-    received = walk.first_receptions(path.inner)
+    received = walk.first_receptions(way.inner)
     sent = walk.step(received, -1)
-    by_peer = (walk.kind == walk.sending[-1]) & (walk.on(path.peer) if path.peer else True)
+    by_peer = walk.handed_over & (walk.on(way.peer) if way.peer else True)
     received, sent = _where(by_peer[sent] & (sent != NOWHERE), received, sent)
-    delivered = walk.if_stamped(received, path.inner_uses_netif_rx)
+    delivered = walk.if_stamped(received, way.inner_uses_netif_rx)
     delivered, sent = _where(delivered != NOWHERE, delivered, sent)
-    came = walk.first_receptions(path.outer)
-    entered = walk.nth(came, np.searchsorted(came, sent) - path.outer_again, sent)
-    uses_netif_rx = path.outer_uses_netif_rx
+    came = walk.first_receptions(way.outer)
+    entered = walk.nth(came, np.searchsorted(came, sent) - way.outer_again, sent)
+    uses_netif_rx = way.outer_uses_netif_rx
     if uses_netif_rx is None:  # what a namesake received may be among them, but seldom
         uses_netif_rx = walk.mostly_netif_rx(entered[entered != NOWHERE])
     entered = walk.if_stamped(entered, uses_netif_rx)
@@ -355,8 +182,13 @@ class _Walk:
 
     def driver(self, queued: Indices) -> Indices:
         """Return where what was queued was handed to the driver."""
-        sent: Indices = self.step(queued, len(self.sending) - 1)
-        return np.asarray(np.where(self.kind[sent] == self.sending[-1], sent, NOWHERE))
+        sent: Indices = self.step(queued, max(0, len(self.sending) - 1))
+        return np.asarray(np.where(self.handed_over[sent], sent, NOWHERE))
+
+    @property
+    def handed_over(self) -> Bools:
+        """Whether a hop is the last event of a sending that is recorded."""
+        return np.isin(self.kind, self.sending[-1:])
 
     def first_receptions(self, dev: str) -> Indices:
         """Return where packets were first received on a device of that name."""

@@ -104,7 +104,7 @@ def follow_packets(
 
     `recorded` names the events that were enabled; by default those that occur. `links` tells what
     is known of the topology. The order of the input's rows, CPUs and tables does not matter.
-    `netns` is left empty: see `crossings.name_namespaces`.
+    `netns` is left empty: see `namespaces.name_namespaces`.
     """
     kinds = {HOP_EVENTS[e] for e in (events if recorded is None else recorded) if e in HOP_EVENTS}
     hops = _stack(events)

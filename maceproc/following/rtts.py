@@ -16,45 +16,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from maceproc.capture import Run
-from maceproc.following.matching import (
-    NONE,
-    Indices,
-    Matches,
-    Packets,
-    Verdicts,
-    at,
-    match_run,
-    packets_of_run,
-)
+from maceproc.following.matching import Matches, match_run
+from maceproc.following.positions import Choice
+from maceproc.following.run_packets import packets_of_run
+from maceproc.following.verdicts import Case, fine, judge
 from maceproc.pings import PingOutput
 from maceproc.schema import RTTS
-from maceproc.units import NS_PER_US
-
-STATUSES: Mapping[str, str] = {
-    "corrected": "both crossings were followed; the RTT is given without them",
-    "native": "ran on the bare machine: nothing to correct; the wire RTT is given",
-    "uncrossed": "its path has no crossing that can be seen; the RTT stays as printed",
-    "untraced": "ran without tracing: there are no events to correct it with",
-    "unanswered": "no reply was printed",
-    "unprinted": "ping printed no line for it (-f, -q)",
-    "duplicate": "a further reply to a request that was answered before",
-    "error": "an ICMP error came instead of a reply",
-    "incomplete": "an event that is needed was lost or not recorded",
-    "ambiguous": "more than one packet could be this ping's",
-}
-
-NO_CROSSING = "its path has no crossing that can be seen"
-"""The reason of what is `uncrossed`."""
-
-FINE_STEP_NS = 1 * NS_PER_US
-"""A printed RTT of larger steps is coarser than what is corrected: the kernel's RTT is used.
-
-That has nanoseconds, and leaves out only the time from the send stamp to the send call.
-"""
 
 
 def rtts_table(
@@ -80,57 +50,42 @@ def rtts_table(
         rows = by_run.get((run.round, run.arm, printed.target))
         if rows is None:
             continue
-        verdicts = Verdicts(rows)
-        if printed.targets > 1:
-            verdicts.against(np.full(len(rows), True), "ambiguous", SEVERAL_TARGETS)
+        matches = None
         if run.traced:
             packets = packets_of_run(
                 run, printed, sends, deliveries, passages[run.place], lost=lost, mtu=mtu
             )
-            matches = match_run(rows, run, printed, packets, verdicts)
-            table = _ledger(rows, packets, matches)
-            if run.place == "container":
-                nothing_to_correct = (~_fine(rows)) & table["kernel_rtt_ns"].isna().to_numpy()
-                verdicts.against(nothing_to_correct, "incomplete", NO_STAMP)
-        else:
-            table = rows.reindex(columns=RTTS.names)
-        table["status"], table["reason"] = _settle(verdicts, run)
-        tables.append(_correct(table))
+            matches = match_run(rows, run, printed, packets)
+        tables.append(_judged(Case(run, rows, matches, printed.targets)))
     if not tables:
         return RTTS.frame()
     rows = pd.concat(tables).loc[pings.index]
     return RTTS.frame(rows.assign(causes=""))
 
 
-SEVERAL_TARGETS = "its run had several targets: which send call was for which is not known"
-
-NO_STAMP = "ping printed too coarsely, and when its reply was stamped is not known"
-
-
-def _fine(rows: pd.DataFrame) -> npt.NDArray[np.bool_]:
-    """Tell which RTTs were printed finely enough to be corrected."""
-    return (rows["rtt_resolution_ns"] <= FINE_STEP_NS).fillna(False).to_numpy(dtype=bool)
-
-
-def _settle(verdicts: Verdicts, run: Run) -> tuple[object, object]:
-    everything = np.full(len(verdicts.status), True)
-    if not run.traced:
-        verdicts.against(everything, "untraced", "no tracepoint was enabled")
-    verdicts.against(everything, "corrected" if run.place == "container" else "native", "")
-    return verdicts.status, verdicts.reason
+def _judged(case: Case) -> pd.DataFrame:
+    """Return the rows of RTTS of one run."""
+    if case.matches is None:
+        table = case.pings.reindex(columns=RTTS.names)
+    else:
+        table = _ledger(case.pings, case.matches)
+    verdicts = judge(case)
+    decided = {"status": verdicts.status, "reason": verdicts.reason, "rule": verdicts.rule}
+    return _correct(table.assign(**decided))
 
 
-def _ledger(pings: pd.DataFrame, packets: Packets, matches: Matches) -> pd.DataFrame:
+def _ledger(pings: pd.DataFrame, matches: Matches) -> pd.DataFrame:
     """Cut every RTT into its segments; what is not known stays empty."""
     rows = pings.reindex(columns=RTTS.names)
-    sent_ns = pd.arrays.IntegerArray(at(packets.send_ns, matches.send), matches.send == NONE)
+    packets, replies = matches.packets, matches.replies
+    sent_ns = pd.arrays.IntegerArray(matches.send.of(packets.send_ns, 0), ~matches.send.exists)
     queued_ns, out_ns, on_wire_ns, rows["outbound_journey"] = _times(
         packets.outbound, matches.request
     )
     back_ns, in_ns, off_wire_ns, rows["inbound_journey"] = _times(packets.inbound, matches.reply)
-    delivered_ns = at(packets.delivered_ns, matches.delivery)
-    stamp_ns = np.where(matches.on_delivery, delivered_ns, in_ns.to_numpy(np.int64, na_value=0))
-    received_ns = pd.arrays.IntegerArray(stamp_ns, np.asarray(in_ns.isna()) | ~matches.stamp_known)
+    delivered_ns = replies.delivery.of(packets.delivered_ns, 0)
+    stamp_ns = np.where(replies.delivery.exists, delivered_ns, in_ns.to_numpy(np.int64, na_value=0))
+    received_ns = pd.arrays.IntegerArray(stamp_ns, np.asarray(in_ns.isna()) | ~replies.stamp_known)
     rows["sent_ns"], rows["received_ns"] = sent_ns, received_ns
     rows["matched_by"] = matches.matched_by
     rows["kernel_rtt_ns"] = received_ns - sent_ns
@@ -144,20 +99,25 @@ def _ledger(pings: pd.DataFrame, packets: Packets, matches: Matches) -> pd.DataF
     return rows
 
 
-def _times(passages: pd.DataFrame, positions: Indices) -> list[pd.arrays.IntegerArray]:
-    """Pick when packets entered, left and were on the wire, and their journey."""
+def _times(passages: pd.DataFrame, chosen: Choice) -> list[pd.arrays.IntegerArray]:
+    """Return when packets entered, left and were on the wire, and their journey."""
     names = ["entered_ns", "left_ns", "wire_ns", "journey"]
-    picked = passages[names].astype("Int64").reindex(positions)  # NONE is in no index
-    return [picked[name].array for name in names]
+    times = []
+    for name in names:
+        known = passages[name].notna().to_numpy()
+        values = passages[name].to_numpy(dtype=np.int64, na_value=0)
+        unknown = ~chosen.of(known, absent=False)
+        times.append(pd.arrays.IntegerArray(chosen.of(values, 0), unknown))
+    return times
 
 
 def _correct(rows: pd.DataFrame) -> pd.DataFrame:
     """Give the corrected RTT of every ping that has the status for it."""
     corrected = (rows["status"] == "corrected").to_numpy()
     native = (rows["status"] == "native").to_numpy()
-    fine = _fine(rows)
-    basis = np.where(fine, "printed", "kernel").astype(object)
-    rtt_ns = rows["rtt_ns"].where(fine, rows["kernel_rtt_ns"])
+    is_fine = fine(rows)
+    basis = np.where(is_fine, "printed", "kernel").astype(object)
+    rtt_ns = rows["rtt_ns"].where(is_fine, rows["kernel_rtt_ns"])
     bare_metal_ns = rtt_ns - rows["outbound_ns"] - rows["inbound_ns"]
     rows["rtt_basis"] = pd.Series(basis, index=rows.index).where(corrected)
     rows["bare_metal_rtt_ns"] = bare_metal_ns.where(corrected)

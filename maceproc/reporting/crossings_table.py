@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from maceproc.reporting.report import report_table
+from maceproc.reporting.text_table import report_table
 from maceproc.units import format_us
 
 if TYPE_CHECKING:

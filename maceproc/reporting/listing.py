@@ -8,38 +8,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from maceproc.capture import check_is_trace
 from maceproc.errors import AnalysisError
 from maceproc.foreign_text import clean, clean_lines
 from maceproc.reporting.export.tables import csv_ready
-from maceproc.schema import SCHEMA_VERSION, Trace
-from maceproc.tracedat.container import is_trace_dat
-from maceproc.tracedat.reader import read_events
-from maceproc.tracedat.summary import Summary, summarize, summarize_tables
-from maceproc.tracetext import read_text
-
-
-def read_any(path: Path, events: list[str] | None = None) -> Trace:
-    """Read a trace.dat or ftrace text, whichever it is."""
-    check_is_trace(path)
-    return read_events(path, events) if is_trace_dat(path) else read_text(path, events)
-
-
-def summarize_any(path: Path) -> Summary:
-    """Summarize a trace.dat or ftrace text, whichever it is."""
-    check_is_trace(path)
-    return summarize(path) if is_trace_dat(path) else summarize_tables(read_text(path))
+from maceproc.schema import SCHEMA_VERSION
+from maceproc.traces import read_trace, summarize_trace
 
 
 def listing_json(path: Path) -> str:
     """Return the list of events as one JSON object."""
-    summary = {"schema_version": SCHEMA_VERSION, **summarize_any(path).as_json()}
+    summary = {"schema_version": SCHEMA_VERSION, **summarize_trace(path).as_json()}
     return json.dumps(summary, indent=1)
 
 
 def listing(path: Path) -> str:
     """Return the list of events for people: count, rate and fields; then what is missing."""
-    summary = summarize_any(path)
+    summary = summarize_trace(path)
     total = sum(event.count for event in summary.events)
     width = max([len(event.event) for event in summary.events], default=5)
     lines = [f"{'event':<{width}} {'count':>10} {'per second':>12}  fields"]
@@ -76,9 +60,9 @@ def rows_csv(path: Path, event: str) -> str:
 
 
 def _table(path: Path, event: str) -> pd.DataFrame:
-    trace = read_any(path, [event])
+    trace = read_trace(path, [event])
     if not trace.events:
-        names = [known.event for known in summarize_any(path).events]
+        names = [known.event for known in summarize_trace(path).events]
         close = get_close_matches(event.rpartition(":")[2], names, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else ""
         raise AnalysisError(

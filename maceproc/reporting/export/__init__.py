@@ -7,7 +7,7 @@ kernel, followed by which version of maceproc. The same capture gives the same f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -17,7 +17,8 @@ from maceproc.reporting.export import tables
 from maceproc.whole_file import check_free, opened_whole
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
+    from maceproc.reporting.export.perfetto import Told
 
 Format = Literal["csv", "json", "parquet", "perfetto", "pcapng"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -29,8 +30,6 @@ SUFFIXES: Mapping[str, Format] = {
     ".pftrace": "perfetto",
     ".pcapng": "pcapng",
 }
-
-Told = Callable[[int, int], object]
 
 
 def export(

@@ -23,7 +23,7 @@ from maceproc.schema import Column, Table, rows_of
 from maceproc.whole_file import is_stream, written_whole
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 TABLES: dict[str, Table] = {
     table.name: table

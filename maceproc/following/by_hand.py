@@ -1,0 +1,113 @@
+"""The runs of a ping, when nothing but its output and the events is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+
+from maceproc.capture import Run
+from maceproc.following.doubts import CLEAR
+from maceproc.following.due import due_of
+from maceproc.following.matching import compare_rtts
+from maceproc.following.numbering import number_sends
+from maceproc.following.positions import FOREVER
+from maceproc.following.run_packets import echo_requests, packets_of_run
+from maceproc.following.stamps import stamp_of
+from maceproc.pings import PingOutput, pings_table
+from maceproc.schema import LOST
+
+
+def runs_by_hand(
+    printed: Iterable[PingOutput],
+    sends: pd.DataFrame,
+    deliveries: pd.DataFrame,
+    crossings: pd.DataFrame,
+) -> list[tuple[Run, PingOutput]]:
+    """Give every run of a ping its task.
+
+    In order of time, each run gets a task that made as many send calls as it sent requests; of
+    several, the one whose packets clearly agree best with the printed RTTs. It gets none if there
+    is no such task, or if the RTTs do not tell which of several it is.
+
+    `sends` is SENDS, `deliveries` DELIVERIES, and `crossings` CROSSINGS of all peers of the
+    container's device.
+    """
+    runs: list[tuple[Run, PingOutput]] = []
+    since_ns = -FOREVER
+    for number, output in enumerate(printed, start=1):
+        run = Run(round=number, place="container", traced=True, argv=["ping"])
+        fitting = [_run_of(run, task) for task in _tasks(sends, output, since_ns)]
+        own = _best(fitting, output, sends, deliveries, crossings)
+        if own is not None:
+            since_ns = own.start_ns + 1
+        runs.append((own or run, output))
+    for (run, _), (following, _) in pairwise(runs):
+        if following.start_ns:
+            run.end_ns = following.start_ns - 1
+    return runs
+
+
+def _tasks(sends: pd.DataFrame, output: PingOutput, since_ns: int) -> list[pd.DataFrame]:
+    """Return the calls of every task that made as many as a run sent, in order of time."""
+    sends = sends[sends["time_ns"] >= since_ns]
+    tasks = [echo_requests(calls, output) for _, calls in sends.groupby("pid", sort=False)]
+    return [calls for calls in tasks if len(calls) == output.sent and len(calls)]
+
+
+def _run_of(run: Run, calls: pd.DataFrame) -> Run:
+    return Run(
+        round=run.round,
+        place=run.place,
+        traced=True,
+        argv=run.argv,
+        pid=int(calls["pid"].iloc[0]),
+        start_ns=int(calls["time_ns"].iloc[0]),
+        end_ns=FOREVER,
+    )
+
+
+def _best(
+    fitting: Sequence[Run],
+    output: PingOutput,
+    sends: pd.DataFrame,
+    deliveries: pd.DataFrame,
+    crossings: pd.DataFrame,
+) -> Run | None:
+    """Return the run whose packets agree clearly better with the output than all others do.
+
+    Several runs of one ping follow one another: of tasks that do not overlap in time, the first
+    is taken where the RTTs do not tell.
+    """
+    if len(fitting) < 2:
+        return fitting[0] if fitting else None
+    disagreement = [_disagreement(run, output, sends, deliveries, crossings) for run in fitting]
+    best, *others = np.argsort(disagreement, kind="stable")
+    if all(disagreement[other] >= disagreement[best] + CLEAR for other in others):
+        return fitting[best]
+    one_after_the_other = all(
+        sends.loc[sends["pid"] == run.pid, "time_ns"].max() < after.start_ns
+        for run, after in pairwise(fitting)
+    )
+    return fitting[0] if one_after_the_other else None
+
+
+def _disagreement(
+    run: Run,
+    output: PingOutput,
+    sends: pd.DataFrame,
+    deliveries: pd.DataFrame,
+    crossings: pd.DataFrame,
+) -> float:
+    """Return how much the printed RTTs disagree with the packets of a task."""
+    pings = pings_table([(run, output)])
+    packets = packets_of_run(run, output, sends, deliveries, crossings, lost=LOST.frame())
+    stamp = stamp_of(run, output)
+    totals = []
+    for first_seq in (0, 1) if output.first_seq is None else (output.first_seq,):
+        numbering = number_sends(pings, run, output, packets, first_seq)
+        due = due_of(pings, run, packets, numbering.send)
+        totals.append(compare_rtts(pings, numbering, due, stamp, packets).here.sum())
+    return float(min(totals))

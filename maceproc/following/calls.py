@@ -1,0 +1,46 @@
+"""The system calls that a ping sends and receives with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from maceproc.following.crossings import OUTBOUND
+from maceproc.schema import DELIVERIES, SENDS, Table
+
+# Only sendto tells the length of the datagram.
+SEND_CALLS = ("sys_enter_sendto", "sys_enter_sendmsg")
+RECEIVE_CALLS = ("sys_exit_recvmsg", "sys_exit_recvfrom")
+
+
+def sends_table(events: Mapping[str, pd.DataFrame], crossings: pd.DataFrame) -> pd.DataFrame:
+    """Return SENDS, in order of time, from the tables of a trace.
+
+    Where no send call was recorded, a request's first event stands in its place: what a task
+    queued on the container's device. Then the residual holds the way through the stack too.
+    """
+    if any(name in events for name in SEND_CALLS):
+        return _calls(events, SEND_CALLS, SENDS)
+    whole = (crossings["direction"] == OUTBOUND) & (crossings["status"] == "complete")
+    requests = crossings[whole & ~crossings["softirq"]].sort_values("entered_ns")
+    data = {"time_ns": requests["entered_ns"], "pid": requests["pid"]}
+    unknown = pd.array([None] * len(requests), dtype="Int64")
+    return SENDS.frame(data | {"fd": np.zeros(len(requests)), "len": unknown})
+
+
+def deliveries_table(events: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return DELIVERIES, in order of time: receive calls that returned data."""
+    calls = _calls(events, RECEIVE_CALLS, DELIVERIES)
+    return calls[calls["ret"] > 0].reset_index(drop=True)
+
+
+def _calls(
+    events: Mapping[str, pd.DataFrame], names: tuple[str, ...], table: Table
+) -> pd.DataFrame:
+    calls = [events[name] for name in names if name in events]
+    if not calls:
+        return table.frame()
+    merged = pd.concat([call.reindex(columns=table.names) for call in calls])
+    return table.frame(merged.sort_values("time_ns", kind="stable", ignore_index=True))

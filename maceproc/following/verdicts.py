@@ -1,0 +1,347 @@
+"""What becomes of every ping: its status and the reason for it, by a list of rules.
+
+The rules are asked in order; the first that holds of a ping decides. What a rule looks at was found
+before, in `matching`: a rule decides, it searches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from maceproc.capture import Run
+from maceproc.following.matching import Matches
+from maceproc.following.mixtures import complete
+from maceproc.following.numbering import beyond_calls
+from maceproc.following.positions import Bools
+from maceproc.units import NS_PER_US
+
+STATUSES: Mapping[str, str] = {
+    "corrected": "both crossings were followed; the RTT is given without them",
+    "native": "ran on the bare machine: nothing to correct; the wire RTT is given",
+    "uncrossed": "its path has no crossing that can be seen; the RTT stays as printed",
+    "untraced": "ran without tracing: there are no events to correct it with",
+    "unanswered": "no reply was printed",
+    "unprinted": "ping printed no line for it (-f, -q)",
+    "duplicate": "a further reply to a request that was answered before",
+    "error": "an ICMP error came instead of a reply",
+    "incomplete": "an event that is needed was lost or not recorded",
+    "ambiguous": "more than one packet could be this ping's",
+}
+
+NO_CROSSING = "its path has no crossing that can be seen"
+"""The reason of what is `uncrossed`."""
+
+FINE_STEP_NS = 1 * NS_PER_US
+"""A printed RTT of larger steps is coarser than what is corrected: the kernel's RTT is used.
+
+That has nanoseconds, and leaves out only the time from the send stamp to the send call.
+"""
+
+Words = str | npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known of the pings of one run when they are judged.
+
+    `pings` are its rows of PINGS; `matches` is None for a run that was not traced; `targets` is
+    how many hosts it pinged.
+    """
+
+    run: Run
+    pings: pd.DataFrame
+    matches: Matches | None
+    targets: int = 1
+
+    @property
+    def traced(self) -> Matches:
+        """The matches of a traced run; only rules for traced runs may ask."""
+        if self.matches is None:
+            raise ValueError("an untraced run has no matches")
+        return self.matches
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: of which pings of a run it holds, and what it says of them.
+
+    Attributes
+    ----------
+    name
+        Its name; `explain` and the column `rule` of RTTS tell it.
+    status
+        The status it gives.
+    holds
+        Tells of which pings it holds.
+    says
+        The reason, in words; by ping where it depends on that.
+    """
+
+    name: str
+    status: str
+    holds: Callable[[Case], Bools]
+    says: str | Callable[[Case], Words]
+
+    def words(self, case: Case) -> Words:
+        """Return the reason for every ping of a run."""
+        return self.says if isinstance(self.says, str) else self.says(case)
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Status, reason and deciding rule of every ping of a run; arrays of strings."""
+
+    status: npt.NDArray[np.object_]
+    reason: npt.NDArray[np.object_]
+    rule: npt.NDArray[np.object_]
+
+
+def judge(case: Case) -> Verdicts:
+    """Return the verdict on every ping of a run, by the rules for its kind."""
+    if not case.run.traced:
+        return decide(UNTRACED_RULES, case)
+    return decide(CONTAINER_RULES if case.run.place == "container" else NATIVE_RULES, case)
+
+
+def decide(rules: Sequence[Rule], case: Case) -> Verdicts:
+    """Apply an ordered list of rules: the first that holds of a ping gives its status and reason.
+
+    The last rule must hold of every ping.
+    """
+    count = len(case.pings)
+    status, reason, name = (np.full(count, "", dtype=object) for _ in range(3))
+    open_ = np.full(count, True)
+    for rule in rules:
+        decided = open_ & rule.holds(case)
+        if decided.any():
+            words = rule.words(case)
+            status[decided], name[decided] = rule.status, rule.name
+            reason[decided] = words if isinstance(words, str) else words[decided]
+            open_ &= ~decided
+    return Verdicts(status, reason, name)
+
+
+def _printed(status: str) -> Callable[[Case], Bools]:
+    return lambda case: np.asarray(case.pings["status"].to_numpy(dtype=object) == status)
+
+
+def _messages(case: Case) -> Words:
+    return case.pings["message"].to_numpy(dtype=object)
+
+
+def _always(case: Case) -> Bools:
+    return np.full(len(case.pings), True)
+
+
+def _no_call_told(case: Case) -> Bools:
+    numbering = case.traced.numbering
+    return ~numbering.send.exists & (not numbering.counted)
+
+
+def _calls_for_requests(case: Case) -> str:
+    numbering = case.traced.numbering
+    said = "an unknown number of" if numbering.requests is None else f"{numbering.requests}"
+    return f"{numbering.calls} send calls were recorded for {said} requests: its own cannot be told"
+
+
+def _beyond_the_calls(case: Case) -> Bools:
+    return beyond_calls(case.traced.numbering)
+
+
+def _first_unknown(case: Case) -> Bools:
+    numbering = case.traced.numbering
+    return np.full(len(case.pings), numbering.counted and numbering.first_seq is None)
+
+
+def _no_offset(case: Case) -> Bools:
+    matches = case.traced
+    known = matches.due.answered & matches.send.exists
+    return known & ~matches.replies.turn.exists & (not matches.replies.offset_known)
+
+
+def _missing_reply(case: Case) -> Words:
+    answered = case.traced.due.answered
+    return np.where(answered, "no reply was seen when its RTT says it came", NO_RTT).astype(object)
+
+
+NO_RTT = "ping printed no RTT for it, and which reply is its own cannot be told"
+
+
+def _reply_not_followed(case: Case) -> Bools:
+    return ~case.traced.reply.of(complete(case.traced.packets.inbound), absent=False)
+
+
+def _why_reply(case: Case) -> Words:
+    return "its reply: " + case.traced.reply.of(_reasons(case.traced.packets.inbound), "")
+
+
+def _no_request(case: Case) -> Bools:
+    matches = case.traced
+    return ~matches.request.exists & ~_several_requests(case)
+
+
+def _several_requests(case: Case) -> Bools:
+    return case.traced.send.of(case.traced.requests.several, absent=False)
+
+
+def _request_not_followed(case: Case) -> Bools:
+    return ~case.traced.request.of(complete(case.traced.packets.outbound), absent=False)
+
+
+def _why_request(case: Case) -> Words:
+    return "its request: " + case.traced.request.of(_reasons(case.traced.packets.outbound), "")
+
+
+def _reasons(passages: pd.DataFrame) -> npt.NDArray[np.object_]:
+    return passages["reason"].to_numpy(dtype=object)
+
+
+def _coarse_without_stamp(case: Case) -> Bools:
+    return ~fine(case.pings) & ~case.traced.replies.stamp_known
+
+
+def fine(rows: pd.DataFrame) -> Bools:
+    """Tell which RTTs were printed finely enough to be corrected."""
+    return (rows["rtt_resolution_ns"] <= FINE_STEP_NS).fillna(False).to_numpy(dtype=bool)
+
+
+PRINTED_RULES: tuple[Rule, ...] = (
+    Rule("printed-duplicate", "duplicate", _printed("duplicate"), "answered before"),
+    Rule("printed-unanswered", "unanswered", _printed("unanswered"), _messages),
+    Rule("printed-error", "error", _printed("error"), _messages),
+)
+"""What ping itself says of its pings."""
+
+MATCH_RULES: tuple[Rule, ...] = (
+    Rule(
+        "several-targets",
+        "ambiguous",
+        lambda case: np.full(len(case.pings), case.targets > 1),
+        "its run had several targets: which send call was for which is not known",
+    ),
+    Rule("calls-and-requests-differ", "incomplete", _no_call_told, _calls_for_requests),
+    Rule(
+        "number-without-call",
+        "incomplete",
+        _beyond_the_calls,
+        "its icmp_seq is not one of the requests that ping says it sent",
+    ),
+    Rule(
+        "first-number-unknown",
+        "ambiguous",
+        _first_unknown,
+        "neither ping's text nor its packets tell whether it counts from 0 or from 1",
+    ),
+    Rule(
+        "rtts-disagree",
+        "ambiguous",
+        lambda case: case.traced.doubts.disagrees,
+        "the printed RTTs of this run do not agree with its packets: is this text another run's?",
+    ),
+    Rule(
+        "printed-at-another-time",
+        "ambiguous",
+        lambda case: case.traced.doubts.misdated,
+        "its line was not printed when the reply of that number came",
+    ),
+    Rule(
+        "printed-in-another-order",
+        "ambiguous",
+        lambda case: case.traced.doubts.disordered,
+        "its line is printed in another order than the replies came in",
+    ),
+    Rule(
+        "number-shifted",
+        "ambiguous",
+        lambda case: case.traced.doubts.shifted,
+        "the printed RTTs agree better with the packets if the numbers are shifted",
+    ),
+    Rule(
+        "number-undecided",
+        "ambiguous",
+        lambda case: case.traced.doubts.undecided,
+        "a reply came that no line speaks of, and the printed RTTs do not tell which number is "
+        "missing",
+    ),
+    Rule(
+        "stamps-not-told",
+        "ambiguous",
+        _no_offset,
+        "the packets seen do not tell when ping takes its time stamps",
+    ),
+    Rule(
+        "several-replies",
+        "ambiguous",
+        lambda case: case.traced.replies.several,
+        "several packets came when its RTT says it came",
+    ),
+    Rule(
+        "stamped-late",
+        "ambiguous",
+        lambda case: case.traced.replies.stamped_late,
+        "a packet that came before may have been stamped late",
+    ),
+    Rule("no-reply", "incomplete", lambda case: ~case.traced.reply.exists, _missing_reply),
+    Rule(
+        "contested-reply",
+        "ambiguous",
+        lambda case: case.traced.contested,
+        "another ping's reply?",
+    ),
+    Rule("reply-not-followed", "incomplete", _reply_not_followed, _why_reply),
+    Rule("no-request", "incomplete", _no_request, "its request was not seen on the first device"),
+    Rule(
+        "several-requests",
+        "ambiguous",
+        _several_requests,
+        "its send call made more than one packet",
+    ),
+    Rule("request-not-followed", "incomplete", _request_not_followed, _why_request),
+    Rule(
+        "mixed-packets",
+        "ambiguous",
+        lambda case: case.traced.mixed,
+        "a packet that was not followed may be part of its way",
+    ),
+    Rule(
+        "events-lost",
+        "incomplete",
+        lambda case: case.traced.gap,
+        "events were lost while it was on its way",
+    ),
+    Rule(
+        "reply-before-request",
+        "ambiguous",
+        lambda case: case.traced.early,
+        "its reply would have come before its request left",
+    ),
+)
+"""What speaks against the packets that were matched."""
+
+CONTAINER_RULES = (
+    *PRINTED_RULES,
+    *MATCH_RULES,
+    Rule(
+        "coarse-without-stamp",
+        "incomplete",
+        _coarse_without_stamp,
+        "ping printed too coarsely, and when its reply was stamped is not known",
+    ),
+    Rule("corrected", "corrected", _always, ""),
+)
+NATIVE_RULES = (*PRINTED_RULES, *MATCH_RULES, Rule("native", "native", _always, ""))
+UNTRACED_RULES = (
+    *PRINTED_RULES,
+    Rule("untraced", "untraced", _always, "no tracepoint was enabled"),
+)
+
+RULES: Mapping[str, Rule] = {
+    rule.name: rule for rule in (*CONTAINER_RULES, *NATIVE_RULES, *UNTRACED_RULES)
+}
+"""Every rule by its name."""
