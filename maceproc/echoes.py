@@ -79,6 +79,12 @@ class EchoFile(NamedTuple):
     cut_bytes: int
 
 
+def is_echo_file(path: Path) -> bool:
+    """Tell whether a file begins as one of rows does."""
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
+
+
 def rows_from(data: bytes) -> Rows:
     """Return whole rows as an array."""
     return np.frombuffer(data, ROW_DTYPE)

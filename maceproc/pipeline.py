@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from maceproc.analysis import Analysis as AnalysisTables
 from maceproc.capture import Capture, open_capture
+from maceproc.echoes import is_echo_file
 from maceproc.following import causes, checks, event_costs, perturbation
+from maceproc.following.by_identity import follow_echoes
 from maceproc.following.event_fields import require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
 from maceproc.following.steps import steps_of
@@ -98,6 +100,9 @@ def analyze(
     """
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
+    if is_echo_file(capture.trace):
+        trace, followed = follow_echoes(capture)
+        return _summarize(capture, trace, {}, followed)
     trace = read_trace(capture.trace, EVENTS_USED)
     require_fields(capture.trace, trace)
     # The file is read again for this now, while no other table takes memory.

@@ -237,7 +237,12 @@ RTTS = Table(
     (
         *(PINGS[name] for name in ("round", "arm", "target", "seq")),
         *(PINGS[name] for name in ("rtt_ns", "rtt_resolution_ns")),
-        Column("kernel_rtt_ns", "Int64", "ns", "receive time stamp - entry of the send call"),
+        Column(
+            "kernel_rtt_ns",
+            "Int64",
+            "ns",
+            "receive time stamp - entry of the send call (BPF: queue)",
+        ),
         Column("bare_metal_rtt_ns", "Int64", "ns", "RTT without the crossings, see rtt_basis"),
         Column("rtt_basis", "category", "", "the RTT corrected: printed, or kernel if too coarse"),
         _segment(ledger.WIRE),

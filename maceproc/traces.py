@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maceproc.capture import check_is_trace
+from maceproc.echoes import is_echo_file
+from maceproc.errors import TraceFormatError
 from maceproc.tracedat.container import is_trace_dat
 from maceproc.tracedat.reader import read_events
 from maceproc.tracedat.summary import Summary, summarize, summarize_tables
@@ -25,6 +27,7 @@ def read_trace(path: Path, events: Iterable[str] | None = None) -> Trace:
     `maceproc.tracetext.read_text` do.
     """
     check_is_trace(path)
+    _refuse_echoes(path)
     return read_events(path, events) if is_trace_dat(path) else read_text(path, events)
 
 
@@ -45,7 +48,20 @@ def read_times(
     return {**trace.events, **(read_events(path, others, fields=()).events if others else {})}
 
 
+def _refuse_echoes(path: Path) -> None:
+    """Raise TraceFormatError for a file of echoes by the BPF tracer."""
+    if is_echo_file(path):
+        raise TraceFormatError(
+            path,
+            offset=0,
+            found="echoes that `record --tracer bpf` wrote",
+            expected="raw events",
+            hint="maceproc analyze, explain and export read it",
+        )
+
+
 def summarize_trace(path: Path) -> Summary:
     """Count the events of a trace.dat or of ftrace text."""
     check_is_trace(path)
+    _refuse_echoes(path)
     return summarize(path) if is_trace_dat(path) else summarize_tables(read_text(path))

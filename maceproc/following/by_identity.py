@@ -6,6 +6,7 @@ the run the sequence number tells the ping; where it wraps at 65536, the order o
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -14,12 +15,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from maceproc.capture import Run, Sidecar
+from maceproc.capture import Capture, Run, Sidecar
 from maceproc.echo_rows import RECEIVED
-from maceproc.echoes import AMBIGUOUS, REASONS, Rows, judge
-from maceproc.following.echo_tables import reply_journey, request_journey
-from maceproc.pings import PingOutput
-from maceproc.schema import RTTS
+from maceproc.echoes import AMBIGUOUS, REASONS, Rows, judge, read_echo_file
+from maceproc.errors import AnalysisError
+from maceproc.following.echo_tables import (
+    crossings_of_echoes,
+    hops_of_echoes,
+    reply_journey,
+    request_journey,
+)
+from maceproc.following.follow import Followed
+from maceproc.pings import PingOutput, parse_runs, pings_table
+from maceproc.schema import LOST, RTTS, Trace
 
 SEQ_WRAP = 1 << 16
 COARSE_NS = 1_000
@@ -39,6 +47,29 @@ class Found:
 
     place: NDArray[np.int64]
     doubt: NDArray[np.object_]
+
+
+def follow_echoes(capture: Capture) -> tuple[Trace, Followed]:
+    """Follow the pings of a capture by the tracer in the kernel: its rows are the packets.
+
+    Raises TraceFormatError when it cannot be read, AnalysisError when it has no sidecar.
+    """
+    sidecar = capture.sidecar
+    if sidecar is None:
+        raise AnalysisError(
+            f"{capture.trace}: has no sidecar, which tells what ping printed",
+            hint=f"put {capture.trace.name}.json beside it",
+        )
+    file = read_echo_file(capture.trace)
+    rows = file.rows
+    notes = (f"its last row is cut: {file.cut_bytes} bytes are left out",) if file.cut_bytes else ()
+    trace = Trace({}, LOST.frame(), "mono", {"tracer": "bpf", "echoes": len(rows)}, notes)
+    hops = hops_of_echoes(rows, sidecar)
+    crossed = crossings_of_echoes(rows, hops, sidecar)
+    runs = list(parse_runs(sidecar.runs))
+    printed = pings_table(runs)
+    rtts = rtts_by_identity(printed, runs, rows, sidecar)
+    return trace, Followed(hops, crossed, printed, rtts, runs)
 
 
 def rtts_by_identity(
@@ -108,8 +139,6 @@ def _rows_of_run(run: Run, rows: Rows, sidecar: Sidecar) -> tuple[NDArray[np.int
 
 
 def _sent_to(rows: Rows, address: str) -> NDArray[np.bool_]:
-    import ipaddress
-
     packed = ipaddress.ip_address(address.partition("%")[0]).packed.ljust(16, b"\0")
     words = np.frombuffer(packed, "<u8")
     return np.asarray((rows["target"] == words).all(axis=1))
