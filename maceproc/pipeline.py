@@ -17,7 +17,7 @@ from maceproc.following.by_identity import follow_echoes
 from maceproc.following.event_fields import require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
 from maceproc.following.steps import steps_of
-from maceproc.schema import Trace
+from maceproc.schema import EVENTS_ON_PATH, Trace
 from maceproc.traces import read_times, read_trace
 
 if TYPE_CHECKING:
@@ -123,7 +123,9 @@ def _summarize(
     runs = capture.sidecar.runs if capture.sidecar else ()
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts, runs)
-    on_path = event_costs.count_events(rtts, hops, times)
+    # Programs in the kernel record no events that could be counted; untraced runs tell their cost.
+    by_bpf = capture.sidecar is not None and capture.sidecar.tracing.tracer == "bpf"
+    on_path = EVENTS_ON_PATH.frame() if by_bpf else event_costs.count_events(rtts, hops, times)
     return Analysis(
         capture=capture,
         trace=trace,

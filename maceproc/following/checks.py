@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from maceproc.capture import NativeProgram, Run, Sidecar
+from maceproc.following.echo_doubts import doubts_of_echoes
 from maceproc.pings import PingOutput
 from maceproc.schema import FINDINGS, Trace
 from maceproc.statistics import ROUNDS_TO_RESAMPLE
@@ -112,6 +113,7 @@ def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
             f"the kernel recorded {missing} events that the trace does not hold",
             "record again, or use what is whole",
         )
+    yield from (Finding(*doubt) for doubt in doubts_of_echoes(sidecar.tracing))
     for note in (*sidecar.target.notes, *sidecar.notes):
         yield Finding("recording", "note", note, "")
     yield from _from_the_native_program(sidecar.native)
