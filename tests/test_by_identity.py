@@ -64,12 +64,10 @@ def run_of(count: int, *, first: int = 1, rtt_us: int = 120) -> Run:
     )
 
 
-def capture_of(tmp_path: Path, rows: Rows, run: Run) -> Path:
-    path = tmp_path / "trace.dat"
-    head = json.dumps({"row_bytes": ROW_DTYPE.itemsize}).encode()
-    path.write_bytes(MAGIC + head + b"\n" + rows.tobytes())
+def sidecar_of(run: Run) -> Sidecar:
     inner = Link(ifindex=2, name="eth0", kind="veth", offloads={"generic-receive-offload": False})
-    sidecar = Sidecar(
+    path = [("web", "eth0"), ("host", "veth1"), ("host", "eno1")]
+    return Sidecar(
         maceproc="0.1.0",
         command=["ping", "192.0.2.2"],
         rounds=1,
@@ -77,19 +75,30 @@ def capture_of(tmp_path: Path, rows: Rows, run: Run) -> Path:
             kind="netns",
             name="web",
             address="192.0.2.2",
-            path=[Hop(netns="web", dev="eth0"), Hop(netns="host", dev="veth1"),
-                Hop(netns="host", dev="eno1")],
+            path=[Hop(netns=netns, dev=dev) for netns, dev in path],
         ),
         runs=[run],
         namespaces=[
             Namespace(name="web", inode=NETNS, links=[inner]),
             Namespace(name="host", inode=1, links=[Link(ifindex=3, name="eno1")]),
         ],
-        tracing=Tracing(events=[], event_set="bpf", clock="mono", instance="", buffer_size_kb=1,
-            tracer="bpf"),
+        tracing=Tracing(
+            events=[],
+            event_set="bpf",
+            clock="mono",
+            instance="",
+            buffer_size_kb=1,
+            tracer="bpf",
+        ),
         machine=Machine(kernel="6.1", cpu="", cpus=2),
-    )  # fmt: skip
-    save_sidecar(sidecar_path(path), sidecar)
+    )
+
+
+def capture_of(tmp_path: Path, rows: Rows, run: Run) -> Path:
+    path = tmp_path / "trace.dat"
+    head = json.dumps({"row_bytes": ROW_DTYPE.itemsize}).encode()
+    path.write_bytes(MAGIC + head + b"\n" + rows.tobytes())
+    save_sidecar(sidecar_path(path), sidecar_of(run))
     return path
 
 
