@@ -50,6 +50,7 @@ class Switch:
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
+        """Have it on while the block runs."""
         self._on()
         time.sleep(SETTLE_S)
         try:
