@@ -17,7 +17,7 @@ from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingErr
 from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
-    from maceproc.capture import Sidecar
+    from maceproc.capture import Capture, Sidecar
     from maceproc.recording import session, sites
 
     Tell = Callable[[session.Progress], None]
@@ -86,16 +86,13 @@ def record(
     """  # noqa: D301  \b is click's
     from maceproc.recording import record as recording
 
-    if host_ping and container is None:
-        raise click.UsageError("--host-ping goes with --container")
-    if tracer == "bpf" and (events != "minimal" or buffer_kb is not None):
-        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace")
+    check_alone(host_ping and container is None, tracer, events, buffer_kb)
     check_one_place(lab_name, netns, container, pid, host)
     with _doctor_at_hand():
         require_root("recording")
     interrupt_cleanly()
-    told: list[str] = []
     where = chosen_site(lab_name, netns, container, host_ping, pid, host, native=native or "")
+    told: list[str] = []
     with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
         try:
             capture = recording.record(
@@ -116,6 +113,11 @@ def record(
             )
         finally:
             ignore_interruptions()
+    _tell_end(capture, told)
+
+
+def _tell_end(capture: Capture, told: list[str]) -> None:
+    """Say what was recorded, with the notes that are new."""
     tell_notes(note for note in _notes(capture.sidecar) if note not in told)
     tell(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}")
 
@@ -175,6 +177,14 @@ def ignore_interruptions() -> None:
     """Ignore further signals: what follows is clean-up, also in programs that we start."""
     for number in INTERRUPTIONS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def check_alone(host_ping: bool, tracer: str, events: str, buffer_kb: int | None) -> None:
+    """Raise UsageError when an option goes with another one only; `host_ping`: it stands alone."""
+    if host_ping:
+        raise click.UsageError("--host-ping goes with --container")
+    if tracer == "bpf" and (events != "minimal" or buffer_kb is not None):
+        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace")
 
 
 def check_one_place(
