@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import signal
@@ -100,7 +101,7 @@ def test_what_is_not_answered_is_told_after_the_timeout(lab: Lab, tmp_path: Path
 def test_plain_lines_parquet_and_prometheus(lab: Lab, tmp_path: Path) -> None:
     where = str(NETNS_DIR / lab.netns("container"))
     options = ["--netns", where, "-o", str(tmp_path / "echoes"), "--prometheus", "127.0.0.1:0"]
-    with watch(tmp_path / "said", *options, "--duration", "14") as watching:
+    with watch(tmp_path / "said", *options, "--duration", "5") as watching:
         watching.wait_for("followed")
         run_in(lab, "ping", "-q", "-i", "0.01", "-c", "100", REMOTE_IPV4)
         time.sleep(0.5)
@@ -142,7 +143,7 @@ def test_nothing_is_chosen_or_found(tmp_path: Path) -> None:
     with watch(tmp_path / "b", "--netns", "maceproc-none", "--duration", "1") as watching:
         assert watching.process.wait(30) == 0
     assert "no network namespace 'maceproc-none'; it is watched as soon as" in watching.notes
-    with watch(tmp_path / "c", "--pid", "1", "--duration", "4") as watching:
+    with watch(tmp_path / "c", "--pid", str(os.getpid()), "--duration", "4") as watching:
         assert watching.process.wait(30) == 0
     assert "it has the host's network, nothing is crossed" in watching.notes
 

@@ -32,7 +32,8 @@ def main() -> None:
 
 def ping(targets: list[str], count: int, interval_s: float) -> None:
     for target in targets:
-        print(target, count, sum(one(target, count, interval_s)), flush=True)
+        answered = sum(one(target, count, interval_s))
+        sys.stdout.write(f"{target} {count} {answered}\n")
 
 
 def one(target: str, count: int, interval_s: float) -> list[bool]:

@@ -122,12 +122,12 @@ def watch(
             sinks = [_print_json] if as_json else []
             sinks += stack.enter_context(_parquet(output, rotate_s, watching))
             stack.enter_context(_prometheus(prometheus, watching))
+            stack.enter_context(_end_told(watching))
             show = stack.enter_context(_shown(watching, plain=as_json))
             every_s = SHOW_EVERY_S if sys.stdout.isatty() and not as_json else PRINT_EVERY_S
             with contextlib.suppress(Interrupted):  # the usual end
                 watching.run(sinks, show, show_every_s=every_s, duration_s=duration)
             watching.finish(sinks)
-            stack.callback(_tell_end, watching)
 
 
 @contextlib.contextmanager
@@ -221,6 +221,7 @@ def _shown(watching: Watching, *, plain: bool) -> Iterator[Callable[[], None]]:
 
         tell_notes(notes())
         yield show
+        show()
         return
     from rich.console import Console
     from rich.live import Live
@@ -238,8 +239,10 @@ def _shown(watching: Watching, *, plain: bool) -> Iterator[Callable[[], None]]:
         show_table()
 
 
-def _tell_end(watching: Watching) -> None:
-    """Say how many echoes were followed, and what was not."""
+@contextlib.contextmanager
+def _end_told(watching: Watching) -> Iterator[None]:
+    """Say at the end how many echoes were followed, and what was not."""
+    yield
     from maceproc.watching.live_table import loss_lines
 
     followed = sum(series.echoes for series in watching.series.series.values())

@@ -78,6 +78,8 @@ class Places:
                 self._works(what)
             except TargetError as error:
                 self._fails(what, error)
+            except OSError as error:  # its files may not be looked at, even by root
+                self._fails(what, TargetError(f"{what}: {error.strerror}"))
         if self._wanted.lab is not None:
             yield from self._of_lab(self._wanted.lab)
 
