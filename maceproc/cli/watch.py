@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -11,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maceproc.cli.privileges import require_root
-from maceproc.cli.record import interrupt_cleanly
+from maceproc.cli.record import INTERRUPTIONS
 from maceproc.cli.terminal import tell, tell_notes
-from maceproc.errors import Interrupted, RecordError
+from maceproc.errors import RecordError
 
 if TYPE_CHECKING:
     from maceproc.watching.watch import Columns, Sink, Watching
@@ -104,8 +106,7 @@ def watch(
         raise click.UsageError("say what to watch: --container, --all, --netns, --pid or --lab")
     with _doctor_at_hand():
         require_root("watching")
-    interrupt_cleanly()
-    with _doctor_at_hand():
+    with _doctor_at_hand(), _stopped_by_signals() as stop:
         from maceproc.recording.lab import DEFAULT_NAME
         from maceproc.watching.places import Wanted
         from maceproc.watching.series import AllSeries
@@ -125,8 +126,7 @@ def watch(
             stack.enter_context(_end_told(watching))
             show = stack.enter_context(_shown(watching, plain=as_json))
             every_s = SHOW_EVERY_S if sys.stdout.isatty() and not as_json else PRINT_EVERY_S
-            with contextlib.suppress(Interrupted):  # the usual end
-                watching.run(sinks, show, show_every_s=every_s, duration_s=duration)
+            watching.run(sinks, show, show_every_s=every_s, duration_s=duration, stop=stop)
             watching.finish(sinks)
 
 
@@ -135,11 +135,27 @@ def _doctor_at_hand() -> Iterator[None]:
     """Point to `maceproc doctor` where watching fails for reasons of this machine."""
     try:
         yield
-    except Interrupted:
-        raise
     except RecordError as error:
         error.hint = "; ".join(filter(None, [error.hint, "`maceproc doctor` checks what it needs"]))
         raise
+
+
+@contextlib.contextmanager
+def _stopped_by_signals() -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C, SIGTERM and SIGHUP set: the usual end of a watch.
+
+    A signal that is ignored already (SIGHUP, by nohup) stays ignored.
+    """
+    stop = threading.Event()
+    before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _print_json(columns: Columns) -> None:
@@ -171,8 +187,10 @@ def _parquet(directory: str | None, rotate_s: float, watching: Watching) -> Iter
         while files.files:
             tell(f"wrote {files.files.pop(0)}")
 
-    yield [write]
-    files.close()
+    try:
+        yield [write]
+    finally:
+        files.close()
     while files.files:
         tell(f"wrote {files.files.pop(0)}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -47,15 +48,20 @@ class Watching:
         *,
         show_every_s: float,
         duration_s: float | None,
+        stop: threading.Event,
     ) -> None:
-        """Follow echoes until the duration is over, or an exception ends it."""
+        """Follow echoes until the duration is over or `stop` is set.
+
+        A signal sets it: an exception from its handler could come between reading an echo and
+        handing it on.
+        """
         began_s = time.monotonic()
         shown_s = began_s
-        while duration_s is None or time.monotonic() - began_s < duration_s:
+        while not stop.is_set() and (duration_s is None or time.monotonic() - began_s < duration_s):
             left_s = READ_EVERY_S
             if duration_s is not None:
                 left_s = min(left_s, began_s + duration_s - time.monotonic())
-            time.sleep(max(left_s, 0.0))
+            stop.wait(max(left_s, 0.0))
             self._take(self.watcher.poll(), sinks)
             if time.monotonic() - shown_s >= show_every_s:
                 shown_s = time.monotonic()
