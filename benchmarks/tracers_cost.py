@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from statistics import median
+from statistics import median, median_grouped
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ from maceproc.recording.tracing import available_events
 TRACERS = ("none", "net:*", "minimal", "bpf", "empty")
 SOURCE = Path(__file__).with_name("empty.bpf.c")
 SETTLE_S = 0.05
+PRINTED_STEP_US = 1.0
 
 
 class Switch:
@@ -119,7 +120,8 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             medians = {}
             for name in order:
                 with switches[name]():
-                    medians[name] = median(rtts_us(lab, options.count, options.interval))
+                    values = rtts_us(lab, options.count, options.interval)
+                    medians[name] = median_grouped(values, interval=PRINTED_STEP_US)
             regime = f"{options.remote}, {options.flows} flows, every {options.interval} s"
             rounds.append({"regime": regime, "median_us": medians})
     return rounds

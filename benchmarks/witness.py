@@ -124,11 +124,12 @@ def loss(lab: Lab, probability: float) -> Iterator[None]:
 
 
 FLOOD = ["-f", "-q", REMOTE_IPV4]
-REGIMES = {
+PRINTED = ["-i", "0.0005"]  # rounded to 0: as fast as a flood, and every RTT is printed
+REGIMES: dict[str, tuple[tuple[tuple[str, list[str]], ...], float, list[str]]] = {
     "flood alone": ((), 0.0, ["-f"]),
-    "two rivals in the container": ((("container", FLOOD),) * 2, 0.0, ["-f"]),
+    "printed, two rivals in the container": ((("container", FLOOD),) * 2, 0.0, PRINTED),
     "a rival in another container": ((("container2", FLOOD),), 0.0, ["-f"]),
-    "5 % loss, a rival in the container": ((("container", FLOOD),), 0.05, ["-f"]),
+    "printed, 5 % loss, a rival in the container": ((("container", FLOOD),), 0.05, PRINTED),
     "four in flight": ((), 0.0, ["-f", "-l", "4"]),
 }
 

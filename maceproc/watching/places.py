@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from maceproc.errors import MaceprocError, TargetError
 from maceproc.recording.engines import ENGINES, Container, ask, find_container, reason
@@ -41,11 +42,16 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Place:
-    """A network namespace to watch: its name for people, its identity, and how to enter it."""
+    """A network namespace to watch: its name for people, its identity, and how to enter it.
+
+    The kernel gives an inode number to the next namespace at once when one has ended. `life` tells
+    them apart: when the process began by which we know it, or when its file was made.
+    """
 
     name: str
     inode: int
     site: Site
+    life: str
 
 
 class Places:
@@ -53,7 +59,7 @@ class Places:
 
     def __init__(self, wanted: Wanted) -> None:
         self._wanted = wanted
-        self._namespaces: frozenset[int] = frozenset()
+        self._namespaces: dict[int, int] = {}
         self._ask_at: list[float] = []  # monotonic [s]
         self._in_containers: dict[int, Place] = {}
         self._failures: set[str] = set()
@@ -74,7 +80,7 @@ class Places:
         for what, make in makers:
             try:
                 site = make()
-                yield Place(site.inside.name, site.inside.inode, site)
+                yield Place(site.inside.name, site.inside.inode, site, _life(site))
                 self._works(what)
             except TargetError as error:
                 self._fails(what, error)
@@ -96,7 +102,8 @@ class Places:
         for inside in spaces:
             if inside.name.startswith("container"):
                 around = tuple(other for other in spaces if other is not inside)
-                yield Place(inside.name, inside.inode, Site("lab", name, inside, around))
+                there = Site("lab", name, inside, around)
+                yield Place(inside.name, inside.inode, there, _life(there))
 
     def _of_engines(self) -> dict[int, Place]:
         """Return the places that engines have; they are asked when namespaces came or went."""
@@ -109,7 +116,9 @@ class Places:
             self._ask_at = [at for at in self._ask_at if at > now]
             self._ask()
         self._in_containers = {
-            inode: place for inode, place in self._in_containers.items() if inode in there
+            inode: place
+            for inode, place in self._in_containers.items()
+            if inode in there and _life(place.site) == place.life
         }
         return self._in_containers
 
@@ -142,7 +151,10 @@ class Places:
         except TargetError:
             return  # it has ended
         site = Site("container", container.name, inside, container=container)
-        self._in_containers.setdefault(inode, Place(container.name, inode, site))
+        known = self._in_containers.get(inode)
+        life = _life(site)
+        if known is None or (known.life != life and _life(known.site) != known.life):
+            self._in_containers[inode] = Place(container.name, inode, site, life)
 
     def _works(self, what: str) -> None:
         if what in self._failures:
@@ -163,14 +175,31 @@ def _running(engine: str) -> list[str]:
     return done.stdout.split()
 
 
-def _namespaces_in_use() -> frozenset[int]:
-    """Return the inode numbers of the network namespaces that processes of this machine are in."""
-    found = set()
+def _life(site: Site) -> str:
+    """Return what tells a site's namespace from one before or after it with its inode number."""
+    path = Path(site.inside.path)
+    try:
+        if path.parts[:2] == ("/", "proc"):  # /proc/PID/ns/net
+            # The 22nd field is the start time, proc(5); the 2nd may have blanks and brackets in it.
+            stat = Path("/proc", path.parts[2], "stat").read_text()
+            return f"{path.parts[2]} {stat.rpartition(')')[2].split()[19]}"
+        return str(path.stat().st_ctime_ns)
+    except OSError:
+        return ""
+
+
+def _namespaces_in_use() -> dict[int, int]:
+    """Return the network namespaces that processes of this machine are in, by inode number.
+
+    With each is the lowest pid of its processes: another one, and it may be another namespace.
+    """
+    found: dict[int, int] = {}
     with os.scandir("/proc") as entries:
         for entry in entries:
             if entry.name.isdigit():
                 try:  # a Path for each of many processes would take longer than the rest
-                    found.add(int(os.readlink(f"/proc/{entry.name}/ns/net")[5:-1]))  # noqa: PTH115
+                    inode = int(os.readlink(f"/proc/{entry.name}/ns/net")[5:-1])  # noqa: PTH115
                 except OSError:  # it has ended, or may not be looked at
                     continue
-    return frozenset(found)
+                found[inode] = min(int(entry.name), found.get(inode, 1 << 31))
+    return found

@@ -116,8 +116,9 @@ class Watcher:
         there = self._places.find()
         self.notes += self._places.notes
         self._places.notes.clear()
-        for inode in [inode for inode in self._around if inode not in there]:
-            self._leave(inode)
+        for inode, around in list(self._around.items()):
+            if inode not in there or there[inode].life != around.place.life:
+                self._leave(inode)
         self._tried = {inode: tried for inode, tried in self._tried.items() if inode in there}
         came = [self._come(place) for inode, place in there.items() if inode not in self._around]
         now_s = time.monotonic()
