@@ -21,6 +21,7 @@ def table(
     all_series: AllSeries, name_of: Callable[[int], str], losses: Losses, now_ns: int
 ) -> Table:
     """Return the table for a terminal; what does not fit on it is told at its end."""
+    from rich.markup import escape
     from rich.table import Table
 
     height = max(3, shutil.get_terminal_size().lines - 8)
@@ -31,14 +32,15 @@ def table(
     for heading in ("echoes", "a second"):
         made.add_column(heading, justify="right", no_wrap=True)
     for name in SHOWN:
-        made.add_column(f"{HEADINGS[name]} [us]\np50 / p95 / p99", justify="right", no_wrap=True)
+        heading = escape(f"{HEADINGS[name]} [us]\np50 / p95 / p99")
+        made.add_column(heading, justify="right", no_wrap=True)
     for heading in ("unanswered", "not certain"):
         made.add_column(heading, justify="right", no_wrap=True)
     for key, series in shown[:height]:
-        made.add_row(*_cells(key, series, all_series, name_of, now_ns))
+        made.add_row(*map(escape, _cells(key, series, all_series, name_of, now_ns)))
     more = len(shown) - height
     foot = [f"{more} more rows" if more > 0 else "", *loss_lines(losses, all_series)]
-    made.caption = "\n".join(line for line in foot if line)
+    made.caption = escape("\n".join(line for line in foot if line))
     return made
 
 
