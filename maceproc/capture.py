@@ -310,11 +310,11 @@ def check_is_trace(path: Path) -> None:
         if recording_directory(path).is_dir():
             hint = f"its recording goes on or was killed: then `maceproc salvage {path}`"
         raise CaptureError(f"{path}: no such file", hint=hint)
-    if path.is_dir():
+    if path.is_dir() and not (path / "data").is_file():  # perf record --threads makes a directory
         inside = sorted(file.name for file in path.glob("*.dat"))
         hint = f"give a trace in it, such as {path / inside[0]}" if inside else "give a trace.dat"
         raise CaptureError(f"{path}: is a directory", hint=hint)
-    if not path.is_file():
+    if not path.is_file() and not path.is_dir():
         raise CaptureError(f"{path}: not a regular file", hint="copy it to one, and give that")
     trace = path.with_suffix("")
     if path.suffix == SIDECAR_SUFFIX and trace.is_file():

@@ -18,7 +18,7 @@ from maceproc.following.event_fields import require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
 from maceproc.following.steps import steps_of
 from maceproc.schema import EVENTS_ON_PATH, Trace
-from maceproc.traces import read_times, read_trace
+from maceproc.traces import read_times, read_trace, require_cpus
 
 if TYPE_CHECKING:
     from maceproc.reporting.plots import Plots
@@ -104,6 +104,7 @@ def analyze(
         trace, followed = follow_echoes(capture)
         return _summarize(capture, trace, {}, followed)
     trace = read_trace(capture.trace, EVENTS_USED)
+    require_cpus(capture.trace, trace)
     require_fields(capture.trace, trace)
     # The file is read again for this now, while no other table takes memory.
     recorded = capture.sidecar.tracing.events if capture.sidecar else None
