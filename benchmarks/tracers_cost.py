@@ -28,7 +28,7 @@ import numpy as np
 
 from maceproc.recording.bpf.echo_tracer import EchoTracer
 from maceproc.recording.bpf.libbpf import BpfObject
-from maceproc.recording.bpf.memory import ALL_ROLES, PROGRAMS
+from maceproc.recording.bpf.memory import PROGRAMS
 from maceproc.recording.echo_recorder import devices_to_watch
 from maceproc.recording.event_sets import choose_events, minimal_events, path_links
 from maceproc.recording.lab import REMOTE_IPV4, Lab
@@ -73,14 +73,14 @@ def tracers(lab: Lab, directory: Path) -> Iterator[dict[str, Switch]]:
             path = directory / f"{name.replace(':*', '')}.dat"
             recorder = stack.enter_context(recorded_to(path, chosen, 4096, name=path.stem))
             made[name] = Switch(recorder.switch_on, recorder.switch_off)
-        tracer = stack.enter_context(EchoTracer(ALL_ROLES))
+        tracer = stack.enter_context(EchoTracer())
         tracer.watch(devices_to_watch(surveyed))
         made["bpf"] = Switch(tracer.start, tracer.stop)
         image = directory / "empty.bpf.o"
         words = ["clang", "-O2", "-g", "-mcpu=v3", "-target", "bpf", "-c", str(SOURCE), "-o"]
         subprocess.run([*words, str(image)], check=True)
-        empty = stack.enter_context(BpfObject(image.read_bytes(), set(PROGRAMS)))
-        made["empty"] = Switch(empty.attach, empty.detach)
+        empty = stack.enter_context(BpfObject(image.read_bytes()))
+        made["empty"] = Switch(lambda: empty.attach(PROGRAMS), empty.detach)
         yield made
 
 

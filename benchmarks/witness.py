@@ -25,7 +25,6 @@ from maceproc.echoes import Rows, rows_from
 from maceproc.following.witness import witness
 from maceproc.recording.bpf.devices import inner_device, outer_devices
 from maceproc.recording.bpf.echo_tracer import EchoTracer
-from maceproc.recording.bpf.memory import ALL_ROLES
 from maceproc.recording.lab import REMOTE_IPV4, Lab
 from maceproc.recording.record import record
 from maceproc.recording.sites import Netns, lab_site
@@ -76,7 +75,7 @@ class Rowing:
 def both_tracers(lab: Lab) -> Iterator[Rowing]:
     """Give the rows of a lab's containers, while the block records events."""
     site = lab_site(lab)
-    with EchoTracer(ALL_ROLES) as tracer:
+    with EchoTracer() as tracer:
         devices = set()
         for number, netns in enumerate([site.inside, *site.around], 1):
             if netns.name.startswith("container"):

@@ -16,9 +16,9 @@ from pathlib import Path
 from maceproc import __version__
 from maceproc.echo_rows import MAGIC
 from maceproc.errors import TargetError, TracingError
-from maceproc.recording.bpf.devices import inner_device, outer_devices
+from maceproc.recording.bpf.devices import devices_beneath, inner_device, outer_device
 from maceproc.recording.bpf.echo_tracer import ROW_BYTES, EchoTracer, Watched
-from maceproc.recording.bpf.memory import ALL_ROLES, ROWS
+from maceproc.recording.bpf.memory import ROWS
 from maceproc.recording.survey import Survey
 
 READ_EVERY_S = 0.2  # the ring holds 32768 rows: 160,000 echoes a second
@@ -34,11 +34,13 @@ def devices_to_watch(surveyed: Survey) -> set[Watched]:
             hint="record with --tracer ftrace",
         )
     inside = next(n for n in surveyed.namespaces if n.name == target.path[0].netns)
-    link = next(link for link in inside.links if link.name == target.path[0].dev)
-    inwards = [hop.dev for hop in target.path[1:-1]]
+    host = next(n for n in surveyed.namespaces if n.name == target.path[-1].netns)
+    inner = next(link for link in inside.links if link.name == target.path[0].dev)
+    outer = next(link for link in host.links if link.name == target.path[-1].dev)
     return {
-        inner_device(inside.inode, link, 1),
-        *outer_devices(surveyed.host, inwards, [target.path[-1].dev]),
+        inner_device(inside.inode, inner, 1),
+        outer_device(host.inode, outer),
+        *devices_beneath(host.inode, host.links, outer),
     }
 
 
@@ -69,7 +71,7 @@ class EchoRecorder:
 
     def __enter__(self) -> EchoRecorder:
         """Load the tracer, switched off, and begin the file; TracingError when it cannot be."""
-        self._tracer = EchoTracer(ALL_ROLES)
+        self._tracer = EchoTracer()
         try:
             self._tracer.watch(self._devices)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

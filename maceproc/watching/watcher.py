@@ -13,7 +13,6 @@ from maceproc.echoes import ROW_DTYPE, Rows, rows_from
 from maceproc.errors import TargetError
 from maceproc.recording.bpf.devices import outer_devices
 from maceproc.recording.bpf.echo_tracer import EchoTracer, Watched
-from maceproc.recording.bpf.memory import ALL_ROLES
 from maceproc.watching.devices import Surroundings, look_around
 from maceproc.watching.places import Place, Places, Wanted
 
@@ -64,7 +63,7 @@ class Watcher:
         self.gone: list[int] = []  # places that have left for good; taken away by whoever reads
         self._rows_lost = 0
         self._rows_read = 0
-        self.tracer = EchoTracer(ALL_ROLES)
+        self.tracer = EchoTracer()
 
     def __enter__(self) -> Watcher:
         self.poll_places()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from maceproc.capture import Link
 from maceproc.errors import TargetError
@@ -22,6 +22,40 @@ def inner_device(netns: int, link: Link, container: int = 0) -> Watched:
     else:
         received = memory.INNER_RX if link.uses_netif_rx else memory.INNER_RECEIVE
     return Watched(netns, link.ifindex, memory.INNER_QUEUED | received, container)
+
+
+def outer_device(netns: int, link: Link) -> Watched:
+    """Return an outer device, with no more tracepoints than tell when packets leave and come.
+
+    A device without a queue gets a packet in the call that queues it (net/core/dev.c,
+    __dev_queue_xmit(), v6.8): when it was sent needs no tracepoint of its own.
+    """
+    roles = memory.OUTER_QUEUED
+    if link.qdisc != "noqueue":
+        roles |= memory.OUTER_SENT
+    if link.uses_netif_rx is None:
+        roles |= memory.OUTER_RX | memory.OUTER_RECEIVE
+    else:
+        roles |= memory.OUTER_RX if link.uses_netif_rx else memory.OUTER_RECEIVE
+    return Watched(netns, link.ifindex, roles)
+
+
+def devices_beneath(netns: int, links: Sequence[Link], outer: Link) -> set[Watched]:
+    """Return the devices that packets come in by before a VLAN or bond has them: none of a card.
+
+    The stack tells only of the lowest one (net/core/dev.c, __netif_receive_skb_core(), v6.8).
+    """
+    found: dict[int, Link] = {}
+    above = [outer]
+    while above:
+        link = above.pop()
+        beneath = [other for other in links if other.master == link.name]
+        if link.kind == "vlan":
+            beneath += [other for other in links if other.ifindex == link.peer_ifindex]
+        above += [other for other in beneath if other.ifindex not in found]
+        found |= {other.ifindex: other for other in beneath}
+    roles = memory.OUTER_RX | memory.OUTER_RECEIVE
+    return {Watched(netns, ifindex, roles) for ifindex in found}
 
 
 def outer_devices(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from types import TracebackType
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from maceproc.recording.bpf.memory import (
 
 OBJECT = "echoes.bpf.o"
 ROW_BYTES = ctypes.sizeof(Row)
+SMALLEST_TABLE = 32  # of devices
 
 _NUMBER = struct.Struct(f"=Q{ROW_BYTES - 8}x")  # of a row
 _NUMBER_ONLY = struct.Struct("=Q")
@@ -63,11 +64,12 @@ class EchoTracer:
     Raises TracingError where BPF cannot be used.
     """
 
-    def __init__(self, roles: int) -> None:
-        """Load the programs that serve these roles."""
-        programs = {name for name, served in PROGRAMS.items() if served & roles}
+    def __init__(self) -> None:
+        """Load the programs; none of them runs yet."""
         image = (resources.files(__package__) / OBJECT).read_bytes()
-        self._object = BpfObject(image, programs)
+        self._object = BpfObject(image)
+        self._roles = 0  # of all devices that are watched
+        self._runs = False
         shared = self._object.memory(".bss")
         if not 0 <= len(shared) - ctypes.sizeof(Memory) < mmap.PAGESIZE:
             self._object.close()
@@ -92,11 +94,13 @@ class EchoTracer:
         self._object.close()
 
     def start(self) -> None:
-        """Begin to follow echoes."""
-        self._object.attach()
+        """Begin to follow echoes: the programs run that the devices' roles need."""
+        self._object.attach({name for name, served in PROGRAMS.items() if served & self._roles})
+        self._runs = True
 
     def stop(self) -> None:
         """Follow no more; rows can still be read."""
+        self._runs = False
         self._object.detach()
 
     def watch(self, devices: Iterable[Watched]) -> None:
@@ -104,14 +108,19 @@ class EchoTracer:
 
         Raises TracingError when there are too many of them.
         """
-        table = (Device * DEVICES)()
+        wanted = list(devices)
+        table, mask = _table(wanted)
         seen = (ctypes.c_uint8 * 256)()
-        for device in devices:
-            _place(table, device)
+        self._roles = 0
+        for device in wanted:
             seen[device.ifindex & 0xFF] = 1
+            self._roles |= device.roles
         # A packet meanwhile may find a device missing: it is not followed, as before or after.
         ctypes.memmove(self._memory.devices, table, ctypes.sizeof(table))
+        self._memory.device_mask = mask
         ctypes.memmove(self._memory.ifindexes, seen, ctypes.sizeof(seen))
+        if self._runs:
+            self.start()
 
     def read_rows(self) -> Rows:
         """Return the rows written since the last call.
@@ -204,14 +213,25 @@ class EchoTracer:
         return found
 
 
-def _place(table: ctypes.Array[Device], device: Watched) -> None:
-    """Enter a device where the programs look for it."""
+def _table(devices: Sequence[Watched]) -> tuple[ctypes.Array[Device], int]:
+    """Return the table that the programs look into, as small as it can be, and its mask."""
+    size = SMALLEST_TABLE
+    while size <= DEVICES:
+        table = (Device * DEVICES)()
+        if all(_place(table, size, device) for device in devices):
+            return table, size - 1
+        size *= 2
+    raise TracingError("too many devices to watch", hint="name fewer containers")
+
+
+def _place(table: ctypes.Array[Device], size: int, device: Watched) -> bool:
+    """Enter a device where the programs look for it; tell whether there is room."""
     start = device.ifindex * 31 + device.netns
     for probe in range(PROBES):
-        entry = table[(start + probe) % DEVICES]
+        entry = table[(start + probe) % size]
         if not entry.netns or (entry.netns, entry.ifindex) == (device.netns, device.ifindex):
             entry.netns, entry.ifindex = device.netns, device.ifindex
             entry.roles |= device.roles
             entry.container = entry.container or device.container
-            return
-    raise TracingError("too many devices to watch", hint="name fewer containers")
+            return True
+    return False

@@ -156,7 +156,7 @@ struct pending {
 };
 enum { FREE, SENT, DONE };	/* in `states` */
 
-#define PASSAGES 4096
+#define PASSAGES 4096	/* as passage_of() has it */
 #define PENDING 16384
 #define ROWS 32768
 
@@ -177,8 +177,10 @@ enum {
 /* What user space maps, in one piece: memory.py declares the same. */
 struct {
 	u64 rows_written;
-	u64 counts[CPUS][16];
+	u32 device_mask;	/* how much of `devices` is in use: few devices are in few pages */
+	u32 padding;
 	u8 ifindexes[256];	/* that are in `devices`, by their low byte: most packets end here */
+	u64 counts[CPUS][16];
 	struct device devices[DEVICES];
 	u8 states[PENDING];	/* apart, so that user space finds those that wait at once */
 	struct row rows[ROWS];
@@ -207,14 +209,14 @@ static __always_inline void unlock(u32 *lock)
 
 static __always_inline const struct device *find_device(const struct net_device *dev)
 {
-	u32 ifindex = dev->ifindex, netns, i;
+	u32 ifindex = dev->ifindex, mask = memory.device_mask & (DEVICES - 1), netns, i;
 
 	if (!memory.ifindexes[ifindex & 0xff])
 		return 0;
 	netns = dev->nd_net.net->ns.inum;
 #pragma unroll
 	for (i = 0; i < PROBES; i++) {
-		const struct device *d = &memory.devices[(ifindex * 31 + netns + i) & (DEVICES - 1)];
+		const struct device *d = &memory.devices[(ifindex * 31 + netns + i) & mask];
 
 		if (d->ifindex == ifindex && d->netns == netns)
 			return d;
@@ -387,7 +389,7 @@ static __always_inline u32 passage_of(const struct sk_buff *skb)
 
 	/* The verifier takes the low half of a pointer, once moved, for a number; nothing else. */
 	asm volatile("%0 = %1" : "=w"(address) : "w"((u32)(u64)skb));
-	return (address >> 6 ^ address >> 18) & (PASSAGES - 1);
+	return address * 0x9E3779B1U >> 20;	/* a number below PASSAGES */
 }
 
 /* The echoes of one ping are neighbours: they are in nobody's way but another ping's. */

@@ -10,7 +10,7 @@ import ctypes
 import errno
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -29,8 +29,6 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "bpf_object__next_program": (_POINTER, [_POINTER, _POINTER]),
     "bpf_object__next_map": (_POINTER, [_POINTER, _POINTER]),
     "bpf_program__name": (_TEXT, [_POINTER]),
-    "bpf_program__set_autoload": (_INT, [_POINTER, ctypes.c_bool]),
-    "bpf_program__autoload": (ctypes.c_bool, [_POINTER]),
     "bpf_program__attach": (_POINTER, [_POINTER]),
     "bpf_link__destroy": (_INT, [_POINTER]),
     "bpf_map__name": (_TEXT, [_POINTER]),
@@ -75,12 +73,12 @@ class BpfObject:
     Use it as a context manager. Raises TracingError in the words of libbpf and the kernel.
     """
 
-    def __init__(self, image: bytes, programs: set[str]) -> None:
-        """Load the named programs of an object file's `image`."""
+    def __init__(self, image: bytes) -> None:
+        """Load the programs of an object file's `image`."""
         require_bpf()
         self._library = _library()
         self._image = image  # libbpf keeps pointers into it
-        self._links: list[int] = []
+        self._links: dict[str, int] = {}
         self._said: list[str] = []
         self._refused = False
         self._print = _PRINT(self._hear)
@@ -88,9 +86,6 @@ class BpfObject:
         self._object = self._library.bpf_object__open_mem(image, len(image), None)
         if not self._object:
             raise self._error("cannot be opened", ctypes.get_errno())
-        for program in self._each("program"):
-            name = self._library.bpf_program__name(program).decode()
-            self._library.bpf_program__set_autoload(program, name in programs)
         status = self._library.bpf_object__load(self._object)
         if status:
             self.close()
@@ -107,23 +102,25 @@ class BpfObject:
     ) -> None:
         self.close()
 
-    def attach(self) -> None:
-        """Let the loaded programs run."""
+    def attach(self, programs: Collection[str]) -> None:
+        """Let these programs run, and no others."""
+        for name in [name for name in self._links if name not in programs]:
+            self._library.bpf_link__destroy(self._links.pop(name))
         for program in self._each("program"):
-            if not self._library.bpf_program__autoload(program):
+            name = self._library.bpf_program__name(program).decode()
+            if name not in programs or name in self._links:
                 continue
             link = self._library.bpf_program__attach(program)
             if not link:
                 number = ctypes.get_errno()
                 self.detach()
-                name = self._library.bpf_program__name(program).decode()
                 raise self._error(f"{name} cannot be attached", number)
-            self._links.append(link)
+            self._links[name] = link
 
     def detach(self) -> None:
         """Stop the programs."""
         while self._links:
-            self._library.bpf_link__destroy(self._links.pop())
+            self._library.bpf_link__destroy(self._links.popitem()[1])
 
     def memory(self, section: str) -> mmap.mmap:
         """Return the memory that a data section (".bss") shares with the kernel.

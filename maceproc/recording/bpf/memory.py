@@ -98,8 +98,10 @@ class Memory(ctypes.Structure):
 
     _fields_ = (
         ("rows_written", ctypes.c_uint64),
-        ("counts", ctypes.c_uint64 * COUNTS_A_CPU * CPUS),
+        ("device_mask", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32),
         ("ifindexes", ctypes.c_uint8 * 256),
+        ("counts", ctypes.c_uint64 * COUNTS_A_CPU * CPUS),
         ("devices", Device * DEVICES),
         ("states", ctypes.c_uint8 * PENDING),
         ("rows", Row * ROWS),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from maceproc.errors import TracingError
-from maceproc.recording.bpf.echo_tracer import EchoTracer
+from maceproc.recording.bpf.echo_tracer import EchoTracer, Watched
 from maceproc.recording.bpf.memory import ALL_ROLES
 
 
@@ -18,7 +18,8 @@ def try_tracer() -> tuple[str, str, str]:
     if os.geteuid() != 0:
         return "warning", f"can only be tried by root; {needed_for}", "run it with sudo"
     try:
-        with EchoTracer(ALL_ROLES) as tracer:
+        with EchoTracer() as tracer:
+            tracer.watch([Watched(netns=1, ifindex=0, roles=ALL_ROLES)])
             tracer.start()
     except TracingError as error:
         return "warning", f"{error.message}; {needed_for}", error.hint
