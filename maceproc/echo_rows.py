@@ -25,7 +25,12 @@ ROW_FIELDS = (
     RowField("number", "u8", "", "from 1, in the order in which rows were written"),
     RowField("queued_ns", "u8", "ns", "request queued on the container's device"),
     RowField("outer_queued_ns", "u8", "ns", "request queued on the outer device"),
-    RowField("sent_ns", "u8", "ns", "request handed to the outer device's driver; 0: not watched"),
+    RowField(
+        "sent_ns",
+        "u8",
+        "ns",
+        "request handed to the outer device's driver; 0: no queue, see outer_queued",
+    ),
     RowField("outer_received_ns", "u8", "ns", "reply first seen on the outer device; 0: none came"),
     RowField("received_ns", "u8", "ns", "reply received on the container's device; 0: not seen"),
     RowField("local", "u8", "", "source address at the outer device", 2),

@@ -124,14 +124,23 @@ def durations(rows: Rows) -> Durations:
     """Return the segments of every row [ns]."""
     queued, outer_queued = _ns(rows, "queued_ns"), _ns(rows, "outer_queued_ns")
     outer_received, received = _ns(rows, "outer_received_ns"), _ns(rows, "received_ns")
-    sent = _ns(rows, "sent_ns")
+    sent = sent_ns(rows)
     return Durations(
         kernel_rtt=received - queued,
         outbound=outer_queued - queued,
-        wire=outer_received - np.where(sent > 0, sent, outer_queued),
+        wire=outer_received - sent,
         inbound=received - outer_received,
         corrected=outer_received - outer_queued,
     )
+
+
+def sent_ns(rows: Rows) -> NDArray[np.int64]:
+    """Return when requests were handed to the outer device's driver [ns].
+
+    Of a device without a queue that is not watched: it is in the call that queues them.
+    """
+    sent = _ns(rows, "sent_ns")
+    return np.where(sent > 0, sent, _ns(rows, "outer_queued_ns"))
 
 
 def judge(rows: Rows) -> tuple[NDArray[np.int8], NDArray[np.int8]]:

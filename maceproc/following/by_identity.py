@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from maceproc.capture import Capture, Run, Sidecar
 from maceproc.echo_rows import RECEIVED
-from maceproc.echoes import AMBIGUOUS, REASONS, Rows, judge, read_echo_file
+from maceproc.echoes import AMBIGUOUS, REASONS, Rows, judge, read_echo_file, sent_ns
 from maceproc.errors import AnalysisError
 from maceproc.following.echo_tables import (
     crossings_of_echoes,
@@ -160,7 +160,8 @@ def _ledger(table: pd.DataFrame, rows: Rows, found: Found) -> pd.DataFrame:
         times = there[name].astype(np.int64)
         return pd.arrays.IntegerArray(times, none | (times == 0))
 
-    queued, outer_queued, sent = at("queued_ns"), at("outer_queued_ns"), at("sent_ns")
+    queued, outer_queued = at("queued_ns"), at("outer_queued_ns")
+    sent = pd.arrays.IntegerArray(sent_ns(there), none)
     outer_received, received = at("outer_received_ns"), at("received_ns")
     table["sent_ns"], table["received_ns"] = queued, received
     table["outbound_ns"] = outer_queued - queued

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from maceproc.capture import Sidecar
 from maceproc.echo_rows import ANSWERED, RECEIVED
-from maceproc.echoes import Rows
+from maceproc.echoes import Rows, sent_ns
 from maceproc.schema import CROSSINGS, HOPS
 
 NOT_RECEIVED = "not received on the container's device"
@@ -81,7 +81,7 @@ def crossings_of_echoes(rows: Rows, hops: pd.DataFrame, sidecar: Sidecar) -> pd.
     outbound = _crossings(
         request_journey(places),
         "outbound",
-        [_ns(rows, name) for name in ("queued_ns", "outer_queued_ns", "sent_ns")],
+        [_ns(rows, "queued_ns"), _ns(rows, "outer_queued_ns"), _known(sent_ns(rows))],
         rows["pid"].astype(np.int32),
     )
     back = rows[answered]
@@ -143,5 +143,8 @@ def _receive_event(sidecar: Sidecar, position: int) -> str:
 
 def _ns(rows: Rows, name: str) -> pd.arrays.IntegerArray:
     """Return times [ns]; 0 is unknown."""
-    times = rows[name].astype(np.int64)
+    return _known(rows[name].astype(np.int64))
+
+
+def _known(times: NDArray[np.int64]) -> pd.arrays.IntegerArray:
     return pd.arrays.IntegerArray(times, times == 0)
