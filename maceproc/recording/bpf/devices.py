@@ -81,8 +81,8 @@ def outer_devices(
     for link in links:
         outside = link.name != "lo" and link.name not in inwards and link.master not in bridges
         if link.name in only or outside:
-            roles = memory.OUTER_RX | memory.OUTER_RECEIVE
-            if not only or link.name in only:
-                roles |= memory.OUTER_QUEUED | memory.OUTER_SENT
-            found.add(Watched(host.inode, link.ifindex, roles))
+            outer = outer_device(host.inode, link)
+            if only and link.name not in only:
+                outer = outer._replace(roles=memory.OUTER_RX | memory.OUTER_RECEIVE)
+            found.add(outer)
     return found
