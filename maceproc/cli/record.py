@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from maceproc.cli.options import recorded
+from maceproc.cli.options import REMOTE, recorded
 from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
 from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
+    from maceproc.calibration import Calibration
     from maceproc.capture import Capture, Sidecar
     from maceproc.recording import session, sites
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @recorded
+@REMOTE
 @click.option(
     "--host-ping",
     is_flag=True,
@@ -52,6 +54,9 @@ if TYPE_CHECKING:
     help="What follows the packets: raw events by trace-cmd, or programs in the kernel (eBPF), "
     "which cost less and keep one row for every echo.",
 )
+@click.option(
+    "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."
+)
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
@@ -59,6 +64,7 @@ def record(
     lab_name: str | None,
     netns: str | None,
     container: str | None,
+    remote: Literal["kernel", "program"] | None,
     host_ping: bool,
     native: sites.NativeChoice | None,
     pid: int | None,
@@ -70,50 +76,65 @@ def record(
     tracer: Literal["ftrace", "bpf"],
     buffer_kb: int | None,
     awake: bool,
+    calibration: str | None,
     output: str,
     force: bool,
     command: tuple[str, ...],
 ) -> None:
     """Record a command, usually ping, and the kernel's net events beside it.
 
-    Each round runs the command traced and untraced in the target, and untraced from the host.
+    Each round runs the command traced and untraced, in the target and from the host.
     Without a target the command runs here, as a native ping.
 
     \b
-    maceproc record --container web -- ping -c 100 192.0.2.1
+    maceproc record --container web --tracer bpf -- ping -c 100 192.0.2.1
     maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
-    maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
     """  # noqa: D301  \b is click's
     from maceproc.recording import record as recording
+    from maceproc.recording.lab import usual_remote
 
     check_alone(host_ping and container is None, tracer, events, buffer_kb)
     check_one_place(lab_name, netns, container, pid, host)
-    with _doctor_at_hand():
+    with doctor_at_hand():
         require_root("recording")
     interrupt_cleanly()
-    where = chosen_site(lab_name, netns, container, host_ping, pid, host, native=native or "")
     told: list[str] = []
-    with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
-        try:
-            capture = recording.record(
-                list(command),
-                site,
-                output,
-                rounds=rounds,
-                baseline=not no_baseline,
-                events=events,
-                outer=outer,
-                force=force,
-                buffer_kb=buffer_kb,
-                awake=awake,
-                tracer=tracer,
-                announce=lambda sidecar: told.extend(_announce(sidecar)),
-                tell=follow,
-                show=show,
-            )
-        finally:
-            ignore_interruptions()
+    place = (lab_name, netns, container, host_ping, pid, host)
+    where = chosen_site(*place, native=native or "", remote=remote or usual_remote())
+    with doctor_at_hand(), recording_progress() as (follow, show), where as site, _cleaned_up():
+        capture = recording.record(
+            list(command),
+            site,
+            output,
+            rounds=rounds,
+            baseline=not no_baseline,
+            events=events,
+            outer=outer,
+            force=force,
+            buffer_kb=buffer_kb,
+            awake=awake,
+            tracer=tracer,
+            calibration=_calibration(calibration),
+            announce=lambda sidecar: told.extend(_announce(sidecar)),
+            tell=follow,
+            show=show,
+        )
     _tell_end(capture, told)
+
+
+def _calibration(file: str | None) -> Calibration | None:
+    from maceproc.calibration import load_calibration
+
+    return load_calibration(file) if file else None
+
+
+@contextmanager
+def _cleaned_up() -> Iterator[None]:
+    """Ignore further signals once the block is left: what follows is clean-up."""
+    try:
+        yield
+    finally:
+        ignore_interruptions()
 
 
 def _tell_end(capture: Capture, told: list[str]) -> None:
@@ -123,7 +144,7 @@ def _tell_end(capture: Capture, told: list[str]) -> None:
 
 
 @contextmanager
-def _doctor_at_hand() -> Iterator[None]:
+def doctor_at_hand() -> Iterator[None]:
     """Point to `maceproc doctor` where a recording fails for reasons of this machine."""
     try:
         yield
@@ -207,18 +228,19 @@ def chosen_site(
     *,
     containers: int = 1,
     native: sites.NativeChoice = "",
+    remote: Literal["kernel", "program"] = "kernel",
 ) -> Iterator[sites.Site]:
     """Give the site that the options name; where no lab is up yet, one is up just inside.
 
-    That one has so many `containers`. `native` is what a container's command is compared with,
-    as of a command line of an engine, which names its container itself.
+    That one has so many `containers`, and such a `remote`. `native` is what a container's command
+    is compared with, as of a command line of an engine, which names its container itself.
     """
     from maceproc.recording import sites
     from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
 
     check_one_place(lab_name, netns, container, pid, host)
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab(containers=containers) as lab:
+        with Lab(containers=containers, remote=remote) as lab:
             yield sites.lab_site(lab)
     elif lab_name is not None:
         yield sites.lab_site(Lab(lab_name or DEFAULT_NAME))
@@ -238,7 +260,7 @@ def _show_output(printed: bytes) -> None:
 
 
 @contextmanager
-def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
+def recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows a recording's progress on a terminal: a bar, or the command's own output."""
     with bar(unit="run", per_second=1) as update:
 

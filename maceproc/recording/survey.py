@@ -7,6 +7,7 @@ routing tables decide it for the address in question.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import json
 import os
@@ -27,6 +28,7 @@ SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of th
 
 _NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat|dnat)\b")
 _SOURCE_NAT = re.compile(r"\b(MASQUERADE|SNAT|NETMAP|masquerade|snat)\b")
+_COUNTERS = re.compile(r"\[\d+:\d+\]|counter packets \d+ bytes \d+")
 _NAT_SOURCE = re.compile(r"(?<!! )(?:-s|saddr) ([0-9a-f.:]+(?:/\d+)?)(?: |$)")
 
 
@@ -255,6 +257,7 @@ def _route_device(netns: Netns, address: str, *packet: str) -> str:
 def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:
     """Describe a namespace from what ip(8) says of it."""
     ifindex_of = {link["ifname"]: link["ifindex"] for link in links}
+    rulesets = _rulesets(netns)
     return Namespace(
         name=netns.name,
         inode=netns.inode,
@@ -269,7 +272,8 @@ def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:
             for family in ("-4", "-6")
             for line in lines(netns.enter(["ip", family, "route", "show"]))
         ],
-        nat=_nat_rules(netns),
+        nat=_nat_rules(rulesets),
+        rules=_digest(rulesets),
     )
 
 
@@ -291,24 +295,35 @@ def _link(link: dict[str, Any], ifindex_of: dict[str, int]) -> Link:
     )
 
 
-def _nat_rules(netns: Netns) -> list[str]:
-    """Return the rules of a namespace that translate addresses.
+def _rulesets(netns: Netns) -> list[list[str]]:
+    """Return the netfilter rules of a namespace, as iptables prints them and as nft does.
 
     ``iptables -t nat -S`` would load the nat table where there is none, and slow every packet
     down; ``iptables-save`` and ``nft list`` only show what is there.
     """
     programs = (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"])
-    for group in (programs[:2], programs[2:]):
-        rules = [
+    return [
+        [
             line.strip()
             for argv in group
             if shutil.which(argv[0])
             for line in lines(netns.enter(argv))
-            if _NAT_RULE.search(line) and not line.startswith("#")
+            if not line.startswith("#")
         ]
-        if rules:
-            return rules
-    return []
+        for group in (programs[:2], programs[2:])
+    ]
+
+
+def _nat_rules(rulesets: list[list[str]]) -> list[str]:
+    """Return the rules that translate addresses: iptables' words for them, else nft's."""
+    found = ([rule for rule in rules if _NAT_RULE.search(rule)] for rules in rulesets)
+    return next((rules for rules in found if rules), [])
+
+
+def _digest(rulesets: list[list[str]]) -> str:
+    """Return a digest of rules that does not change with their counters."""
+    lines = [_COUNTERS.sub("", line) for rules in rulesets for line in rules]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _translates(explorer: Explorer, inside: Netns, host: Netns) -> bool:
