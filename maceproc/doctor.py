@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from maceproc.capture_files import recording_directory
 from maceproc.errors import MaceprocError, PrivilegeError, TargetError
+from maceproc.recording.bpf.trial import try_tracer
 from maceproc.recording.command import is_iputils
 from maceproc.recording.engines import (
     ENGINES,
@@ -86,17 +87,17 @@ class Check(NamedTuple):
 
 def examine(directory: Path = Path()) -> list[Check]:
     """Check this machine, and `directory` for what killed recordings left there."""
-    checks = [
+    return [
         *_judged("privileges", _privileges),
         *_judged("programs", _programs),
         *_judged("tracefs", _tracing),
+        Check("BPF tracer", *try_tracer()),
         *_memory(directory),
         *_engines(),
         *_ping(),
         *_cpus(),
         *_judged("leftovers", lambda: _leftovers(directory)),
     ]
-    return list(checks)
 
 
 def as_json(checks: list[Check], removed: list[str]) -> str:

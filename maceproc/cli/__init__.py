@@ -27,6 +27,7 @@ from maceproc.cli.pings import pings
 from maceproc.cli.record import ENDS_AFTER, record
 from maceproc.cli.selftest import selftest
 from maceproc.cli.terminal import complete, one_line
+from maceproc.cli.watch import watch
 from maceproc.errors import as_error
 from maceproc.foreign_text import clean_lines
 
@@ -65,7 +66,8 @@ def cli() -> None:
 
 
 VERBS = (
-    *(lab, doctor, selftest, record, analyze, explain, calibrate, compare, experiment, export),
+    *(lab, doctor, selftest, record, watch),
+    *(analyze, explain, calibrate, compare, experiment, export),
     *(events, pings, salvage, completion),
 )
 for verb in VERBS:

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from maceproc.capture import NativeProgram, Run, Sidecar
+from maceproc.following.echo_doubts import doubts_of_echoes
 from maceproc.pings import PingOutput
 from maceproc.schema import FINDINGS, Trace
 from maceproc.statistics import ROUNDS_TO_RESAMPLE
@@ -48,12 +49,13 @@ def find_doubts(
 
     `outputs` is what every run of the ping printed; `others` are findings from elsewhere.
     """
+    by_bpf = sidecar is not None and sidecar.tracing.tracer == "bpf"  # residuals hold more there
     findings: list[Finding] = [
         *_from_the_trace(trace, sidecar),
         *(_from_the_sidecar(sidecar) if sidecar else ()),
         *_from_the_text([output for _, output in outputs]),
         *_from_coverage(rtts),
-        *_from_residuals(rtts),
+        *(_from_residuals(rtts) if not by_bpf else ()),
         *_from_comparisons(comparisons, rtts),
         *_from_drift(rtts),
         *others,
@@ -116,6 +118,7 @@ def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
             f"the kernel recorded {missing} events that the trace does not hold",
             "record again, or use what is whole",
         )
+    yield from (Finding(*doubt) for doubt in doubts_of_echoes(sidecar.tracing))
     for note in (*sidecar.target.notes, *sidecar.notes):
         yield Finding("recording", "note", note, "")
     yield from _from_the_native_program(sidecar.native)

@@ -10,7 +10,7 @@ from maceproc.capture import Link, find_link
 from maceproc.errors import TracingError
 from maceproc.recording.survey import Survey
 
-EventSet = Literal["minimal", "full", "list"]
+EventSet = Literal["minimal", "full", "list", "bpf"]
 
 # `minimal` is the smallest set that gives the whole ledger. These increases of the median RTT of
 # `ping -i 0.02` were measured in the lab, over 24 interleaved rounds: net:* 18 us; the minimal set

@@ -63,7 +63,7 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
 
     Raises TargetError when the namespace cannot be read or `outer` is not a device there.
     """
-    explorer = _Explorer([site.inside, *site.around])
+    explorer = Explorer([site.inside, *site.around])
     target = Target(kind=site.kind, name=site.name, address=address)
     host = _find_path(explorer, site, target, outer)
     target.crossing = host is not None and not _is_shared(explorer, site.inside, target)
@@ -72,7 +72,14 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
     return Survey(target, explorer.all_described(), host)
 
 
-class _Explorer:
+def list_links(netns: Netns) -> list[Link]:
+    """Return the devices of a namespace; TargetError when it has ended or may not be looked at."""
+    links = ip_json(netns, "-details", "link", "show")
+    ifindex_of = {link["ifname"]: link["ifindex"] for link in links}
+    return [_link(link, ifindex_of) for link in links]
+
+
+class Explorer:
     """The namespaces known so far, each described when it is first asked for."""
 
     def __init__(self, known: list[Netns]) -> None:
@@ -102,6 +109,10 @@ class _Explorer:
                 link.peer_netns = there.name if there and link.peer_ifindex else None
         return described
 
+    def read_offloads(self, netns: Netns, link: Link) -> None:
+        """Add a device's offloads to it, where ethtool(8) is there to tell."""
+        _read_offloads(self, [PathDevice(netns=netns.name, dev=link.name)])
+
     def link(self, netns: Netns, name: str) -> Link | None:
         """Return a device by its name."""
         return next((link for link in self.describe(netns).links if link.name == name), None)
@@ -127,7 +138,7 @@ class _Explorer:
         return next((other for other in among if other.inode == inode), None)
 
 
-def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> Netns | None:
+def _find_path(explorer: Explorer, site: Site, target: Target, outer: str) -> Netns | None:
     """Fill in the target's path and notes; return the namespace of the outer device, if another."""
     inner = _outgoing_link(explorer, site.inside, target)
     if inner is None:
@@ -157,7 +168,7 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
     return host if _append_outer(explorer, target, host, bridge or link, outer) else None
 
 
-def _is_shared(explorer: _Explorer, inside: Netns, target: Target) -> bool:
+def _is_shared(explorer: Explorer, inside: Netns, target: Target) -> bool:
     """Tell whether the container's device is one on top of the outer device, such as a macvlan."""
     inner = explorer.link(inside, target.path[0].dev)
     return inner is not None and inner.kind in SHARED_DEVICE_KINDS
@@ -184,7 +195,7 @@ def _why_nothing_is_crossed(site: Site, inner: Link, target: Target) -> str | No
     return None
 
 
-def _outgoing_link(explorer: _Explorer, netns: Netns, target: Target) -> Link | None:
+def _outgoing_link(explorer: Explorer, netns: Netns, target: Target) -> Link | None:
     """Return the device by which packets to the target leave a namespace."""
     dev = _route_device(netns, target.address)
     link = explorer.link(netns, dev) if dev else None
@@ -194,7 +205,7 @@ def _outgoing_link(explorer: _Explorer, netns: Netns, target: Target) -> Link | 
 
 
 def _append_outer(
-    explorer: _Explorer, target: Target, host: Netns, incoming: Link, outer: str
+    explorer: Explorer, target: Target, host: Netns, incoming: Link, outer: str
 ) -> bool:
     """Append the outer device, named or chosen by the host's routes; tell whether there is one."""
     if outer and explorer.link(host, outer) is None:
@@ -315,7 +326,7 @@ def _digest(rulesets: list[list[str]]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def _translates(explorer: _Explorer, inside: Netns, host: Netns) -> bool:
+def _translates(explorer: Explorer, inside: Netns, host: Netns) -> bool:
     """Tell whether the host has a source NAT rule that covers an address of the container."""
     sources = [
         ipaddress.ip_interface(address).ip
@@ -339,7 +350,7 @@ def _covers(rule: str, sources: list[ipaddress.IPv4Address | ipaddress.IPv6Addre
     return any(ip in covered for ip in sources)
 
 
-def _read_offloads(explorer: _Explorer, path: list[PathDevice]) -> None:
+def _read_offloads(explorer: Explorer, path: list[PathDevice]) -> None:
     """Add the offloads of the devices on the path, where ethtool(8) is there to tell."""
     if not shutil.which("ethtool"):
         return
