@@ -52,7 +52,7 @@ def record(path: Path, pings: int, floods: int) -> None:
     from maceproc import Lab
     from maceproc.recording.lab import NETNS_DIR
     from maceproc.recording.record import record as record_capture
-    from maceproc.recording.targets import lab_site
+    from maceproc.recording.sites import lab_site
 
     with ExitStack() as stack:
         lab = stack.enter_context(Lab(containers=1 + floods))

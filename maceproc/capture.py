@@ -114,6 +114,7 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     exit_status: int | None = None  # negative: ended by that signal
     output: str = ""
     errors: str = ""
+    cut: bool = False  # it printed more than is kept: output or errors end early
     start_ns: int = 0  # trace clock
     end_ns: int = 0
     start_utc_ns: int = 0
@@ -123,6 +124,51 @@ class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
     def arm(self) -> str:
         """The arm's name: ``container traced``, ``native untraced``, ..."""
         return f"{self.place} {'traced' if self.traced else 'untraced'}"
+
+
+PING_KINDS = ("iputils", "BusyBox", "inetutils", "toybox")  # as ping -V says
+
+
+def _kind(version: str) -> str:
+    return next((kind for kind in PING_KINDS if kind in version), "")
+
+
+class NativeProgram(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What ran from the host in place of a container's program, and how alike the two are."""
+
+    # This machine's own program, or the container's image, run by its engine on the host's network.
+    by: Literal["host", "image"]
+    program: str = ""  # this machine's file
+    version: str = ""  # what it says with -V, of a ping
+    container_version: str = ""  # what the container's program says
+    same_file: bool | None = None  # the two files hold the same; None when not known
+
+    @property
+    def kind(self) -> str:
+        """The kind of program: iputils, BusyBox, ...; empty when it does not say."""
+        return _kind(self.version)
+
+    @property
+    def container_kind(self) -> str:
+        """The kind of the container's program, likewise."""
+        return _kind(self.container_version)
+
+    @property
+    def sentence(self) -> str:
+        """What ran, and whether it is the same program, for people."""
+        if self.by == "image":
+            return (
+                "the container's image, run by its engine on the host's network: the same program, "
+                "unless it was changed in the container"
+            )
+        ours, theirs = self.version or "version unknown", self.container_version
+        if self.same_file:
+            alike = "the same file as the container's"
+        elif self.same_file is False:
+            alike = f"not the file that the container has ({theirs or 'version unknown'})"
+        else:
+            alike = f"whether the container has the same is not known ({theirs or 'no version'})"
+        return f"this machine's {self.program} ({ours}), {alike}"
 
 
 class Tracing(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -165,6 +211,8 @@ class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):
     machine: Machine
     interrupted: str = ""  # why the recording ended early; empty when it did not
     notes: list[str] = []  # what a reader of the results should know, one sentence each
+    # What the native runs ran in place of a container's program; None when it was the same one.
+    native: NativeProgram | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return in short what ran, where, and how it was recorded."""

@@ -30,7 +30,7 @@ from maceproc import statistics
 from maceproc.errors import LabError
 from maceproc.recording.lab import NETNS_DIR, Lab
 from maceproc.recording.record import minimal_events, record
-from maceproc.recording.targets import lab_site
+from maceproc.recording.sites import lab_site
 from maceproc.statistics import Estimate
 from maceproc.units import NS_PER_S, format_us
 

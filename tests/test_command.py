@@ -1,3 +1,4 @@
+import time
 from itertools import chain
 
 import pytest
@@ -5,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maceproc.errors import CommandError
-from maceproc.recording.command import is_iputils, parse_command, resolve
+from maceproc.recording.command import address_in, is_iputils, parse_command, resolve
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,56 @@ def test_the_family_asked_for_decides_the_address() -> None:
 def test_no_command_says_how() -> None:
     with pytest.raises(CommandError, match="after --"):
         parse_command([])
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        ("ping ::1", None),
+        ("ping -i 0.2 ::1", None),
+        ("ping -c many ::1", None),
+        ("ping -w 5 ::1", 70),
+        ("ping -c 1000000 -w 5 ::1", 70),
+        ("ping -c 9 -i 20 ::1", 460),
+        ("curl ::1", None),
+    ],
+)
+def test_how_long_a_ping_may_take_by_its_own_options(line: str, seconds: float | None) -> None:
+    assert parse_command(line.split()).longest_s == seconds
+
+
+@pytest.mark.parametrize(
+    ("line", "tried"),
+    [
+        ("ping -c 100 -W 9 ::1", "ping -c 100 -W 9 ::1 -c 1 -W 1"),
+        ("busybox ping -A -- ::1", "busybox ping -A -c 1 -W 1 -- ::1"),
+    ],
+)
+def test_a_trial_has_the_same_words_and_sends_one(line: str, tried: str) -> None:
+    trial = parse_command(line.split()).trial()
+    assert " ".join(trial) == tried
+    assert dict(parse_command(trial).options)["-c"] == "1"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["PING " + "(" * 60_000, "PING (" + "1" * 60_000, "PING x (" * 8_000, "PING " * 12_000,
+     "PING (1.2.3.4.5)", "PING (:::::)", "PING -oProxy (--help)"],
+)  # fmt: skip
+def test_a_header_that_tells_no_address(header: str) -> None:
+    began = time.process_time()
+    assert address_in(header) == ""
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("header", "address"),
+    [
+        ("PING till (172.29.0.3) 56(84) bytes of data.", "172.29.0.3"),
+        ("PING till(fd6d::3) 56 data bytes", "fd6d::3"),
+        ("PING till (fe80::3%eth0): 56 data bytes", "fe80::3"),
+        ("WARNING: x\nPING till (10.0.0.1): 56 data bytes", "10.0.0.1"),
+    ],
+)
+def test_the_address_that_a_ping_tells_first(header: str, address: str) -> None:
+    assert address_in(header) == address

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -128,15 +129,64 @@ def test_the_path_is_told_before_anything_runs(engine: Engine, web: str, tmp_pat
     assert re.match(r"path: web:eth0 -> host:veth\w+ -> docker0 -> \(NAT\) -> eth0\n", done.stderr)
 
 
-def test_the_native_control_runs_the_container_s_own_ping(engine: Engine, tmp_path: Path) -> None:
+def native_finding(engine: Engine, trace: Path) -> tuple[str, str]:
+    """The level and the words of what is found about the native runs' program."""
+    findings = analyze(engine, trace)["findings"]
+    (found,) = (finding for finding in findings if finding["finding"] == "native program")
+    return found["level"], found["message"]
+
+
+def test_the_native_control_is_this_machine_s_ping(
+    engine: Engine, web: str, tmp_path: Path
+) -> None:
+    trace = tmp_path / "trace.dat"
+    done = engine.maceproc("record", "-o", trace, "--container", web, "--", *PING, REMOTE)
+    assert done.returncode == 0, done.stderr
+    native = load_sidecar(sidecar_path(trace)).native
+    assert native is not None
+    assert (native.by, native.program) == ("host", shutil.which("ping"))
+    assert native.same_file  # it was copied into the image
+    assert "iputils" in native.version
+    assert native.version == native.container_version
+    assert f"native: this machine's {native.program} ({native.version})" in done.stderr
+    assert native_finding(engine, trace) == ("note", f"the native runs are of {native.sentence}")
+
+
+def test_the_native_control_of_another_program_is_told(engine: Engine, tmp_path: Path) -> None:
     trace = tmp_path / "trace.dat"
     with engine.container("tiny", image=BUSYBOX_IMAGE) as tiny:
-        made = record(engine, trace, "--container", tiny, "--", "ping", "-c", "3", "-A", REMOTE)
-    for run in made.runs:
-        assert run.argv == ["ping", "-c", "3", "-A", REMOTE]  # this one knows no -D
-        assert "seq=0" in run.output  # and counts from 0
-    assert made.runs[-1].arm == "native untraced"
-    assert_corrected(engine, trace, pings=3)
+        before = engine.docker("ps", "--all", "--quiet")
+        ping = ("--container", tiny, "--", "ping", "-c", "3", "-A", REMOTE)
+        made = record(engine, trace, *ping)
+        assert [("seq=0" in run.output) for run in made.runs] == [True, True, False]
+        level, message = native_finding(engine, trace)
+        assert level == "warning"
+        assert "not the file that the container has (BusyBox" in message
+        made = record(engine, trace, "--native", "image", *ping)
+        for run in made.runs:
+            assert run.argv == ["ping", "-c", "3", "-A", REMOTE]  # this one knows no -D
+            assert "seq=0" in run.output  # and counts from 0
+        assert made.runs[-1].arm == "native untraced"
+        assert_corrected(engine, trace, pings=3)
+        assert native_finding(engine, trace)[0] == "note"
+        assert engine.docker("ps", "--all", "--quiet") == before
+
+
+def test_what_this_machine_s_programs_cannot_stand_for(engine: Engine, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    with engine.container("tiny", image=BUSYBOX_IMAGE) as tiny:
+        sleep = ("sh", "-c", "sleep 0.1", REMOTE)  # a word that tells the path
+        for words, reason in [
+            (sleep, "sh is not a ping, so this machine's sh is not run"),
+            # To this machine's ping, a pattern consists of digits.
+            (("ping", "-c", "3", "-p", "0x1f", REMOTE), "cannot run these words"),
+        ]:
+            made = record(engine, trace, "--container", tiny, "--", *words)
+            assert [run.arm for run in made.runs] == ["container traced", "container untraced"]
+            assert reason in made.notes[0]
+            assert made.native is None
+        made = record(engine, trace, "--container", tiny, "--native=host", "--", *sleep)
+        assert made.runs[-1].arm == "native untraced"
 
 
 def test_published_ports_change_nothing(engine: Engine, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from maceproc.capture import open_capture
 from maceproc.cli import cli
 from maceproc.following.verdicts import STATUSES
 from maceproc.recording.record import record
-from maceproc.recording.targets import lab_site
+from maceproc.recording.sites import lab_site
 from tests.recorded import path_of
 
 ROOT = Path(__file__).parent.parent

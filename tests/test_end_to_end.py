@@ -21,7 +21,7 @@ from maceproc import Analysis, Lab
 from maceproc.cli import cli
 from maceproc.recording.lab import NETNS_DIR, REMOTE_IPV4
 from maceproc.recording.record import record
-from maceproc.recording.targets import lab_site
+from maceproc.recording.sites import lab_site
 from maceproc.reporting.explain import LEDGER, explain
 from maceproc.reporting.report import as_dict, as_text
 
@@ -161,7 +161,7 @@ def test_text_and_trace_dat_give_the_same_values(idle: Analysis, tmp_path: Path)
 
 
 def test_a_native_ping_has_a_wire_rtt_and_nothing_to_correct(lab: Lab, tmp_path: Path) -> None:
-    from maceproc.recording.targets import Netns, Site
+    from maceproc.recording.sites import Netns, Site
 
     host = Site("host", "", Netns("host", str(NETNS_DIR / lab.netns("host"))))
     record(["ping", "-i", "0.01", "-c", "20", "192.0.2.2"], host, tmp_path / "trace.dat")

@@ -29,7 +29,7 @@ from maceproc.experiment.results import PINGS, Results, add_untraced, event_cost
 from maceproc.experiment.run import Progress, run_experiment
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
 from maceproc.recording.lab import NETNS_DIR
-from maceproc.recording.targets import Netns, lab_site
+from maceproc.recording.sites import Netns, lab_site
 from maceproc.recording.tracing import TRACEFS
 
 PING_COUNT = 8

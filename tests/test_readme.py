@@ -18,7 +18,7 @@ from maceproc.capture import open_capture
 from maceproc.cli import cli
 from maceproc.recording.lab import NETNS_DIR
 from maceproc.recording.record import record
-from maceproc.recording.targets import lab_site
+from maceproc.recording.sites import lab_site
 from tests.engine import BUSYBOX_IMAGE, IMAGE, Engine
 
 pytestmark = pytest.mark.kernel

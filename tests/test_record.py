@@ -25,7 +25,7 @@ from maceproc.recording.record import (
     record,
     schedule,
 )
-from maceproc.recording.targets import Netns, here_site, lab_site, netns_site
+from maceproc.recording.sites import Netns, here_site, lab_site, netns_site
 from maceproc.recording.tracing import TRACEFS
 from tests.tracing import report
 

@@ -1,25 +1,19 @@
 import ipaddress
 import os
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from maceproc.errors import TargetError
 from maceproc.recording.lab import Lab
-from maceproc.recording.targets import (
-    Netns,
-    Site,
-    Survey,
-    _covers,
-    _Explorer,
-    here_site,
-    lab_site,
-    netns_site,
-    pid_site,
-    survey,
-)
+from maceproc.recording.sites import Netns, Site, here_site, lab_site, netns_site, pid_site
+from maceproc.recording.survey import Survey, _covers, _Explorer, survey
 
 pytestmark = pytest.mark.kernel
 
@@ -219,3 +213,66 @@ def test_what_does_not_exist_is_named() -> None:
         pid_site(4194305)
     with pytest.raises(TargetError, match="lab 'nosuch' is not up"):
         lab_site(Lab("nosuch"))
+
+
+def test_only_the_network_namespace_of_a_process_is_entered(lab: Lab) -> None:
+    """Also where the process has files, mounts and processes of its own."""
+    netns = f"/run/netns/{lab.netns('container')}"
+    argv = ["nsenter", f"--net={netns}", "unshare", "--mount", "--pid", "--fork", "--uts",
+            "--ipc", "--", "sleep", "60"]  # fmt: skip
+    with subprocess.Popen(argv, process_group=0) as other:
+        try:
+            sleep = inner_process(other.pid)
+            entrance = pid_site(sleep).entrance
+            said = subprocess.check_output(entrance.enter(["readlink", *NAMESPACES]), text=True)
+        finally:
+            os.killpg(other.pid, signal.SIGKILL)
+    net, *others = said.split()
+    assert net == f"net:[{Path(netns).stat().st_ino}]"
+    assert others == [str(Path(path).readlink()) for path in NAMESPACES[1:]]
+
+
+NAMESPACES = [f"/proc/self/ns/{kind}" for kind in ("net", "mnt", "pid", "uts", "ipc", "user")]
+
+
+def inner_process(pid: int) -> int:
+    """Wait for the sleep that a process starts; return its pid."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if found and Path(f"/proc/{found[0]}/comm").read_text() == "sleep\n":
+            return int(found[0])
+    raise AssertionError("it did not start")
+
+
+@pytest.mark.parametrize(
+    "name", [b"b\xe9d", b"[red]", b"\x1b[31mx", b"-k", b'a"b\\x41', b"\xe2\x80\xaex"]
+)
+def test_devices_of_any_name(name: bytes) -> None:
+    netns = f"mptest-names-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", netns], check=True)
+    try:
+        ip = ["ip", "-n", netns]
+        subprocess.run([*ip, "link", "add", "name", name, "type", "veth", "peer", "p"], check=True)
+        for words in (["link", "set", name, "up"], ["link", "set", "p", "up"],
+                      ["route", "add", "default", "dev", name]):  # fmt: skip
+            subprocess.run([*ip, *words], check=True)
+        found = survey(netns_site(netns), "")
+    finally:
+        subprocess.run(["ip", "netns", "delete", netns], check=True)
+    assert found.target.path[0].dev == name.decode("utf-8", "backslashreplace")
+    msgspec.json.encode(found.target)
+    msgspec.json.encode(found.namespaces)
+
+
+def test_names_of_namespaces(tmp_path: Path) -> None:
+    for name in ("a b", "[b]", "x\x1b[31m", "\udcff", "\u202e"):
+        path = tmp_path / name
+        path.touch()
+        site = netns_site(str(path))
+        assert site.inside.name.isprintable()
+        msgspec.json.encode((site.name, site.inside.name))
+
+
+def test_a_rule_whose_comment_looks_like_a_source() -> None:
+    assert _covers('-A POSTROUTING -m comment --comment "-s :::: x" -j MASQUERADE', [])

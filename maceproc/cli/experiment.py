@@ -13,6 +13,7 @@ from maceproc.cli.terminal import bar, tell
 
 if TYPE_CHECKING:
     from maceproc.experiment.run import Progress
+    from maceproc.recording.sites import NativeChoice
 
 
 class _Experiment(click.Group):
@@ -89,6 +90,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
 def run(
     lab_name: str | None,
     container: str | None,
+    native: NativeChoice | None,
     netns: str | None,
     flows: list[int] | None,
     traffic: str,
@@ -128,7 +130,8 @@ def run(
         seed=seed,
     )
     directory = Path(output)
-    site = chosen_site(lab_name, netns, container, containers=1 + max(levels))
+    containers = 1 + max(levels)
+    site = chosen_site(lab_name, netns, container, containers=containers, native=native or "")
     with site as where, bar(unit="run", per_second=1) as update:
         run_experiment(
             plan,

@@ -27,6 +27,12 @@ _RECORDED = (
         help="In a container of Docker, Podman or containerd (nerdctl), by name or id.",
     ),
     click.option(
+        "--native",
+        type=click.Choice(["host", "image"]),
+        help="What runs from the host in place of a container's program: this machine's, or the "
+        "container's image, which then sees the host's network. [default: host, of a ping]",
+    ),
+    click.option(
         "--netns", metavar="NAME", help="In a network namespace, by ip-netns name or file."
     ),
     click.option(

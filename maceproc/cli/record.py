@@ -17,7 +17,7 @@ from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingErr
 if TYPE_CHECKING:
     from maceproc.capture import Sidecar
     from maceproc.recording import record as recording
-    from maceproc.recording import targets
+    from maceproc.recording import sites
 
     Tell = Callable[[recording.Progress], None]
     Show = Callable[[bytes], None]
@@ -51,6 +51,7 @@ def record(
     netns: str | None,
     container: str | None,
     host_ping: bool,
+    native: sites.NativeChoice | None,
     pid: int | None,
     host: bool,
     outer: str,
@@ -79,7 +80,7 @@ def record(
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
     told: list[str] = []
-    where = chosen_site(lab_name, netns, container, host_ping, pid, host)
+    where = chosen_site(lab_name, netns, container, host_ping, pid, host, native=native or "")
     with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
         capture = recording.record(
             list(command),
@@ -114,6 +115,8 @@ def _doctor_at_hand() -> Iterator[None]:
 def _announce(sidecar: Sidecar) -> list[str]:
     """Show, before anything runs, the packets' path and what cannot be seen; return the notes."""
     tell(f"path: {sidecar.target.route}")
+    if sidecar.native:
+        tell(f"native: {sidecar.native.sentence}")
     tell_notes(_notes(sidecar))
     return _notes(sidecar)
 
@@ -142,12 +145,14 @@ def chosen_site(
     host: bool = False,
     *,
     containers: int = 1,
-) -> Iterator[targets.Site]:
+    native: sites.NativeChoice = "",
+) -> Iterator[sites.Site]:
     """Give the site that the options name; where no lab is up yet, one is up just inside.
 
-    That one has so many `containers`.
+    That one has so many `containers`. `native` is what a container's command is compared with,
+    as of a command line of an engine, which names its container itself.
     """
-    from maceproc.recording import targets
+    from maceproc.recording import sites
     from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
 
     chosen = [place is not None for place in (lab_name, netns, container, pid)]
@@ -155,17 +160,17 @@ def chosen_site(
         raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
         with Lab(containers=containers) as lab:
-            yield targets.lab_site(lab)
+            yield sites.lab_site(lab)
     elif lab_name is not None:
-        yield targets.lab_site(Lab(lab_name or DEFAULT_NAME))
+        yield sites.lab_site(Lab(lab_name or DEFAULT_NAME))
     elif netns is not None:
-        yield targets.netns_site(netns)
+        yield sites.netns_site(netns)
     elif container is not None:
-        yield targets.container_site(container, host_ping=host_ping)
+        yield sites.container_site(container, host_ping=host_ping, native=native)
     elif pid is not None:
-        yield targets.pid_site(pid)
+        yield sites.pid_site(pid)
     else:
-        yield targets.here_site("host" if host else "here")
+        yield sites.here_site("host" if host else "here", native=native)
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maceproc import __version__
-from maceproc.capture import Place, Run, Sidecar, save_sidecar, sidecar_path
+from maceproc.capture import NativeProgram, Place, Run, Sidecar, save_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
 from maceproc.experiment.plan import (
     PLAN_FILE,
@@ -34,11 +33,15 @@ from maceproc.experiment.traffic import (
     save_reports,
     usable_cpus,
 )
+from maceproc.recording.bounded import run_bounded
 from maceproc.recording.command import Command, parse_command
+from maceproc.recording.entrances import Entrance
+from maceproc.recording.native import describe_native
 from maceproc.recording.record import (
     SETTLE_S,
     Interruption,
     choose_events,
+    command_inside,
     cpus_awake,
     describe_machine,
     describe_tracing,
@@ -53,7 +56,8 @@ from maceproc.recording.record import (
     require_root,
     with_destination,
 )
-from maceproc.recording.targets import Entrance, Netns, Site, Survey, survey
+from maceproc.recording.sites import Netns, Site
+from maceproc.recording.survey import Survey, survey
 from maceproc.recording.tracing import (
     Recorder,
     available_events,
@@ -84,6 +88,7 @@ class _Stage:
     site: Site
     surveyed: Survey
     entrances: dict[Place, Entrance]
+    native: NativeProgram | None
     tracefs: Path
     available: list[str]
     buffer_kb: int
@@ -118,7 +123,7 @@ def run_experiment(
     Parameters
     ----------
     site
-        Where to run it, from `maceproc.recording.targets`.
+        Where to run it, from `maceproc.recording.sites`.
     outer
         The outer device, when it is not the one that the host's routes choose.
     buffer_kb
@@ -143,12 +148,14 @@ def run_experiment(
     require_programs()
     with mounted_tracefs() as tracefs, Interruption() as interruption:
         surveyed = survey(site, destination_address(command, site), outer)
+        stamped = command.with_timestamps(command_inside(site))
         stage = _Stage(
             plan,
-            command.with_timestamps(site.entrance.enter),
+            stamped,
             site,
             surveyed,
-            _entrances(site, surveyed, command),
+            _entrances(site, surveyed, stamped),
+            None if site.is_native else describe_native(site, stamped),
             tracefs,
             available_events(tracefs),
             buffer_kb or default_buffer_kb(),
@@ -306,7 +313,7 @@ def _warm_up(stage: _Stage) -> None:
     address = stage.surveyed.target.address
     for entrance in stage.entrances.values():
         probe = entrance.enter(stage.command.probe(address))
-        subprocess.run(probe, capture_output=True, check=False)
+        run_bounded(probe)
 
 
 def _run(
@@ -356,6 +363,7 @@ def _sidecar(stage: _Stage, block: Block, tracer: str, recorder: Recorder) -> Si
         tracing=describe_tracing(recorder, event_set),
         machine=describe_machine(stage.plan.awake),
         notes=[flows] if flows else [],
+        native=stage.native,
     )
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from maceproc.errors import CommandError
 from maceproc.recording.command import find_program, parse_command
-from maceproc.recording.targets import Netns
+from maceproc.recording.sites import Netns
 
 IPERF_PORT = 5201
 WARM_UP_S = 0.3  # until flows are in full swing

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from maceproc.capture import Sidecar
+from maceproc.capture import NativeProgram, Sidecar
 from maceproc.schema import FINDINGS, Trace
 from maceproc.statistics import ROUNDS_TO_RESAMPLE
 from maceproc.units import NS_PER_US, format_us
@@ -85,6 +85,15 @@ def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
         )
     for note in (*sidecar.target.notes, *sidecar.notes):
         yield Finding("recording", "note", note, "")
+    yield from _from_the_native_program(sidecar.native)
+    cut = sum(run.cut for run in sidecar.runs)
+    if cut:
+        yield Finding(
+            "output cut",
+            "problem",
+            f"{cut} of {len(sidecar.runs)} runs printed more than is kept: pings are missing",
+            "send fewer pings in a run, or more rounds of fewer",
+        )
     failed = [run for run in sidecar.runs if run.exit_status not in (0, 1, None)]
     for run in failed[:1]:
         yield Finding(
@@ -96,6 +105,23 @@ def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
         )
     if not any(run.traced for run in sidecar.runs):
         yield Finding("nothing traced", "problem", "no run was traced", "record again")
+
+
+def _from_the_native_program(native: NativeProgram | None) -> Iterator[Finding]:
+    """Tell what the container was compared with; warn where it is another kind of program."""
+    if native is None:
+        return
+    ours, theirs = native.kind, native.container_kind
+    another = native.by == "host" and not native.same_file and ours != theirs
+    yield Finding(
+        "native program",
+        "warning" if another else "note",
+        f"the native runs are of {native.sentence}",
+        "record with --native image to compare with the container's own program: its image then "
+        "sees the host's network"
+        if another
+        else "",
+    )
 
 
 def _from_coverage(rtts: pd.DataFrame) -> Iterator[Finding]:

@@ -5,24 +5,24 @@ from __future__ import annotations
 import contextlib
 import getopt
 import ipaddress
+import math
 import re
 import shutil
 import socket
-import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from maceproc.capture import PING_KINDS
 from maceproc.errors import CommandError
-from maceproc.recording.engines import NOT_EXECUTABLE, EngineExec
-
-Enter = Callable[[list[str]], list[str]]
-"""Turns a command line into one that executes it somewhere else; `list` leaves it here."""
+from maceproc.recording.bounded import Finished, run_bounded
+from maceproc.recording.entrances import NOT_EXECUTABLE, EngineExec
+from maceproc.recording.wrapped import prefix_length
 
 PING_NAMES = frozenset({"ping", "ping4", "ping6"})
 # Exit status 1 is theirs for lost replies: a result, not a failure. ping(8), fping(8)
 _LOSS_IS_STATUS_1 = PING_NAMES | {"fping"}
-_HEADER_ADDRESS = re.compile(r"^PING .*?\(([0-9a-fA-F.:]+)[)%]", re.MULTILINE)
+# The name before the bracket may be written by anybody: a line is looked at up to its first one.
+_HEADER_ADDRESS = re.compile(r"^PING [^(\n]{0,300}\(([0-9a-fA-F.:]{2,45})[)%]", re.MULTILINE)
 # Every option of iputils ping (s20221126 and 20240905, ping/ping.c) and, among them, busybox's.
 _PING_OPTIONS = "?h46aABbc:C:dDe:fF:G:H3i:I:l:Lm:M:nN:Op:qQ:rRs:S:t:T:UvVw:W:"
 
@@ -41,12 +41,15 @@ class Command:
         The host name or address it sends to; empty when that is not known.
     options
         ping's options as (option, value) pairs; empty for other programs.
+    prefix
+        How many words at the start of `argv` only prepare the program: ``nice -n 5``.
     """
 
     argv: tuple[str, ...]
     program: str
     destination: str = ""
     options: tuple[tuple[str, str], ...] = ()
+    prefix: int = 0
 
     @property
     def is_ping(self) -> bool:
@@ -78,16 +81,40 @@ class Command:
     @property
     def words(self) -> list[str]:
         """The words that name the program: one, or two of ``busybox ping``."""
-        return list(self.argv[: 1 + (Path(self.argv[0]).name == "busybox")])
+        own = self.argv[self.prefix :]
+        return list(own[: 1 + (Path(own[0]).name == "busybox")])
 
-    def with_timestamps(self, enter: Enter = list) -> Command:
+    def with_timestamps(self, inside: EngineExec | None = None) -> Command:
         """Return this ping with -D (print the time of every reply), where its program knows -D.
 
-        `enter` says where its program is.
+        `inside` is the container that it runs in; None: it is this machine's.
         """
-        if not self.is_ping or self.has("-D") or not is_iputils(self.words, enter):
+        if not self.is_ping or self.has("-D") or not is_iputils(self.words, inside):
             return self
-        return parse_command([self.argv[0], "-D", *self.argv[1:]])
+        name = self.prefix + 1
+        return parse_command([*self.argv[:name], "-D", *self.argv[name:]])
+
+    def trial(self) -> list[str]:
+        """Return this ping's own words for one packet: of two options, the last one counts."""
+        words = list(self.argv)
+        end = words.index("--") if "--" in words else len(words)
+        return [*words[:end], "-c", "1", "-W", "1", *words[end:]]
+
+    @property
+    def longest_s(self) -> float | None:
+        """How long this ping may take by its own options, generously; None when without end.
+
+        One second a packet at least, as adaptive pings wait that long for a lost reply.
+        """
+        given = dict(self.options)
+        try:
+            deadline_s = float(given["-w"]) if "-w" in given else math.inf
+            count = float(given["-c"]) if "-c" in given else math.inf
+            per_packet_s = max(1.0, float(given.get("-i", 1)), float(given.get("-W", 10)))
+        except ValueError:
+            return None
+        longest_s = min(deadline_s, (count + 1) * per_packet_s)
+        return 2 * longest_s + 60 if math.isfinite(longest_s) else None
 
     def probe(self, destination: str, count: int = 1) -> list[str]:
         """Return the command line of a single ping, or `count`, by the same program."""
@@ -100,21 +127,26 @@ class Command:
 
 
 def parse_command(argv: list[str]) -> Command:
-    """Understand a command line; CommandError when it is empty."""
+    """Understand a command line.
+
+    Raises CommandError when it is empty, or is that of a program which runs another one elsewhere.
+    """
     if not argv:
         raise CommandError(
             "no command to record", hint="give one after --: maceproc record --lab -- ping -c 10"
         )
-    words = argv[1:] if Path(argv[0]).name == "busybox" and len(argv) > 1 else argv
+    prefix = prefix_length(argv)
+    words = argv[prefix:]
+    words = words[1:] if Path(words[0]).name == "busybox" and len(words) > 1 else words
     program = Path(words[0]).name
     if program not in PING_NAMES:
-        return Command(tuple(argv), program, _last_address(argv))
+        return Command(tuple(argv), program, _last_address(argv), prefix=prefix)
     try:
         options, rest = getopt.gnu_getopt(words[1:], _PING_OPTIONS)
     except getopt.GetoptError:  # an option we do not know: ping itself judges it
-        return Command(tuple(argv), program, _last_address(argv))
+        return Command(tuple(argv), program, _last_address(argv), prefix=prefix)
     # iputils ping takes several words as intermediate hops; the last one is the destination.
-    return Command(tuple(argv), program, rest[-1] if rest else "", tuple(options))
+    return Command(tuple(argv), program, rest[-1] if rest else "", tuple(options), prefix)
 
 
 def _last_address(argv: list[str]) -> str:
@@ -125,29 +157,39 @@ def _last_address(argv: list[str]) -> str:
     return ""
 
 
-def is_iputils(words: list[str], enter: Enter = list) -> bool:
+def version_text(words: list[str], inside: EngineExec | None = None) -> str:
+    """Return what a ping program says of itself with -V, as one line; empty when it says nothing.
+
+    `inside` is the container that it is in, whose engine runs it; None: it is this machine's.
+    Raises CommandError when that does not end, or prints without end.
+    """
+    done = _probe([*words, "-V"], inside)
+    lines = (done.stdout + done.stderr).strip().splitlines() if done else []
+    # BusyBox knows no -V: it complains first, and says then who it is.
+    named = [line for line in lines if any(kind in line for kind in PING_KINDS)]
+    line = (named or lines or [""])[0][:200]
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
+
+
+def is_iputils(words: list[str], inside: EngineExec | None = None) -> bool:
     """Tell whether a ping program is that of iputils, as it says of itself."""
-    try:
-        said = subprocess.run(enter([*words, "-V"]), capture_output=True, text=True, check=False)
-    except OSError:
-        return False
-    return "iputils" in said.stdout
+    return "iputils" in version_text(words, inside)
 
 
 def find_program(command: Command) -> None:
     """Make sure that a command can be executed; CommandError when not."""
-    if shutil.which(command.argv[0]) is None:
-        package = " (Debian: apt install iputils-ping)" if command.is_ping else ""
-        raise CommandError(
-            f"{command.argv[0]}: no such program on this machine", hint=f"install it{package}"
-        )
+    for name in {command.argv[0], command.words[0]}:
+        if shutil.which(name) is None:
+            package = " (Debian: apt install iputils-ping)" if command.is_ping else ""
+            raise CommandError(
+                f"{name}: no such program on this machine", hint=f"install it{package}"
+            )
 
 
 def find_ping_in_container(command: Command, inside: EngineExec) -> None:
     """Make sure that a container has the ping that is asked for; CommandError when not."""
-    asked = inside.enter([*command.words, "-V"])
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    if done.returncode in NOT_EXECUTABLE:
+    done = _probe([*command.words, "-V"], inside)
+    if done and done.returncode in NOT_EXECUTABLE:
         raise CommandError(
             f"{command.words[0]}: no such program in container {inside.container.name!r}",
             hint="--host-ping runs this machine's ping in the container's network",
@@ -159,10 +201,30 @@ def resolve_in_container(command: Command, inside: EngineExec) -> str:
 
     An engine gives names to the containers of a network that nobody else knows. Empty when unknown.
     """
-    asked = inside.enter(command.probe(command.destination))
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    found = _HEADER_ADDRESS.search(done.stdout)
-    return found[1] if found else ""
+    done = _probe(command.probe(command.destination), inside)
+    return address_in(done.stdout) if done else ""
+
+
+def address_in(printed: str) -> str:
+    """Return the address in the first line that a ping prints; empty when there is none."""
+    found = _HEADER_ADDRESS.search(printed)
+    return _last_address([found[1]]) if found else ""
+
+
+def _probe(argv: list[str], inside: EngineExec | None) -> Finished | None:
+    """Run a probe here or in a container; None when it cannot be started."""
+    try:
+        done = inside.probe(argv) if inside else run_bounded(argv)
+    except OSError:
+        return None
+    if done.ended:
+        where = f" in container {inside.container.name!r}" if inside else ""
+        raise CommandError(
+            f"`{' '.join(argv)}`{where} {done.ended}",
+            hint="this is no ping that can be recorded"
+            + (": --host-ping runs this machine's" if inside else ""),
+        )
+    return done
 
 
 def resolve(destination: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:

@@ -86,6 +86,11 @@ def parse_engine_command(argv: Sequence[str]) -> EngineCommand:
     engine, words = Path(argv[0]).name, list(argv[1:])
     if words[:1] == ["container"]:
         words = words[1:]
+    if words[:1] == ["compose"]:
+        raise CommandError(
+            f"{engine} compose: only `{engine} run` and `{engine} exec` are known",
+            hint=f'name the container: --container "$({engine} compose ps -q SERVICE)"',
+        )
     if words[:1] not in (["run"], ["exec"]):
         raise CommandError(
             f"{' '.join([engine, *words[:1]])}: only `{engine} run` and `{engine} exec` are known",

@@ -54,9 +54,12 @@ from maceproc.recording.command import (
     resolve_in_container,
 )
 from maceproc.recording.engine_command import is_engine, parse_engine_command
-from maceproc.recording.engines import EngineExec
+from maceproc.recording.entrances import EngineExec, Entrance
 from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6
-from maceproc.recording.targets import Entrance, Site, Survey, engine_site, survey
+from maceproc.recording.native import describe_native, why_no_program, why_no_reply
+from maceproc.recording.output import is_full, make_output, printed_bytes, printed_text
+from maceproc.recording.sites import Site, engine_site
+from maceproc.recording.survey import Survey, survey
 from maceproc.recording.tracing import (
     CLOCK,
     Recorder,
@@ -162,7 +165,7 @@ def record(
     command
         The command line; ping gets -D where it knows it.
     site
-        Where to run it, from `maceproc.recording.targets`.
+        Where to run it, from `maceproc.recording.sites`.
     baseline
         Run the untraced arms too. Without them there is no perturbation to report.
     events
@@ -199,7 +202,8 @@ def record(
         chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
         remove_stale_instances(tracefs)
         recorder = Recorder(trace, chosen, buffer_kb or default_buffer_kb(), tracefs)
-        arms = list(_arms(place, surveyed, parsed, baseline, notes))
+        stamped = parsed.with_timestamps(command_inside(place))
+        arms = list(_arms(place, surveyed, stamped, baseline, notes))
         sidecar = Sidecar(
             maceproc=__version__,
             command=list(command),
@@ -212,7 +216,8 @@ def record(
             notes=notes,
         )
         plan = list(schedule(arms, rounds))
-        stamped = parsed.with_timestamps(place.first_entrance.enter)
+        if any(arm.place == "native" for arm in arms) and not place.is_native:
+            sidecar.native = describe_native(place, stamped)
         place.end_first_look()
         session = _Session(recorder, interruption, stamped, sidecar)
         announce(sidecar)
@@ -236,7 +241,7 @@ def _understood(command: list[str], site: Site) -> Iterator[tuple[Site, Command]
             f"{command[0]} says by itself where the command runs", hint="give no other target"
         )
     require_programs()
-    with engine_site(parse_engine_command(command)) as (inside, parsed):
+    with engine_site(parse_engine_command(command), site.native) as (inside, parsed):
         require_command(parsed, inside)
         yield inside, parsed
 
@@ -394,13 +399,19 @@ def _read(path: str) -> str:
         return ""
 
 
+def command_inside(site: Site) -> EngineExec | None:
+    """Return the container that a site's command is executed in; None: it is this machine's."""
+    entrance = site.first_entrance
+    return entrance if isinstance(entrance, EngineExec) else None
+
+
 def require_command(command: Command, site: Site) -> None:
     """Make sure that the command can be executed where it is to run; CommandError when not."""
-    entrance = site.first_entrance
-    if not isinstance(entrance, EngineExec):
+    inside = command_inside(site)
+    if inside is None:
         find_program(command)
     elif command.is_ping:  # of any other program, the engine itself says so when it runs
-        find_ping_in_container(command, entrance)
+        find_ping_in_container(command, inside)
 
 
 def destination_address(command: Command, site: Site) -> str:
@@ -448,19 +459,10 @@ def no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
     address = surveyed.target.address
     if command.destination and resolve(command.destination, command.family) != address:
         return f"{surveyed.host.name} does not know {command.destination} as {address}"
-    if command.is_ping:
-        probe = site.native_entrance(surveyed.host).enter(command.probe(address))
-        return _why_no_reply(probe, surveyed.host.name)
-    return ""
-
-
-def _why_no_reply(probe: list[str], host: str) -> str:
-    """Return why one ping from the host gets no reply; empty when it gets one."""
-    done = subprocess.run(probe, capture_output=True, text=True, check=False)
-    if not done.returncode:
-        return ""
-    said = done.stderr.strip().splitlines()
-    return f"{host} gets no reply from the target" + (f" ({said[0]})" if said else "")
+    reason = why_no_program(site, command)
+    if not reason and command.is_ping:
+        reason = why_no_reply(site, surveyed.host, command, address)
+    return reason
 
 
 def describe_tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
@@ -575,17 +577,19 @@ def execute(
         )
         pid = entrance.find_pid(process)
         run.pid = pid if sees_kernel_pids() else None
-        with interruption.watching(process, pid):
+        longest_s = parse_command(run.argv).longest_s
+        with interruption.watching(process, pid) as running, running.no_longer_than(longest_s):
             run.exit_status = process.wait()
         run.end_ns, run.end_utc_ns = time.monotonic_ns(), time.time_ns()
         run.output, run.errors = stdout.text(), stderr.text()
+        run.cut = is_full(stdout.fd) or is_full(stderr.fd)
 
 
 class _Memory:
     """A file in memory that a command prints to: it wakes nobody, and a full disk spares it."""
 
     def __init__(self, name: str, show: Callable[[bytes], None] | None) -> None:
-        self.fd = os.memfd_create(name)
+        self.fd = make_output(name)
         self._show = show
         self._shown = 0
         self._over = threading.Event()
@@ -605,14 +609,14 @@ class _Memory:
 
     def text(self) -> str:
         """Return what was printed so far."""
-        return os.pread(self.fd, os.fstat(self.fd).st_size, 0).decode(errors="replace")
+        return printed_text(self.fd)
 
     def _follow(self) -> None:
         while not self._over.wait(1.0):
             self._show_more()
 
     def _show_more(self) -> None:
-        more = os.pread(self.fd, os.fstat(self.fd).st_size - self._shown, self._shown)
+        more = os.pread(self.fd, printed_bytes(self.fd) - self._shown, self._shown)
         self._shown += len(more)
         if more and self._show:
             self._show(more)
@@ -646,13 +650,13 @@ class Interruption:
             signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def watching(self, process: subprocess.Popen[bytes], pid: int | None) -> Iterator[None]:
+    def watching(self, process: subprocess.Popen[bytes], pid: int | None) -> Iterator[_Running]:
         """While the block runs, a signal ends this process; so does one that has come already."""
         with _Running(process, pid) as running:
             self._running = running
             if self.signal_number:
                 self._end(signal.SIGINT)
-            yield
+            yield running
             self._running = None
 
     def _handle(self, number: int, _frame: FrameType | None) -> None:
@@ -685,8 +689,24 @@ class _Running:
 
     def __exit__(self, *exception: object) -> None:
         if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):  # where the engine's program alone ended
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
             os.close(self._pidfd)
             self._pidfd = -1
+
+    @contextlib.contextmanager
+    def no_longer_than(self, longest_s: float | None) -> Iterator[None]:
+        """Kill the command when the block takes longer than that [s]; None: it may."""
+        if longest_s is None:
+            yield
+            return
+        killer = threading.Timer(longest_s, self.send_signal, [signal.SIGKILL])
+        killer.daemon = True
+        killer.start()
+        try:
+            yield
+        finally:
+            killer.cancel()
 
     def send_signal(self, number: signal.Signals) -> None:
         """Send a signal to the command; SIGKILL also to the engine's program."""

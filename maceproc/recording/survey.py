@@ -1,9 +1,8 @@
-"""Where the command runs: its namespace, and the devices a packet passes on the way out.
+"""The devices a packet passes on its way out of a site, and the namespaces that they are in.
 
-A `Site` says where: one namespace to run in, and the names of those around it. `survey` finds the
-rest with ip(8), inside each namespace: links, addresses, routes, NAT, and the path from the
-container's device over its veth peer and bridge to the outer device, as the kernel's own routing
-tables decide it for the address in question.
+`survey` finds them with ip(8), inside each namespace: links, addresses, routes, NAT, and the path
+from the container's device over its veth peer and bridge to the outer device, as the kernel's own
+routing tables decide it for the address in question.
 """
 
 from __future__ import annotations
@@ -13,136 +12,22 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any
 
 from maceproc.capture import Hop, Link, Namespace, Target
 from maceproc.errors import TargetError
-from maceproc.recording.command import Command, parse_command
-from maceproc.recording.engine_command import EngineCommand
-from maceproc.recording.engines import (
-    Container,
-    EngineExec,
-    EngineRun,
-    ProgramOutside,
-    find_container,
-)
-from maceproc.recording.lab import NETNS_DIR, Lab, is_complete
+from maceproc.recording.ip_answers import ip_json, lines, output
+from maceproc.recording.lab import NETNS_DIR
+from maceproc.recording.sites import Netns, Site, here_site, plain_name
 
 SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of the host's device
 
 _NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat|dnat)\b")
 _SOURCE_NAT = re.compile(r"\b(MASQUERADE|SNAT|NETMAP|masquerade|snat)\b")
 _NAT_SOURCE = re.compile(r"(?<!! )(?:-s|saddr) ([0-9a-f.:]+(?:/\d+)?)(?: |$)")
-
-
-class Entrance(Protocol):
-    """A way to run commands somewhere else."""
-
-    def enter(self, argv: list[str]) -> list[str]:
-        """Return the command line that executes `argv` there."""
-
-    def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
-        """Return the pid that `argv` has, once it is started; None when that is not known."""
-
-    def is_alive(self) -> bool:
-        """Tell whether the place is still the one it was."""
-
-
-@dataclass(frozen=True)
-class Netns:
-    """A network namespace: its name for people, and a file to enter it by."""
-
-    name: str
-    path: str
-
-    @property
-    def inode(self) -> int:
-        """The namespace's identity: two files with one inode are one namespace.
-
-        Raises TargetError when it has ended, or may not be looked at.
-        """
-        try:
-            return Path(self.path).stat().st_ino
-        except OSError as error:
-            raise TargetError(f"{self.name}: {self.path}: {error.strerror}") from error
-
-    def enter(self, argv: list[str]) -> list[str]:
-        """Return the command line that executes `argv` in this namespace, as the same process."""
-        return ["nsenter", f"--net={self.path}", "--", *argv]
-
-    def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
-        """Return the command's pid: nsenter becomes it."""
-        return process.pid
-
-    def is_alive(self) -> bool:
-        """Tell whether the place is the one it was: what ended, nsenter says itself."""
-        return True
-
-
-class Launch(NamedTuple):
-    """How containers are made for a recording: as was asked for, and on the host's network."""
-
-    inside: EngineRun
-    on_host: EngineRun
-
-
-@dataclass(frozen=True)
-class Site:
-    """Where to run: a target by kind and name, its namespace, and others known by name.
-
-    In a container the command is the container's own, unless `host_ping` asks for the host's. With
-    `launch` every run has a container of its own; `container` is then one for a first look.
-    """
-
-    kind: Literal["lab", "netns", "pid", "host", "here", "container"]
-    name: str
-    inside: Netns
-    around: tuple[Netns, ...] = ()
-    container: Container | None = None
-    host_ping: bool = False
-    exec_options: tuple[str, ...] = ()
-    launch: Launch | None = None
-
-    @property
-    def is_native(self) -> bool:
-        """The command runs on the bare machine's network, as far as this site knows."""
-        if self.container:
-            here = Netns("host", f"/proc/{os.getpid()}/ns/net")
-            return self.container.network == "host" or self.inside.inode == here.inode
-        return self.kind in ("host", "here")
-
-    @property
-    def own_programs(self) -> Container | None:
-        """The container whose programs are run; None when they are those of this machine."""
-        return None if self.host_ping else self.container
-
-    @property
-    def first_entrance(self) -> EngineExec | Netns:
-        """The way in for a first look, before anything is recorded."""
-        return (
-            EngineExec(self.own_programs, self.exec_options) if self.own_programs else self.inside
-        )
-
-    @property
-    def entrance(self) -> Entrance:
-        """The way in for what is recorded."""
-        return self.launch.inside if self.launch else self.first_entrance
-
-    def native_entrance(self, host: Netns) -> Entrance:
-        """Return the way to run the same programs outside."""
-        if self.launch:
-            return self.launch.on_host
-        return ProgramOutside(self.own_programs, host.path) if self.own_programs else host
-
-    def end_first_look(self) -> None:
-        """Remove a container that was only there to be looked at."""
-        if self.launch:
-            self.launch.inside.remove()
 
 
 @dataclass(frozen=True)
@@ -162,101 +47,6 @@ class Survey:
     target: Target
     namespaces: list[Namespace]
     host: Netns | None
-
-
-def lab_site(lab: Lab) -> Site:
-    """Return the site of a lab that is up; TargetError when it is not."""
-    roles = lab.existing()
-    if not is_complete(roles):
-        raise TargetError(
-            f"lab {lab.name!r} is not up", hint=f"run `maceproc lab up --name {lab.name}`"
-        )
-    spaces = {role: Netns(role, str(NETNS_DIR / lab.netns(role))) for role in roles}
-    inside = spaces.pop("container")
-    return Site("lab", lab.name, inside, tuple(spaces.values()))
-
-
-def netns_site(name: str) -> Site:
-    """Return the site of a namespace by its ip-netns(8) name, or by a file such as an nsfs mount.
-
-    Raises TargetError when there is none.
-    """
-    path = Path(name) if "/" in name else NETNS_DIR / name
-    if not path.exists():
-        raise TargetError(f"no network namespace {name!r}", hint="`ip netns list` shows them")
-    return Site("netns", name, Netns(path.name, str(path)))
-
-
-def pid_site(pid: int) -> Site:
-    """Return the site of a process's network namespace; TargetError when there is no such one."""
-    path = Path(f"/proc/{pid}/ns/net")
-    if not path.exists():
-        raise TargetError(f"no process {pid}", hint="`ps` shows them")
-    return Site("pid", str(pid), Netns(f"pid {pid}", str(path)))
-
-
-def container_site(name: str, *, host_ping: bool = False) -> Site:
-    """Return the site of a running container, by its name or id.
-
-    Raises TargetError when no engine has it, or it does not run.
-    """
-    container = find_container(name)
-    inside = Netns(container.name, str(container.netns))
-    return Site("container", container.name, inside, container=container, host_ping=host_ping)
-
-
-@contextmanager
-def engine_site(command: EngineCommand) -> Iterator[tuple[Site, Command]]:
-    """Give the site of a ``docker run`` or ``exec``, and the command that runs there.
-
-    Of a run, a container is started for a first look: `Site.end_first_look` removes it.
-    Raises TargetError and CommandError.
-    """
-    if command.verb == "exec":
-        container = find_container(command.place, (command.engine,))
-        inside = Netns(container.name, str(container.netns))
-        options = tuple(command.words())
-        argv = parse_command([*command.argv])
-        yield (
-            Site("container", container.name, inside, container=container, exec_options=options),
-            argv,
-        )
-        return
-    launch = _launch(command)
-    whole = launch.inside.whole_command([*command.argv], command.value("entrypoint"))
-    parsed = parse_command(whole)
-    try:
-        container = launch.inside.start(_to_look_at(parsed))
-        inside = Netns(_label(command), str(container.netns))
-        yield Site("container", inside.name, inside, container=container, launch=launch), parsed
-    finally:
-        launch.inside.remove()
-        launch.on_host.remove()
-
-
-def _launch(command: EngineCommand) -> Launch:
-    engine, image = command.engine, command.place
-    on_host = ("--network", "host", *command.words_on_host_network())
-    return Launch(
-        EngineRun(engine, image, tuple(command.words())), EngineRun(engine, image, on_host)
-    )
-
-
-def _to_look_at(command: Command) -> list[str]:
-    """Return a command that lasts long enough for its container to be looked at."""
-    if command.is_ping and command.destination:
-        return command.probe(command.destination, count=60)
-    return list(command.argv)
-
-
-def _label(command: EngineCommand) -> str:
-    """Return a name for people: that which was asked for, or the image's."""
-    return command.value("name") or command.place.rpartition("/")[2].partition(":")[0]
-
-
-def here_site(kind: Literal["host", "here"] = "here") -> Site:
-    """Return the site where maceproc itself runs; ``host`` when the user said so."""
-    return Site(kind, "", Netns("host", f"/proc/{os.getpid()}/ns/net"))
 
 
 def survey(site: Site, address: str, outer: str = "") -> Survey:
@@ -293,7 +83,7 @@ class _Explorer:
         """Return a namespace's description."""
         inode = netns.inode
         if inode not in self._described:
-            links = _ip(netns, "-details", "link", "show")
+            links = ip_json(netns, "-details", "link", "show")
             self._peer_nsids[inode] = {
                 link["ifindex"]: link["link_netnsid"] for link in links if "link_netnsid" in link
             }
@@ -441,12 +231,12 @@ def _route_device(netns: Netns, address: str, *packet: str) -> str:
     """
     if not address:
         for family in ("-4", "-6"):
-            routes = _ip(netns, family, "route", "show", "default")
+            routes = ip_json(netns, family, "route", "show", "default")
             if routes:
                 return str(routes[0].get("dev", ""))
         return ""
     try:
-        return str(_ip(netns, "route", "get", address, *packet)[0].get("dev", ""))
+        return str(ip_json(netns, "route", "get", address, *packet)[0].get("dev", ""))
     except TargetError:  # the network is unreachable, or the host does not forward such a packet
         return _route_device(netns, address) if packet else ""
 
@@ -460,13 +250,13 @@ def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:
         links=[_link(link, ifindex_of) for link in links],
         addresses={
             device["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in device["addr_info"]]
-            for device in _ip(netns, "address", "show")
+            for device in ip_json(netns, "address", "show")
             if device.get("addr_info")
         },
         routes=[
             line.strip()
             for family in ("-4", "-6")
-            for line in _output(netns.enter(["ip", family, "route", "show"])).splitlines()
+            for line in lines(netns.enter(["ip", family, "route", "show"]))
         ],
         nat=_nat_rules(netns),
     )
@@ -502,7 +292,7 @@ def _nat_rules(netns: Netns) -> list[str]:
             line.strip()
             for argv in group
             if shutil.which(argv[0])
-            for line in _output(netns.enter(argv)).splitlines()
+            for line in lines(netns.enter(argv))
             if _NAT_RULE.search(line) and not line.startswith("#")
         ]
         if rules:
@@ -527,7 +317,11 @@ def _covers(rule: str, sources: list[ipaddress.IPv4Address | ipaddress.IPv6Addre
     network = _NAT_SOURCE.search(rule)
     if network is None:
         return True
-    return any(ip in ipaddress.ip_network(network[1], strict=False) for ip in sources)
+    try:
+        covered = ipaddress.ip_network(network[1], strict=False)
+    except ValueError:  # words of a comment, which may be anybody's
+        return True
+    return any(ip in covered for ip in sources)
 
 
 def _read_offloads(explorer: _Explorer, path: list[Hop]) -> None:
@@ -538,7 +332,9 @@ def _read_offloads(explorer: _Explorer, path: list[Hop]) -> None:
     for hop in path:
         link = explorer.link(by_name[hop.netns], hop.dev)
         if link is not None:
-            features = _output(by_name[hop.netns].enter(["ethtool", "-k", hop.dev]))
+            if hop.dev.startswith("-"):  # ethtool would take it for an option
+                continue
+            features = output(by_name[hop.netns].enter(["ethtool", "-k", hop.dev]))
             link.offloads = {
                 name: state == "on"
                 for name, state in re.findall(r"^\t?([a-z0-9-]+): (on|off)", features, re.MULTILINE)
@@ -551,11 +347,11 @@ def _nsids(netns: Netns) -> dict[int, int]:
     `ip netns` knows the named ones, lsns(8) those that a process is in.
     """
     ids = {}
-    for entry in _ip(netns, "netns", "list-id"):
+    for entry in ip_json(netns, "netns", "list-id"):
         path = NETNS_DIR / entry.get("name", "")
         if entry.get("name") and path.exists():
             ids[int(entry["nsid"])] = path.stat().st_ino
-    listed = _output(netns.enter(["lsns", "--type=net", "--json", "--output=NS,NETNSID"]))
+    listed = output(netns.enter(["lsns", "--type=net", "--json", "--output=NS,NETNSID"]))
     for entry in json.loads(listed or "{}").get("namespaces", []):
         if str(entry["netnsid"]).isdigit():
             ids[int(entry["netnsid"])] = int(entry["ns"])
@@ -566,35 +362,10 @@ def _all_netns() -> Iterator[Netns]:
     """Yield every namespace that can be entered: our own and the machine's first, named "host"."""
     own, first = Path(f"/proc/{os.getpid()}/ns/net"), Path("/proc/1/ns/net")
     for path in (own, first, *sorted(NETNS_DIR.glob("*")), *Path("/proc").glob("[1-9]*/ns/net")):
-        name = path.name if path.parent == NETNS_DIR else f"pid {path.parts[2]}"
+        name = plain_name(path.name) if path.parent == NETNS_DIR else f"pid {path.parts[2]}"
         netns = Netns("host" if path in (own, first) else name, str(path))
         try:
             _ = netns.inode
         except TargetError:
             continue
         yield netns
-
-
-def _ip(netns: Netns, *arguments: str) -> list[dict[str, Any]]:
-    """Run ``ip -json`` in a namespace; TargetError with its own words when it fails."""
-    argv = netns.enter(["ip", "-json", *arguments])
-    done = _run(argv)
-    if done.returncode:
-        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise TargetError(f"{netns.name}: {' '.join(argv[3:])}: {said}")
-    return [entry for entry in json.loads(done.stdout or "[]") if entry]
-
-
-def _output(argv: list[str]) -> str:
-    """Return what a program prints; nothing when it fails: then its knowledge is missing."""
-    done = _run(argv)
-    return done.stdout if done.returncode == 0 else ""
-
-
-def _run(argv: list[str]) -> subprocess.CompletedProcess[str]:
-    try:
-        return subprocess.run(argv, capture_output=True, text=True, check=False)
-    except FileNotFoundError as error:
-        raise TargetError(
-            f"{argv[0]}: not found", hint="install util-linux and iproute2"
-        ) from error

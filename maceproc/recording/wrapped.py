@@ -1,0 +1,124 @@
+"""Programs that run another one: those that only prepare it, and those that move it elsewhere.
+
+``nice ping ...`` becomes the ping, in the same place: it is understood. ``kubectl exec`` and the
+like run it somewhere else, or as a child of theirs: recorded as it stands, the ping would be taken
+for one of this place, so it is refused, with the words that say the same to `maceproc record`.
+"""
+
+from __future__ import annotations
+
+import getopt
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from maceproc.errors import CommandError
+from maceproc.recording.engines import ENGINES
+
+
+class Wrapper(NamedTuple):
+    """How the words of a program end where those of the next one begin."""
+
+    short: str  # options, as getopt(3) takes them
+    long: tuple[str, ...]
+    operands: int = 0  # words of its own after the options
+
+
+# They execute the command in their own process: the pid stays. coreutils 9.1, util-linux 2.38
+UNDERSTOOD = {
+    "nice": Wrapper("n:", ("adjustment=",)),
+    "stdbuf": Wrapper("i:o:e:", ("input=", "output=", "error=")),
+    "taskset": Wrapper("ac", ("all-tasks", "cpu-list"), operands=1),
+    "chrt": Wrapper(
+        "bdfiorRT:P:D:", ("batch", "deadline", "fifo", "idle", "other", "rr"), operands=1
+    ),
+    "ionice": Wrapper("c:n:t", ("class=", "classdata=", "ignore")),
+    "env": Wrapper("iu:C:", ("ignore-environment", "unset=", "chdir=")),
+}
+
+_AS_ROOT = "maceproc is root already: leave it out"
+_OF_A_POD = "on its node, --pid takes the pid that `crictl inspect` tells of the container"
+_OF_A_MACHINE = "--pid takes the pid of any process in it"
+_OF_A_NAMESPACE = "--netns NAME and --pid PID run the command in a network namespace"
+
+REFUSED = {
+    "sudo": _AS_ROOT,
+    "doas": _AS_ROOT,
+    "su": _AS_ROOT,
+    "runuser": _AS_ROOT,
+    "timeout": "it runs the command as a child: `ping -w SECONDS` ends by itself",
+    "time": "it runs the command as a child: leave it out",
+    "nohup": "start maceproc itself with nohup",
+    "setsid": "start maceproc itself with setsid",
+    "strace": "it changes what is measured: leave it out",
+    "chroot": "the command's files are not its network: leave it out",
+    "unshare": _OF_A_NAMESPACE,
+    "nsenter": _OF_A_NAMESPACE,
+    "ip": _OF_A_NAMESPACE,
+    "kubectl": _OF_A_POD,
+    "oc": _OF_A_POD,
+    "crictl": _OF_A_POD,
+    "ctr": "--pid takes the pid that `ctr task ls` tells of the container",
+    "docker-compose": "--container takes the name that `docker compose ps` tells",
+    "podman-compose": "--container takes the name that `podman ps` tells",
+    "lxc-attach": _OF_A_MACHINE,
+    "lxc": _OF_A_MACHINE,
+    "incus": _OF_A_MACHINE,
+    "machinectl": _OF_A_MACHINE,
+    "systemd-nspawn": _OF_A_MACHINE,
+    "systemd-run": _OF_A_MACHINE,
+    "ssh": "start maceproc on that machine",
+}
+# Of these, other verbs run no command, and are recorded as they are.
+_VERBS = {"ip": {"netns", "vrf"}}
+
+_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+
+
+def prefix_length(argv: Sequence[str]) -> int:
+    """Return how many words of a command line belong to wrappers that are understood.
+
+    Raises CommandError for a wrapper that is refused, or options that are not known.
+    """
+    at = 0
+    while at < len(argv):
+        name = Path(argv[at]).name
+        _refuse(name, argv[at:], wrapped=at > 0)
+        if name not in UNDERSTOOD:
+            break
+        at += _own_words(name, list(argv[at:]))
+    if at and at >= len(argv):
+        raise CommandError(f"{' '.join(argv)}: the command is missing")
+    return at
+
+
+def _refuse(name: str, argv: Sequence[str], *, wrapped: bool) -> None:
+    if name in ENGINES and wrapped:
+        raise CommandError(
+            f"{name} is not understood behind another program", hint=f"begin with {name}"
+        )
+    if name not in REFUSED:
+        return
+    verbs = _VERBS.get(name)
+    if verbs and not verbs & set(argv[1:]):
+        return
+    raise CommandError(
+        f"{name} runs the command elsewhere or as its child, where a recording does not find it",
+        hint=REFUSED[name],
+    )
+
+
+def _own_words(name: str, argv: list[str]) -> int:
+    """Return how many words are a wrapper's own: its name, options and operands."""
+    wrapper = UNDERSTOOD[name]
+    try:
+        _, rest = getopt.getopt(argv[1:], wrapper.short, list(wrapper.long))
+    except getopt.GetoptError as error:
+        raise CommandError(
+            f"{name}: {error.msg}", hint="leave it out, or start maceproc itself with it"
+        ) from error
+    used = len(argv) - len(rest) + wrapper.operands
+    while name == "env" and used < len(argv) and _ASSIGNMENT.match(argv[used]):
+        used += 1
+    return used

@@ -1,0 +1,73 @@
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maceproc.recording.bounded import run_bounded
+from maceproc.recording.output import is_full, make_output, printed_text
+from maceproc.recording.record import Interruption
+
+
+def test_what_a_program_prints() -> None:
+    done = run_bounded(["sh", "-c", "echo out; echo error >&2; printf '\\377'; exit 3"])
+    assert (done.returncode, done.stdout, done.stderr, done.ended) == (
+        3, "out\n\\xff", "error\n", "",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("redirected", ["", ">&2"])
+def test_a_program_that_prints_without_end(redirected: str) -> None:
+    done = run_bounded(["sh", "-c", f"yes {redirected}"], limit_bytes=3000)
+    assert done.ended == "printed more than 2 KiB"
+    assert len(done.stdout + done.stderr) == 3000
+
+
+@pytest.mark.parametrize(
+    "script",
+    ["sleep 60", "sleep 60 &", "trap '' TERM; sleep 60", "exec >&- 2>&-; sleep 60"],
+)
+def test_a_program_that_does_not_end(script: str) -> None:
+    began = time.monotonic()
+    mark = f"mark-{os.urandom(8).hex()}"
+    done = run_bounded(["env", f"{mark}=", "sh", "-c", script], timeout_s=0.3)
+    assert done.ended or done.returncode < 0
+    assert time.monotonic() - began < 30
+    assert not [
+        path for path in Path("/proc").glob("[0-9]*/environ") if mark.encode() in environment(path)
+    ]
+
+
+def environment(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+@given(st.binary(max_size=300), st.integers(1, 200))
+def test_output_is_kept_up_to_its_limit(printed: bytes, limit: int) -> None:
+    fd = make_output("test", limit)
+    done = subprocess.run(["cat"], input=printed, stdout=fd, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode != 0) == (len(printed) > limit)
+    assert printed_text(fd) in (printed[:limit].decode(errors="replace"), "")
+    assert is_full(fd) or len(printed) != limit
+
+
+@pytest.mark.parametrize("script", ["exec sleep 60", "trap '' INT TERM; exec sleep 60"])
+def test_a_recorded_command_that_takes_longer_than_it_may(script: str) -> None:
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.DEVNULL) as process:
+        watched = Interruption().watching(process, process.pid)
+        with watched as running, running.no_longer_than(0.2):
+            assert process.wait(30) == -signal.SIGKILL
+
+
+def test_a_recorded_command_within_its_time_is_left_alone() -> None:
+    with subprocess.Popen(["true"]) as process:
+        watched = Interruption().watching(process, process.pid)
+        with watched as running, running.no_longer_than(60):
+            assert process.wait(30) == 0
