@@ -62,6 +62,7 @@ class Line:
         return float(found[0]) if found else 0.0
 
     def timed(self, time_ms: float, decimals: int = 3) -> Line:
+        """Return the line with another time."""
         return replace(self, text=TIME.sub(f"{max(0, time_ms):.{decimals}f}", self.text))
 
 
@@ -83,6 +84,23 @@ class Text:
 
     def __str__(self) -> str:
         return "\n".join([self.header, *(line.text for line in self.lines), self.rest, ""])
+
+    @property
+    def owners(self) -> list[int | None]:
+        """Every line's own icmp_seq.
+
+        Lines that are all there, and numbered as they were printed first, have changed nothing but
+        places and RTTs: then a line's own number is the one it has.
+        """
+        numbers = [line.number for line in self.lines]
+        own = [line.own for line in self.lines]
+        moved = not self.is_foreign and numbers == sorted(line.own or 0 for line in self.lines)
+        return list(numbers) if moved else own
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether this is another run's text."""
+        return any(line.own is None for line in self.lines)
 
     def with_lines(self, lines: Sequence[Line]) -> Text:
         return replace(self, lines=tuple(lines))
@@ -187,13 +205,21 @@ def times_changed(rng: Random, text: Text, others: Sequence[Text]) -> Text:
 
 
 def coarse(rng: Random, text: Text, others: Sequence[Text]) -> Text:
-    """Print the RTTs in larger steps."""
+    """Print the RTTs in larger steps; not of another run's text, see `no_times`."""
+    if text.is_foreign:
+        return text
     decimals = int(rng.choice([0, 1, 2]))
     return text.with_lines([line.timed(line.time_ms, decimals) for line in text.lines])
 
 
 def no_times(rng: Random, text: Text, others: Sequence[Text]) -> Text:
-    """Print no RTTs, as with a payload that is too short."""
+    """Print no RTTs, as with a payload that is too short.
+
+    Not of another run's text: if that has as many pings and no RTTs, or RTTs that are all the same
+    within their step, it is the text that this run would have printed.
+    """
+    if text.is_foreign:
+        return text
     lines = [replace(line, text=line.text.partition(" time=")[0]) for line in text.lines]
     return text.with_lines(lines)
 
@@ -209,6 +235,8 @@ def other_lines(rng: Random, text: Text, others: Sequence[Text]) -> Text:
 
     Such a line counts as one of the ping that has its number, with another RTT.
     """
+    if text.is_foreign:
+        return text
     other = others[int(rng.integers(len(others)))]
     start = int(rng.integers(len(text.lines) + 1))
     foreign = [replace(line, own=line.number) for line in other.lines[start:]]
@@ -284,12 +312,12 @@ class Subject:
     mtu: int
 
     @classmethod
-    def of(cls, path: Path) -> Subject:
+    def of(cls, path: Path, most_runs: int = 1000) -> Subject:
         capture = open_capture(path)
         assert capture.sidecar
         trace = read_events(path, events=EVENTS_USED)
         packets = follow_way(trace, capture.sidecar, way_of(capture.sidecar, "", "", ""))
-        runs = tuple(run for run in capture.sidecar.runs if run.traced)
+        runs = tuple(run for run in capture.sidecar.runs if run.traced)[:most_runs]
         return cls(packets, runs, trace.lost, mtu_of(capture.sidecar))
 
     def correct(self, runs: Sequence[Run]) -> tuple[list[tuple[Run, PingOutput]], pd.DataFrame]:
@@ -316,6 +344,7 @@ class Subject:
         names, kinds = [], [MUTATIONS[seed % len(MUTATIONS)]]
         kinds += [MUTATIONS[int(rng.integers(len(MUTATIONS)))] for _ in range(count - 1)]
         rng.shuffle(kinds)
+        kinds.sort(key=lambda kind: kind is not other_text)  # others see then what is foreign
         strip = rng.random() < 0.7
         texts = []
         for number, text in enumerate(self.texts):
@@ -352,7 +381,7 @@ class Trial:
         found = []
         for (run, printed), text in zip(self.printed, self.texts, strict=True):
             rows = self.rtts[self.rtts["round"] == run.round]
-            own = [line.own for line in text.lines][len(text.lines) - len(printed.answers) :]
+            own = text.owners[len(text.lines) - len(printed.answers) :]
             # A row that no line speaks of is that of the k-th request, however ping counts.
             own += [seq - printed.first_seq + 1 for seq in rows["seq"][len(own) :]]
             answered = rows["status"].isin(ANSWERED).to_numpy()

@@ -104,6 +104,10 @@ def _disagreement(
     """Return how much the printed RTTs disagree with the packets of a task."""
     pings = pings_table([(run, output)])
     packets = packets_of_run(run, output, sends, deliveries, crossings, lost=LOST.frame())
-    numbering = number_sends(pings, run, output, packets, output.first_seq)
-    due = due_of(pings, run, packets, numbering.send)
-    return float(compare_rtts(pings, numbering, due, stamp_of(run, output), packets).here.sum())
+    stamp = stamp_of(run, output)
+    totals = []
+    for first_seq in (0, 1) if output.first_seq is None else (output.first_seq,):
+        numbering = number_sends(pings, run, output, packets, first_seq)
+        due = due_of(pings, run, packets, numbering.send)
+        totals.append(compare_rtts(pings, numbering, due, stamp, packets).here.sum())
+    return float(min(totals))

@@ -39,6 +39,9 @@ NEAR_A_CONSTANT = 1.2
 With RTTs printed in steps of 1 us, half of the residuals are within 1.5 us of it.
 """
 
+NEAR_LINES = 32
+"""How many lines apart two lines with each other's number are looked for."""
+
 FEW = 3
 """Of fewer lines than these, a median says nothing."""
 
@@ -57,7 +60,8 @@ class Doubts:
         The RTTs agree much better with the packets of another ping.
     disordered
         The line is printed before another whose reply came earlier, or after one whose reply came
-        later; or its number is in another order than its send call.
+        later; or against the order of the calls, where these are too close to tell; or its number
+        is in another order than its send call.
     misdated
         The line was printed before its reply came, or long after it and after another reply.
     """
@@ -82,6 +86,7 @@ def doubts_of(
     printed = (pings["status"] == "replied").to_numpy()
     reply = replies.reply.where(printed)
     order = _order_of_replies(printed, reply, due, packets)
+    order |= _exchangeable(numbering.send.where(printed), due)
     if not numbering.counted:
         order |= _order_of_calls(pings, numbering.send.where(printed))
     missing = _missing_lines(numbering, reply, printed, packets)
@@ -209,6 +214,23 @@ def _order_of_replies(printed: Bools, reply: Choice, due: Due, packets: RunPacke
     earliest_ns = np.where(reply.exists, came_ns, due.earliest_ns)[rows]
     latest_ns = np.where(reply.exists, came_ns, due.latest_ns)[rows]
     found[rows] = _inverted(earliest_ns, latest_ns)
+    return found
+
+
+def _exchangeable(send: Choice, due: Due) -> Bools:
+    """Tell which lines are printed against the order of their calls, which are too close to tell.
+
+    Of two calls that follow each other faster than printed RTTs can tell, the lines may have each
+    other's number.
+    """
+    found = np.zeros(len(send), dtype=np.bool_)
+    rows = np.flatnonzero(send.exists)
+    for distance in range(1, min(NEAR_LINES, len(rows))):
+        one, two = rows[:-distance], rows[distance:]
+        backwards = send.position[one] > send.position[two]
+        apart_ns = due.sent_ns[one] - due.sent_ns[two]
+        close = backwards & (apart_ns <= due.tolerance_ns[one] + due.tolerance_ns[two])
+        found[one[close]] = found[two[close]] = True
     return found
 
 

@@ -123,12 +123,13 @@ def _conclusions(
     where the text does not say from where ping counts. None where they do not either.
     """
     said = stamp_of(run, printed)
+    lines = (pings["status"] == "replied").to_numpy()
     stamps: tuple[Stamp, ...] = ("kernel", "program")
     firsts = (0, 1) if printed.first_seq is None else (printed.first_seq,)
     found: dict[tuple[Stamp, int], float] = {}
     for first_seq in firsts:
         numbering = number_sends(pings, run, printed, packets, first_seq)
-        if printed.first_seq is None and beyond_calls(numbering).any():
+        if printed.first_seq is None and beyond_calls(numbering)[lines].any():
             continue
         due = due_of(pings, run, packets, numbering.send)
         for stamp in stamps:
