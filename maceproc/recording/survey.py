@@ -22,7 +22,11 @@ from maceproc.errors import TargetError
 from maceproc.recording.ip_answers import ip_json, lines, output
 from maceproc.recording.lab import NETNS_DIR
 from maceproc.recording.sites import Netns, Site, here_site, plain_name
+from maceproc.recording.underlay import read_tunnel
+from maceproc.uplinks import TUNNELS, devices_below
 
+MOST_TUNNELS = 4  # one in another
+ENCRYPTING = ("wireguard", "xfrm", "macsec", "tun")
 SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of the host's device
 
 _NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat|dnat)\b")
@@ -41,7 +45,7 @@ class Survey:
     namespaces
         Each namespace on the way or known by name.
     host
-        The namespace that holds the outer device; None when no namespace is crossed.
+        The namespace to send native pings from; None when there is nothing to compare with them.
     """
 
     target: Target
@@ -66,8 +70,13 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
     host = _find_path(explorer, site, target, outer)
     target.crossing = host is not None and not _is_shared(explorer, site.inside, target)
     target.nat = host is not None and _translates(explorer, site.inside, host)
-    _read_offloads(explorer, target.path)
-    return Survey(target, explorer.all_described(), host)
+    described = explorer.all_described()
+    if target.path and target.crossing:
+        target.below = devices_below(described, target.path[-1], target.path)
+    _read_offloads(explorer, [*target.path, *target.below])
+    if _passes_tunnel(explorer, target):
+        host = None  # a native ping would not leave by the same device
+    return Survey(target, described, host)
 
 
 class _Explorer:
@@ -109,12 +118,28 @@ class _Explorer:
         there = self._peer_netns(netns, link, [*self.known, *_all_netns()])
         if there is None:
             return None
-        if there not in self.known:
-            while there.name in (netns.name for netns in self.known):
-                there = Netns(f"{there.name}'", there.path)  # a container may be called "host"
-            self.known.append(there)
+        there = self._made_known(there)
         links = self.describe(there).links
         return next(((there, far) for far in links if far.ifindex == link.peer_ifindex), None)
+
+    def named(self, name: str) -> Netns:
+        """Return a known namespace by its name."""
+        return next(netns for netns in self.known if netns.name == name)
+
+    def origin(self, netns: Netns, link: Link) -> Netns | None:
+        """Return the namespace that a tunnel device was made in, and make it known."""
+        there = self._peer_netns(netns, link, [*self.known, *_all_netns()])
+        return None if there is None else self._made_known(there)
+
+    def _made_known(self, there: Netns) -> Netns:
+        """Add a namespace to the known ones, under a name of its own; return the known one."""
+        for known in self.known:
+            if known.inode == there.inode:
+                return known
+        while there.name in (netns.name for netns in self.known):
+            there = Netns(f"{there.name}'", there.path)  # a container may be called "host"
+        self.known.append(there)
+        return there
 
     def _peer_netns(self, netns: Netns, link: Link, among: Iterable[Netns]) -> Netns | None:
         self.describe(netns)
@@ -152,7 +177,61 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
     bridge = explorer.link(host, link.master) if link.master else None
     if bridge:
         target.path.append(Hop(netns=host.name, dev=bridge.name))
-    return host if _append_outer(explorer, target, host, bridge or link, outer) else None
+    if not _append_outer(explorer, target, host, bridge or link, outer):
+        return None
+    if not outer:
+        _append_underlays(explorer, target)
+    return host
+
+
+def _append_underlays(explorer: _Explorer, target: Target) -> None:
+    """Go on from a tunnel device to the device that its packets leave by, and say what that means.
+
+    A path that ends with a device that encrypts stays as it is: that makes another packet.
+    """
+    for _ in range(MOST_TUNNELS):
+        hop = target.path[-1]
+        netns = explorer.named(hop.netns)
+        tunnel = explorer.link(netns, hop.dev)
+        if tunnel is None:
+            return
+        if tunnel.kind in ENCRYPTING:
+            target.notes.append(
+                f"{hop} encrypts ({tunnel.kind}), on another CPU: packets are followed up to that "
+                "device and from it; what encryption takes stays in the corrected RTTs"
+            )
+        if tunnel.kind not in TUNNELS:
+            return
+        found = _underlay(explorer, netns, tunnel)
+        if found is None or found in target.path:
+            target.notes.append(
+                f"{hop} is a tunnel ({tunnel.kind}), and which device its packets leave by cannot "
+                "be seen: the path ends there, encapsulation stays in the corrected RTTs"
+            )
+            return
+        target.path.append(found)
+        target.notes.append(
+            f"{hop} is a tunnel ({tunnel.kind}) over {found}: the crossings include encapsulation "
+            "and its undoing; the steps of the crossing show them apart"
+        )
+
+
+def _underlay(explorer: _Explorer, netns: Netns, tunnel: Link) -> Hop | None:
+    """Return the device by which a tunnel's packets leave the namespace that it was made in."""
+    there = explorer.origin(netns, tunnel)
+    if there is None:
+        return None
+    known = read_tunnel(netns, tunnel.name)
+    if known.dev and explorer.link(there, known.dev):
+        return Hop(netns=there.name, dev=known.dev)
+    devices = {_route_device(there, address) for address in known.remotes} - {"", "lo"}
+    return Hop(netns=there.name, dev=devices.pop()) if len(devices) == 1 else None
+
+
+def _passes_tunnel(explorer: _Explorer, target: Target) -> bool:
+    """Tell whether the path leads through a tunnel, to the device under it."""
+    links = [explorer.link(explorer.named(hop.netns), hop.dev) for hop in target.path[1:-1]]
+    return any(link is not None and link.kind in TUNNELS for link in links)
 
 
 def _is_shared(explorer: _Explorer, inside: Netns, target: Target) -> bool:
