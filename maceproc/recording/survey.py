@@ -277,6 +277,10 @@ def _append_outer(
     if outer and explorer.link(host, outer) is None:
         names = ", ".join(link.name for link in explorer.describe(host).links)
         raise TargetError(f"no device {outer!r} in {host.name}", hint=f"it has {names}")
+    port = None if outer else _port_out(explorer, target, host, incoming)
+    if port is not None:
+        target.path.append(Hop(netns=host.name, dev=port.name))
+        return True
     source = _source_address(explorer.describe(explorer.known[0]), target)
     packet = ["from", source, "iif", incoming.name] if source else []
     dev = outer or _route_device(host, target.address, *packet)
@@ -292,6 +296,44 @@ def _append_outer(
     if dev != incoming.name:
         target.path.append(Hop(netns=host.name, dev=dev))
     return True
+
+
+def _port_out(explorer: _Explorer, target: Target, host: Netns, bridge: Link) -> Link | None:
+    """Return the port by which a bridge sends on what is for another machine, not for the host.
+
+    That is so if the container's next hop is no address of the host's. None where that is not so,
+    or where several ports may be meant; ports that are veths lead to other containers.
+    """
+    if bridge.kind != "bridge":
+        return None
+    next_hop = _next_hop(explorer.known[0], target.address)
+    own = {
+        address.partition("/")[0]
+        for addresses in explorer.describe(host).addresses.values()
+        for address in addresses
+    }
+    ports = [
+        link
+        for link in explorer.describe(host).links
+        if link.master == bridge.name and link.kind not in ("veth", "tun")
+    ]
+    return ports[0] if next_hop and next_hop not in own and len(ports) == 1 else None
+
+
+def _next_hop(netns: Netns, address: str) -> str:
+    """Return the address that packets are handed to on the link: a gateway, or the target itself.
+
+    Empty where the routes do not tell.
+    """
+    if not address:
+        routes = ip_json(netns, "-4", "route", "show", "default")
+        return str(routes[0].get("gateway", "")) if routes else ""
+    try:
+        route = ip_json(netns, "route", "get", address)[0]
+    except (TargetError, IndexError):
+        return ""
+    via = route.get("via", {})
+    return str(route.get("gateway") or via.get("host") or address)
 
 
 def _source_address(inside: Namespace, target: Target) -> str:
