@@ -1,12 +1,13 @@
-"""What the site is made of beside its pages: pictures, tables and commands, from captures and code.
+"""What the site has beside its pages: pictures from captures; tables and commands from the code.
 
-MkDocs calls these. In a page, ``<!-- tables -->``, ``<!-- commands -->`` and ``<!-- statuses -->``
-stand for what is written here.
+MkDocs calls these functions. In a page, a comment such as ``<!-- tables -->`` stands for what the
+function of that name writes; see `MADE`. Every page ends with a link to the glossary.
 """
 
 from __future__ import annotations
 
 import inspect
+import posixpath
 import re
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import click
 
 DOCS = Path(__file__).parent
+GLOSSARY = "glossary.md"
 
 # Pages listed where they exist: title and file.
 ALSO = (
@@ -36,26 +38,26 @@ def on_config(config: Any) -> Any:
     return config
 
 
-def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Put in what is made from the code."""
-    for mark, make in (
-        ("<!-- tables -->", tables),
-        ("<!-- commands -->", commands),
-        ("<!-- statuses -->", statuses),
-    ):
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Put in what is made from the code, and a link to the glossary."""
+    for name, make in MADE.items():
+        mark = f"<!-- {name} -->"
         if mark in markdown:
             markdown = markdown.replace(mark, "\n".join(make()))
-    return markdown
+    if page.file.src_uri == GLOSSARY:
+        return markdown
+    glossary = posixpath.relpath(GLOSSARY, posixpath.dirname(page.file.src_uri) or ".")
+    return f"{markdown}\n\n[What the words mean: glossary]({glossary}){{ .glossary }}\n"
 
 
 def tables() -> Iterator[str]:
     """Describe every declared table."""
-    from maceproc import comparison, schema
+    from maceproc import analysis, schema
     from maceproc.reporting import views
 
     for module, title in (
         (schema, "The way from events to results"),
-        (comparison, "Captures compared: `maceproc.compare(...)`"),
+        (analysis, "Captures compared: `maceproc.compare(...)`"),
         (views, "Behind the pictures: `analysis.view.NAME()`"),
     ):
         yield f"## {title}\n"
@@ -78,9 +80,53 @@ def statuses() -> Iterator[str]:
     """Describe every status of a ping."""
     from maceproc.following.verdicts import STATUSES
 
-    yield "| status | meaning |\n|---|---|"
+    yield from _rows("status", "meaning")
     for status, meaning in STATUSES.items():
-        yield f"| `{status}` | {meaning} |"
+        yield from _row(f"`{status}`", meaning)
+
+
+def ledger() -> Iterator[str]:
+    """Describe every segment of an RTT."""
+    from maceproc.ledger import LEDGER
+
+    where = {
+        "inside": "inside a crossing",
+        "outside": "this host, outside the crossings",
+        "wire": "the wire",
+        "unseen": "shown by no event",
+    }
+    yield from _rows("segment", "column", "from", "to", "where")
+    for one in LEDGER:
+        yield from _row(one.name, f"`{one.column}`", one.start, one.end, where[one.part])
+
+
+def series() -> Iterator[str]:
+    """Describe every series, with its name in the experiment."""
+    from maceproc.series import SHOWN
+
+    yield from _rows("series", "in the experiment", "arm", "column", "meaning")
+    for one in SHOWN:
+        paper = one.in_experiment.name if one.in_experiment else ""
+        yield from _row(one.name, paper, one.arm, f"`{one.column}`", one.meaning)
+
+
+def differences() -> Iterator[str]:
+    """Describe every difference between series."""
+    from maceproc.series import DIFFERENCES
+
+    yield from _rows("difference", "series", "minus", "meaning")
+    for one in DIFFERENCES:
+        yield from _row(one.name, one.series.name, one.against.name, one.meaning)
+
+
+def _rows(*header: str) -> Iterator[str]:
+    """Begin a table."""
+    yield from _row(*header)
+    yield from _row(*("---" for _ in header))
+
+
+def _row(*cells: str) -> Iterator[str]:
+    yield f"| {' | '.join(cells)} |"
 
 
 def commands() -> Iterator[str]:
@@ -116,3 +162,14 @@ def _help(text: str) -> Iterator[str]:
             yield f"```text\n{paragraph[1:].strip(chr(10))}\n```\n"
         else:
             yield re.sub(r"\s*\n\s*", " ", paragraph) + "\n"
+
+
+MADE = {
+    "tables": tables,
+    "commands": commands,
+    "statuses": statuses,
+    "ledger": ledger,
+    "series": series,
+    "differences": differences,
+}
+"""What a page can have in it, by the name in its comment."""

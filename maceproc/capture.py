@@ -6,7 +6,9 @@ namespaces were connected. Its form is declared by the structs below, read from 
 
 from __future__ import annotations
 
+import hashlib
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -14,9 +16,14 @@ from typing import Any, Literal
 import msgspec
 
 from maceproc.errors import CaptureError
+from maceproc.sidecar_checks import check_sidecar, read_bounded
 
 SIDECAR_VERSION = 1
 SIDECAR_SUFFIX = ".json"
+RECORDING_SUFFIX = ".recording"  # of the directory that a recording is made in
+
+IDENTITY_BLOCKS = 16
+IDENTITY_BLOCK_BYTES = 1 << 16
 
 Place = Literal["container", "native"]
 
@@ -184,6 +191,20 @@ class Tracing(msgspec.Struct, kw_only=True, omit_defaults=True):
     tracecmd_version: str = ""
     function_tracer_denied: bool = False  # trace-cmd ran with those control files covered
     events_lost: dict[str, int] = {}  # CPU -> events the kernel dropped
+    # CPU -> events that the kernel handed over and the trace does not hold.
+    events_missing: dict[str, int] = {}
+    problems: list[str] = []  # what went wrong with the recording itself, one sentence each
+
+
+class Identity(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What tells one trace file from another: its size, and blocks spread over all of it.
+
+    Two recordings never agree in them: every page of events begins with its time. Of a trace that
+    was cut, the blocks that are left are still the same.
+    """
+
+    size: int  # [bytes]
+    blocks: list[str]  # SHA-256 of each block, its first 16 digits
 
 
 class Machine(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -211,6 +232,7 @@ class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):
     namespaces: list[Namespace]
     tracing: Tracing
     machine: Machine
+    trace: Identity | None = None  # the file that this belongs to; None: recorded before this
     interrupted: str = ""  # why the recording ended early; empty when it did not
     notes: list[str] = []  # what a reader of the results should know, one sentence each
     # What the native runs ran in place of a container's program; None when it was the same one.
@@ -254,52 +276,110 @@ def sidecar_path(trace: str | Path) -> Path:
     return Path(f"{os.fspath(trace)}{SIDECAR_SUFFIX}")
 
 
+def recording_directory(trace: str | Path) -> Path:
+    """Return where a trace is recorded: ``trace.dat`` -> the directory ``trace.dat.recording``."""
+    return Path(f"{os.fspath(trace)}{RECORDING_SUFFIX}")
+
+
 def open_capture(trace: str | Path) -> Capture:
     """Open a capture by its trace file; one recorded by hand has no sidecar.
 
-    Raises CaptureError when the file is missing or its sidecar cannot be understood.
+    Raises CaptureError when the file is missing, or its sidecar cannot be understood or belongs to
+    another trace.
     """
     path = Path(trace)
-    if not path.is_file():
-        raise CaptureError(
-            f"{path}: no such file",
-            hint="give the trace.dat that `maceproc record` or trace-cmd wrote",
-        )
+    check_is_trace(path)
     beside = sidecar_path(path)
-    return Capture(path, load_sidecar(beside) if beside.exists() else None)
+    sidecar = load_sidecar(beside) if beside.exists() else None
+    if sidecar and sidecar.trace and not belongs_to(sidecar.trace, path):
+        raise CaptureError(
+            f"{beside}: belongs to another trace than {path}, or that was changed since",
+            hint="put the right two together, or remove the sidecar to analyze the events alone",
+        )
+    return Capture(path, sidecar)
+
+
+def check_is_trace(path: Path) -> None:
+    """Raise CaptureError unless `path` is a file that may be a trace: no directory, no sidecar."""
+    if not path.exists():
+        hint = "give the trace.dat that `maceproc record` or trace-cmd wrote"
+        if recording_directory(path).is_dir():
+            hint = f"its recording goes on or was killed: then `maceproc salvage {path}`"
+        raise CaptureError(f"{path}: no such file", hint=hint)
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob("*.dat"))
+        hint = f"give a trace in it, such as {path / inside[0]}" if inside else "give a trace.dat"
+        raise CaptureError(f"{path}: is a directory", hint=hint)
+    if not path.is_file():
+        raise CaptureError(f"{path}: not a regular file", hint="copy it to one, and give that")
+    trace = path.with_suffix("")
+    if path.suffix == SIDECAR_SUFFIX and trace.is_file():
+        raise CaptureError(f"{path}: is the sidecar of a trace", hint=f"give the trace: {trace}")
+
+
+def identify(trace: Path) -> Identity:
+    """Return what tells this trace file from any other; OSError when it cannot be read."""
+    size = trace.stat().st_size
+    return Identity(size=size, blocks=_block_digests(trace, size, size))
+
+
+def belongs_to(identity: Identity, trace: Path) -> bool:
+    """Tell whether a trace file is the one identified, or the beginning of it."""
+    present = trace.stat().st_size
+    found = _block_digests(trace, identity.size, present)
+    return present <= identity.size and found == identity.blocks[: len(found)]
+
+
+def _block_digests(trace: Path, size: int, present: int) -> list[str]:
+    """Digest blocks spread over a file of this size, as far as they are present [bytes]."""
+    last = max(size - IDENTITY_BLOCK_BYTES, 0)
+    digests = []
+    with trace.open("rb") as file:
+        for number in range(IDENTITY_BLOCKS):
+            start = last * number // (IDENTITY_BLOCKS - 1)
+            if min(start + IDENTITY_BLOCK_BYTES, size) > present:
+                break
+            file.seek(start)
+            digests.append(hashlib.sha256(file.read(IDENTITY_BLOCK_BYTES)).hexdigest()[:16])
+    return digests
 
 
 def load_sidecar(path: Path) -> Sidecar:
     """Read a sidecar; CaptureError names the file and the place in it that is wrong."""
     try:
-        sidecar = msgspec.json.decode(path.read_bytes(), type=Sidecar)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        sidecar = msgspec.json.decode(read_bounded(path), type=Sidecar)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise CaptureError(
             f"{path}: not a capture's sidecar: {error}",
             hint="remove it to analyze the events alone, with --inner and --outer",
         ) from error
-    except OSError as error:
-        raise CaptureError(f"{path}: {error.strerror}") from error
     if sidecar.version > SIDECAR_VERSION:
         raise CaptureError(
             f"{path}: sidecar version {sidecar.version}, this maceproc reads {SIDECAR_VERSION}",
             hint="upgrade maceproc",
         )
+    check_sidecar(path, sidecar)
     return sidecar
 
 
 def save_sidecar(path: Path, sidecar: Sidecar) -> None:
-    """Write a sidecar whole or not at all: to a file beside it, then renamed.
+    """Write a sidecar whole or not at all: to a new file beside it, then renamed.
 
-    Raises CaptureError when it cannot be written.
+    Only its owner may read it. Raises CaptureError when it cannot be written.
     """
-    partial = path.with_name(path.name + ".partial")
     # omit_defaults leaves out the two fields that say what the file is.
     identity = {"format": sidecar.format, "version": sidecar.version}
     document = identity | msgspec.to_builtins(sidecar)
+    text = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
     try:
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
-        partial.replace(path)
+        # A name that nobody can guess, made with O_EXCL and O_NOFOLLOW: no link is followed.
+        descriptor, partial = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(text)
+            Path(partial).replace(path)
+        except BaseException:
+            Path(partial).unlink(missing_ok=True)
+            raise
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise CaptureError(f"{path}: cannot write the sidecar: {error.strerror}") from error

@@ -12,11 +12,11 @@ import os
 import re
 import shutil
 import socket
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from maceproc.capture import recording_directory
 from maceproc.errors import MaceprocError, PrivilegeError, TargetError
 from maceproc.recording.command import is_iputils
 from maceproc.recording.engines import (
@@ -26,26 +26,31 @@ from maceproc.recording.engines import (
     remove_container,
     stale_containers,
 )
+from maceproc.recording.event_sets import minimal_events
 from maceproc.recording.lab import remove_stale_labs, stale_labs
-from maceproc.recording.record import (
+from maceproc.recording.machine import (
     CPU_DMA_LATENCY,
     describe_machine,
-    minimal_events,
     require_programs,
     require_root,
     sees_kernel_pids,
 )
+from maceproc.recording.recorder import Recorder
+from maceproc.recording.remains import (
+    INSTANCE_PREFIX,
+    remove_stale_temporary_directories,
+    stale_instances,
+    stale_temporary_directories,
+    temporary_directory,
+)
+from maceproc.recording.rescue import abandoned_recordings, remove_stale_instances
 from maceproc.recording.tracing import (
     BUFFER_KB,
     CLOCK,
-    INSTANCE_PREFIX,
-    Recorder,
     available_events,
     default_buffer_kb,
     function_tracer_denied,
     mounted_tracefs,
-    remove_stale_instances,
-    stale_instances,
     tracecmd_version,
 )
 
@@ -103,12 +108,18 @@ def as_json(checks: list[Check], removed: list[str]) -> str:
 def remove_leftovers() -> list[str]:
     """Remove what recordings that were killed left behind; return what that was.
 
-    Pieces of a trace stay: they hold what was recorded. Raises PrivilegeError without root.
+    Pieces of a trace stay, here and elsewhere: they hold what was recorded; what the kernel still
+    holds is added to them. Raises PrivilegeError without root.
     """
     require_root()
     with mounted_tracefs() as tracefs:
         removed = [f"tracing instance {name}" for name in remove_stale_instances(tracefs)]
     removed += [f"lab {name}" for name in remove_stale_labs()]
+    removed += [f"directory {path}" for path in remove_stale_temporary_directories()]
+    for trace in abandoned_recordings(Path()):
+        with contextlib.suppress(OSError):  # it is not empty
+            recording_directory(trace).rmdir()
+            removed.append(f"directory {recording_directory(trace)}")
     for engine, name in _stale_containers():
         remove_container(engine, name)
         removed.append(f"{engine} container {name}")
@@ -202,8 +213,8 @@ def _trial(tracefs: Path) -> Iterator[Check]:
     """Record a send and a receive call, and read them."""
     from maceproc.tracedat import read_events
 
-    with tempfile.TemporaryDirectory(prefix="maceproc-") as directory:
-        trace = Path(directory) / "trace.dat"
+    with temporary_directory() as directory:
+        trace = directory / "trace.dat"
         events = ["syscalls:sys_enter_sendto", "syscalls:sys_exit_recvfrom"]
         with Recorder(trace, events, 64, tracefs) as recorder:
             recorder.switch_on()
@@ -344,18 +355,27 @@ def _cpus() -> Iterator[Check]:
 def _leftovers(directory: Path) -> Iterator[Check]:
     left = [] if os.geteuid() else [f"tracing instance {name}" for name in stale_instances()]
     left += [f"lab {name}" for name in stale_labs()]
+    left += [f"directory {path}" for path in stale_temporary_directories()]
     left += [f"{engine} container {name}" for engine, name in _stale_containers()]
     for what in left:
         advice = "`maceproc doctor --fix` removes it"
         yield Check("leftovers", "warning", f"{what}, of a recording that was killed", advice)
-    for trace, count in sorted(_pieces(directory).items()):
+    abandoned = abandoned_recordings(directory)
+    for trace in abandoned:
         yield Check(
             "leftovers",
             "warning",
-            f"pieces of {trace} ({count}), of a recording that was killed",
-            f"`maceproc salvage {trace}` makes a trace of them; then remove {trace}.*cpu*",
+            f"the recording of {trace}, that was killed",
+            f"`maceproc salvage {trace}` makes a capture of it",
         )
-    if not left and not _pieces(directory):
+    for name, count in sorted(_pieces(directory).items()):
+        yield Check(
+            "leftovers",
+            "warning",
+            f"pieces of {name} ({count}), of a recording that was killed",
+            f"`maceproc salvage {name}` makes a trace of them; then remove {name}.*cpu*",
+        )
+    if not left and not abandoned and not _pieces(directory):
         yield Check("leftovers", "ok", "none")
 
 

@@ -5,6 +5,7 @@
     ├── CaptureError              a capture on disk that is missing, incomplete or not ours
     ├── AnalysisError             events that do not allow the analysis asked for
     ├── LabError                  the lab of namespaces could not be made or removed
+    ├── Fault                     maceproc itself is wrong: a bug to report
     └── RecordError               a recording that could not be made
         ├── PrivilegeError        not root, or a capability is missing
         ├── TracingError          tracefs, trace-cmd or an event is not available
@@ -20,6 +21,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+MESSAGE_LENGTH = 500  # so much of an exception's own words is told [characters]
 
 
 class MaceprocError(Exception):
@@ -38,6 +41,31 @@ class MaceprocError(Exception):
     def __reduce__(self) -> tuple[Any, ...]:
         # Not by calling __init__, which has keyword arguments: errors pass between processes.
         return _restored, (type(self), self.args), self.__dict__
+
+
+def as_error(error: Exception, where: str = "") -> MaceprocError:
+    """Return an exception as one of ours: itself, what the system says, or a Fault.
+
+    `where` names what was worked on, such as a file.
+    """
+    if isinstance(error, MaceprocError):
+        return error
+    if isinstance(error, MemoryError):
+        message = f"{where or 'maceproc'}: not enough memory"
+        found: MaceprocError = MaceprocError(message, hint="use a machine with more of it")
+    elif isinstance(error, OSError) and error.strerror:
+        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
+        place = " -> ".join(names) or where or "input or output"
+        found = MaceprocError(f"{place}: {error.strerror}")
+    else:
+        said = " ".join(str(error).split())[:MESSAGE_LENGTH]
+        place = f"{where}: " if where else ""
+        found = Fault(
+            f"{place}this is a bug in maceproc: {type(error).__name__}: {said}",
+            hint="MACEPROC_DEBUG=1 in the environment shows where; please report it",
+        )
+    found.__cause__ = error
+    return found
 
 
 def _restored(kind: type[MaceprocError], args: tuple[Any, ...]) -> MaceprocError:
@@ -74,6 +102,12 @@ class AnalysisError(MaceprocError):
 
 class LabError(MaceprocError):
     """The lab of namespaces could not be made or removed."""
+
+
+class Fault(MaceprocError):  # noqa: N818  the user made no error
+    """maceproc itself is wrong: an exception that nobody expected; it is the `__cause__`."""
+
+    exit_status = 70  # EX_SOFTWARE, sysexits.h
 
 
 class RecordError(MaceprocError):

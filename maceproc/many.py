@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 
-from maceproc.errors import AnalysisError, MaceprocError
+from maceproc.errors import AnalysisError, MaceprocError, as_error
 from maceproc.pipeline import LOG, Analysis, analyze
+from maceproc.worker import Worker, WorkerDied
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ def analyze_many(
     """Analyze captures side by side; return an outcome for each, in the order given.
 
     A capture that cannot be analyzed has its error in its outcome, and takes nothing from the
-    others. The processes are new ones, not forks: so a script that calls this needs the usual
-    ``if __name__ == "__main__":``; a notebook does not.
+    others. The processes are new ones and import nothing of the caller: scripts and notebooks need
+    no ``if __name__ == "__main__":``.
 
     Parameters
     ----------
@@ -69,45 +70,36 @@ def _analyze(path: Path) -> Outcome:
     """Analyze one capture; whatever is raised becomes its error."""
     try:
         return Outcome(path, analyze(path))
-    except MaceprocError as error:
-        return Outcome(path, error=error)
     except Exception as error:
-        hint = "this is a fault of maceproc: please report it"
-        message = f"{path}: {type(error).__name__}: {error}"
-        return Outcome(path, error=AnalysisError(message, hint=hint))
+        return Outcome(path, error=as_error(error, str(path)))
 
 
 def _side_by_side(paths: list[Path], workers: int, tell: Told) -> list[Outcome]:
+    """Analyze captures in so many processes: a thread for each gives it one after the other."""
     outcomes: dict[int, Outcome] = {}
-    with _pool(workers) as pool:
-        places: dict[Future[Outcome], int] = {
-            pool.submit(_analyze, path): place for place, path in enumerate(paths)
-        }
+    idle: SimpleQueue[Worker] = SimpleQueue()
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(workers))
+        for _ in range(workers):
+            idle.put(stack.enter_context(Worker()))
+        # Left early, as by Ctrl-C: nothing more is begun, and what runs is ended.
+        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
+        places = {pool.submit(_in_a_worker, path, idle): place for place, path in enumerate(paths)}
         for future in as_completed(places):
-            try:
-                outcomes[places[future]] = future.result()
-            except BrokenProcessPool:
-                continue
+            outcomes[places[future]] = future.result()
             tell(len(outcomes), outcomes[places[future]])
-    # A process that was killed takes the pool with it: what is left is done one at a time.
-    for place in sorted(set(range(len(paths))) - set(outcomes)):
-        outcomes[place] = _alone(paths[place])
-        tell(len(outcomes), outcomes[place])
     return [outcomes[place] for place in range(len(paths))]
 
 
-def _alone(path: Path) -> Outcome:
+def _in_a_worker(path: Path, idle: SimpleQueue[Worker]) -> Outcome:
+    """Analyze a capture in a process that is idle; its end becomes the outcome's error."""
+    worker = idle.get()
     try:
-        with _pool(1) as pool:
-            return pool.submit(_analyze, path).result()
-    except BrokenProcessPool:
+        outcome: Outcome = worker.call(_analyze, path)
+        return outcome
+    except WorkerDied as died:
         hint = "perhaps memory was short: analyze it on a larger machine"
-        error = AnalysisError(f"{path}: the process that analyzed it was killed", hint=hint)
-        return Outcome(path, error=error)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    """Make a pool of new processes: forks of one with threads may hang."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return ProcessPoolExecutor(workers, mp_context=context)
+        message = f"{path}: the process that analyzed it was killed ({died})"
+        return Outcome(path, error=AnalysisError(message, hint=hint))
+    finally:
+        idle.put(worker)

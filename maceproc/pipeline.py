@@ -1,4 +1,4 @@
-"""From a capture to corrected RTTs: the whole story as one short function."""
+"""From a capture to corrected RTTs: `analyze` calls the stages in their order."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
+from maceproc.analysis import Analysis as AnalysisTables
 from maceproc.capture import Capture, open_capture
-from maceproc.following import causes, checks, journeys, perturbation
-from maceproc.following import event_costs as observer
-from maceproc.following.follow import EVENTS_USED, follow_pings
+from maceproc.following import causes, checks, event_costs, perturbation
+from maceproc.following.event_fields import require_fields
+from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
 from maceproc.following.steps import steps_of
 from maceproc.schema import Trace
-from maceproc.tracedat import read_events
-from maceproc.tracetext import read_text
+from maceproc.traces import read_times, read_trace
 
 if TYPE_CHECKING:
     from maceproc.reporting.plots import Plots
@@ -26,33 +24,14 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger("maceproc")
 
-TRACE_DAT_MAGIC = b"\x17\x08\x44tracing"  # trace-cmd.dat.v7(5)
 
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Analysis(AnalysisTables):
+    """An analyzed capture: its tables, and ways to show them.
 
-@dataclass(frozen=True, repr=False)
-class Analysis:
-    """An analyzed capture: every table of the way from events to corrected RTTs.
-
-    The tables are described in `maceproc.schema`; all times are int64 ns.
+    The tables are those of `maceproc.analysis.Analysis`; `maceproc.schema` describes their columns.
+    All times are int64 ns.
     """
-
-    capture: Capture
-    trace: Trace
-    hops: pd.DataFrame
-    crossings: pd.DataFrame
-    pings: pd.DataFrame
-    rtts: pd.DataFrame
-    steps: pd.DataFrame
-    series: pd.DataFrame
-    comparisons: pd.DataFrame
-    findings: pd.DataFrame
-    observed: pd.DataFrame
-    observer: pd.DataFrame
-
-    @property
-    def journeys(self) -> pd.DataFrame:
-        """The JOURNEYS table, a row per packet."""
-        return journeys.journeys_table(self.hops)
 
     @property
     def view(self) -> Views:
@@ -69,8 +48,8 @@ class Analysis:
         return Plots(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what `maceproc analyze --json` prints; see `maceproc.reporting.report.as_json`."""
-        from maceproc.reporting.report import as_dict
+        """Return what `maceproc analyze --json` prints; see `maceproc.reporting.document`."""
+        from maceproc.reporting.document import as_dict
 
         return as_dict(self)
 
@@ -119,46 +98,38 @@ def analyze(
     """
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
-    trace = _read(capture.trace)
+    trace = read_trace(capture.trace, EVENTS_USED)
+    require_fields(capture.trace, trace)
+    # The file is read again for this now, while no other table takes memory.
+    recorded = capture.sidecar.tracing.events if capture.sidecar else None
+    times = event_costs.times_by_cpu(read_times(capture.trace, trace, recorded))
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
-    hops, crossed, printed, rtts = follow_pings(
-        capture, trace, ping=ping, inner=inner, outer=outer, peer=peer
-    )
-    LOG.info("summarizing %d pings and %d hops of packets", len(rtts), len(hops))
+    followed = follow_pings(capture, trace, ping=ping, inner=inner, outer=outer, peer=peer)
+    LOG.info("summarizing %d pings and %d hops of packets", len(followed.rtts), len(followed.hops))
+    return _summarize(capture, trace, times, followed)
+
+
+def _summarize(
+    capture: Capture, trace: Trace, times: Mapping[int, event_costs.Times], followed: Followed
+) -> Analysis:
+    """Describe the corrected pings: what they show, what it cost, and what to doubt."""
+    hops, crossed, printed, rtts, outputs = followed
     rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
-    series = perturbation.summarize(rtts)
     runs = capture.sidecar.runs if capture.sidecar else ()
+    series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts, runs)
-    findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons)
-    steps = steps_of(hops, crossed, rtts)
-    times = observer.times_by_cpu(_all_events(capture.trace, trace))
-    observed = observer.count_events(rtts, hops, times)
+    on_path = event_costs.count_events(rtts, hops, times)
     return Analysis(
-        capture,
-        trace,
-        hops,
-        crossed,
-        printed,
-        rtts,
-        steps,
-        series,
-        comparisons,
-        findings,
-        observed,
-        observer.summarize(observed, series, comparisons),
+        capture=capture,
+        trace=trace,
+        hops=hops,
+        crossings=crossed,
+        pings=printed,
+        rtts=rtts,
+        steps=steps_of(hops, crossed, rtts),
+        series=series,
+        comparisons=comparisons,
+        findings=checks.find_doubts(capture.sidecar, trace, rtts, comparisons, outputs),
+        events_on_path=on_path,
+        event_costs=event_costs.summarize(on_path, series, comparisons),
     )
-
-
-def _read(path: Path) -> Trace:
-    """Read the events of a trace.dat, or of ftrace text."""
-    return (read_events if _is_binary(path) else read_text)(path, events=EVENTS_USED)
-
-
-def _all_events(path: Path, used: Trace) -> Mapping[str, pd.DataFrame]:
-    """Return every event with its time and CPU; of text only those used, it is slow to read."""
-    return read_events(path, fields=()).events if _is_binary(path) else used.events
-
-
-def _is_binary(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(TRACE_DAT_MAGIC)) == TRACE_DAT_MAGIC

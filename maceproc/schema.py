@@ -2,7 +2,8 @@
 
 Code, JSON, Parquet and documentation use these names. Times are int64 nanoseconds on the trace
 clock unless the name says UTC. A nullable dtype (``Int64``, ``UInt64``) marks a column that can be
-unknown; addresses never pass through float64, whose step there is 2048.
+unknown. Addresses are never float64: for kernel addresses its step is 2048, so two packets could
+get one address.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from maceproc import ledger
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +62,7 @@ class Table:
 
         if data is None:
             data = {name: [] for name in self.names}
-        # By position: the rows of a series are not looked up by its index.
+        # The rows of a pandas Series count by position, not by its index.
         values = {name: getattr(data[name], "array", data[name]) for name in self.names}
         columns = {
             c.name: pd.Series(values[c.name], dtype=c.dtype, copy=False) for c in self.columns
@@ -74,11 +77,11 @@ class Table:
 def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return a table's rows for JSON: every kind of missing value is None, fractions have 3 digits.
 
-    Addresses (uint64) become hexadecimal strings: most readers of JSON keep 53 bits of a number.
+    Addresses (uint64) become hexadecimal strings, because most readers of JSON keep only 53 bits.
     """
     wide = [name for name in table if str(table[name].dtype).lower() == "uint64"]
     table = table.assign(**{name: table[name].map("{:#x}".format) for name in wide})
-    # Through pandas' own JSON, which writes every kind of missing value as null.
+    # pandas writes every kind of missing value as null.
     rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=3))
     return rows
 
@@ -108,6 +111,10 @@ class Trace:
     clock: str
     info: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def _segment(segment: ledger.Segment) -> Column:
+    return Column(segment.column, "Int64", "ns", segment.meaning)
 
 
 EVENTS = Table(
@@ -140,6 +147,7 @@ PINGS = Table(
     (
         Column("round", "int64", "", "round of the recording, from 1"),
         Column("arm", "category", "", "container traced, container untraced, native untraced, ..."),
+        Column("target", "str", "", "what was pinged, as printed; empty when not known"),
         Column("seq", "int64", "", "icmp_seq, counted on where it wraps at 65536"),
         Column("rtt_ns", "Int64", "ns", "RTT as printed; unknown when none was"),
         Column("rtt_resolution_ns", "Int64", "ns", "step of the printed RTT"),
@@ -227,21 +235,18 @@ RTTS = Table(
     "rtts",
     "one ping, corrected or with the reason why not",
     (
-        Column("round", "int64", "", "round of the recording, from 1"),
-        Column("arm", "category", "", "container traced, container untraced, native untraced, ..."),
-        Column("seq", "int64", "", "icmp_seq, counted on where it wraps at 65536"),
-        Column("rtt_ns", "Int64", "ns", "RTT as printed; unknown when none was"),
-        Column("rtt_resolution_ns", "Int64", "ns", "step of the printed RTT"),
+        *(PINGS[name] for name in ("round", "arm", "target", "seq")),
+        *(PINGS[name] for name in ("rtt_ns", "rtt_resolution_ns")),
         Column("kernel_rtt_ns", "Int64", "ns", "receive time stamp - entry of the send call"),
         Column("bare_metal_rtt_ns", "Int64", "ns", "RTT without the crossings, see rtt_basis"),
         Column("rtt_basis", "category", "", "the RTT corrected: printed, or kernel if too coarse"),
-        Column("wire_rtt_ns", "Int64", "ns", "outer device: first receive event - driver's send"),
-        Column("tx_stack_ns", "Int64", "ns", "send call to the container's device queue"),
-        Column("outbound_ns", "Int64", "ns", "outbound crossing"),
-        Column("outer_queue_ns", "Int64", "ns", "outer device: queue to driver"),
-        Column("inbound_ns", "Int64", "ns", "inbound crossing"),
-        Column("delivery_ns", "Int64", "ns", "receive event to the stamp; 0 if the kernel took it"),
-        Column("residual_ns", "Int64", "ns", "RTT - all segments: what the events do not show"),
+        _segment(ledger.WIRE),
+        _segment(ledger.TX_STACK),
+        _segment(ledger.OUTBOUND),
+        _segment(ledger.OUTER_QUEUE),
+        _segment(ledger.INBOUND),
+        _segment(ledger.DELIVERY),
+        _segment(ledger.RESIDUAL),
         Column("sent_ns", "Int64", "ns", "entry of the send call, trace clock"),
         Column("received_ns", "Int64", "ns", "receive time stamp, trace clock"),
         Column("outbound_journey", "Int64", "", "journey of the request"),
@@ -300,13 +305,13 @@ COMPARISONS = Table(
     ),
 )
 
-OBSERVED = Table(
-    "observed",
+EVENTS_ON_PATH = Table(
+    "events_on_path",
     "one traced ping, and the events recorded while it was on its way",
     (
-        Column("round", "int64", "", "round of the recording, from 1"),
+        PINGS["round"],
         Column("arm", "category", "", "container traced or native traced"),
-        Column("seq", "int64", "", "icmp_seq"),
+        PINGS["seq"],
         Column("events", "int64", "", "on its path: where its packets were handled in this kernel"),
         Column("events_inside", "int64", "", "of these, within the crossings"),
         Column("events_outside", "int64", "", "of these, before, between and after them"),
@@ -315,8 +320,8 @@ OBSERVED = Table(
     ),
 )
 
-OBSERVER = Table(
-    "observer",
+EVENT_COSTS = Table(
+    "event_costs",
     "what the events of one traced arm cost its pings",
     (
         Column("arm", "str", "", "container traced or native traced"),

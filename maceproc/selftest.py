@@ -1,22 +1,22 @@
-"""Does maceproc tell the truth on this machine? A known delay is put into a lab, and looked for.
+"""Check maceproc on this machine: insert a known delay in a lab, and look where it is found.
 
-A token bucket (tc-tbf(8)) on one device lets one packet through and makes each further one of a
-train wait until the rate allows it: `seconds = bytes / rate`. So a train of pings, sent at once,
-carries delays that are known beforehand, a longer one for every ping, and they must be found
+A token bucket (tc-tbf(8)) on one device lets one packet through at once. Each further packet of a
+train waits until the rate allows it: `seconds = bytes / rate`. When several pings are sent at once,
+the delay of each is therefore known beforehand, and grows from ping to ping. The analysis must find
+it
 
-* whole, in the crossing of that direction, and in no other part of the RTT;
+* completely in the crossing of that direction, and in no other part of the RTT;
 * at that device, between its queue and its driver;
-* and not in the corrected RTT.
+* not at all in the corrected RTT.
 
-With nothing put in, two halves of the same pings are compared: what they differ by is the noise
-floor of this machine.
+Without a delay, two halves of the same pings are compared. Their difference is the noise floor of
+this machine.
 """
 
 from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,30 +26,32 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc import statistics
+from maceproc import ledger, series, statistics
 from maceproc.errors import LabError
+from maceproc.recording.event_sets import minimal_events
 from maceproc.recording.lab import NETNS_DIR, Lab
-from maceproc.recording.record import minimal_events, record
+from maceproc.recording.record import record
+from maceproc.recording.remains import temporary_directory
 from maceproc.recording.sites import lab_site
 from maceproc.statistics import Estimate
 from maceproc.units import NS_PER_S, format_us
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 TRAIN = 5  # pings sent at once
 PAYLOAD_BYTES = 1000
 PACKET_BYTES = PAYLOAD_BYTES + 8 + 20 + 14  # with headers of ICMP, IPv4 and Ethernet, as tbf counts
-BURST_BYTES = PACKET_BYTES + 58  # one packet and a bit: never two
+BURST_BYTES = PACKET_BYTES + 58  # more than one packet, and fewer than two
 QUEUE_BYTES = 100_000
 TRAINS = 16
-QUIET_ROUNDS = 12  # an even number: they are compared in pairs
+QUIET_ROUNDS = 12  # even, because rounds are compared in pairs
 QUIET_PINGS = 50
 TOLERANCE = 0.02  # of the delay put in
 
 
 class Injection(NamedTuple):
-    """Where a delay is put in: a device of the lab, and the crossing it is part of."""
+    """Where a delay is inserted: a device of the lab, and the crossing that contains it."""
 
     direction: str
     role: str
@@ -67,7 +69,7 @@ class Bucket:
     burst_bytes: float
 
     def waits_ns(self, arrivals_ns: statistics.Values, length: int) -> statistics.Values:
-        """Return how long each packet of a train waits, when the bucket was full before it."""
+        """Return how long each packet of a train waits [ns]; the bucket is full at first."""
         tokens, last_ns = self.burst_bytes, float(arrivals_ns[0])
         waits = []
         for arrival_ns in arrivals_ns:
@@ -80,17 +82,17 @@ class Bucket:
         return np.array(waits)
 
 
-class Check(NamedTuple):
-    """One thing that must hold for the delay put in at one place.
+class DelayCheck(NamedTuple):
+    """One condition that must hold for the delay inserted at one device.
 
     Attributes
     ----------
     found
-        Growth per nanosecond put in, with its interval.
+        Growth per nanosecond of inserted delay, with its interval.
     expected
-        What that must be: 1 or 0.
+        The growth that is expected: 1 or 0.
     delay_ns
-        Mean delay put in.
+        Mean of the inserted delay.
     """
 
     injection: Injection
@@ -118,7 +120,7 @@ class Result(NamedTuple):
     """What a self-test found."""
 
     noise: dict[str, Estimate]  # name -> difference of two halves of the same pings
-    checks: list[Check]
+    checks: list[DelayCheck]
 
     @property
     def passed(self) -> bool:
@@ -127,16 +129,16 @@ class Result(NamedTuple):
 
 
 def run_selftest(delay_ns: int, tell: Callable[[str], None] = lambda _: None) -> Result:
-    """Measure the noise floor in a lab of its own, then put in so much delay a packet [ns].
+    """Measure the noise floor in a new lab, then insert a delay of `delay_ns` for each packet.
 
     With `delay_ns` 0 only the noise floor is measured. `tell` is told what is being done. Raises
     RecordError, and LabError when the kernel has no token bucket.
     """
-    with Lab() as lab, tempfile.TemporaryDirectory(prefix="maceproc-") as directory:
-        trace = Path(directory, "trace.dat")
+    with Lab() as lab, temporary_directory() as directory:
+        trace = directory / "trace.dat"
         tell("nothing put in: the noise floor")
         noise = noise_floor(_quiet(lab, trace))
-        checks: list[Check] = []
+        checks: list[DelayCheck] = []
         for injection in _injections(lab) if delay_ns else ():
             tell(f"{format_us(delay_ns)} us a packet at {injection}")
             with _bucket(lab, injection, delay_ns) as bucket:
@@ -164,7 +166,9 @@ def _trains(lab: Lab, trace: Path) -> Analysis:
 def _recorded(lab: Lab, trace: Path, ping: list[str], rounds: int) -> Analysis:
     from maceproc.pipeline import analyze
 
-    events = ",".join(minimal_events([]))  # those of any device: also when its queue is left
+    events = ",".join(
+        minimal_events([])
+    )  # of any device, so that the end of its queue is recorded too
     record(ping, lab_site(lab), trace, rounds=rounds, baseline=False, events=events, force=True)
     return analyze(trace)
 
@@ -201,14 +205,13 @@ class _bucket:  # noqa: N801  used like a function
 
 
 def noise_floor(analysis: Analysis) -> dict[str, Estimate]:
-    """Return by how much even rounds differ from the odd ones before them, in each quantity."""
+    """Return for each quantity by how much even rounds differ from the odd rounds before them."""
     rows = analysis.rtts[analysis.rtts["status"] == "corrected"]
     names = {
         "RTT": "rtt_ns",
-        "outbound crossing": "outbound_ns",
-        "inbound crossing": "inbound_ns",
-        "corrected RTT": "bare_metal_rtt_ns",
-        "wire RTT": "wire_rtt_ns",
+        **{segment.name: segment.column for segment in ledger.CROSSINGS},
+        "corrected RTT": series.CORRECTED.column,
+        "wire RTT": series.WIRE.column,
     }
     half = rows["round"] % 2 == 1
     noise = {}
@@ -221,10 +224,10 @@ def noise_floor(analysis: Analysis) -> dict[str, Estimate]:
     return noise
 
 
-def check_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> Iterator[Check]:
-    """Yield the checks of one injection: what grows by the delay put in, and what does not.
+def check_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> Iterator[DelayCheck]:
+    """Yield the checks of one injection: what must grow by the inserted delay, and what must not.
 
-    Raises LabError when too few trains came back whole to tell.
+    Raises LabError when too few trains were followed completely.
     """
     rows = _with_delays(analysis, injection, bucket)
     trains = rows["round"].to_numpy(np.int64)
@@ -238,8 +241,8 @@ def check_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> It
         ("the corrected RTT", "bare_metal_rtt_ns", 0.0),
     ):
         slopes = _slopes(delay_ns, rows[column].to_numpy(np.float64), trains)
-        found = statistics.location([slopes])  # the median: a train may have been held up
-        yield Check(injection, what, found, expected, float(delay_ns[delay_ns > 0].mean()))
+        found = statistics.location([slopes])  # the median, because single trains may be delayed
+        yield DelayCheck(injection, what, found, expected, float(delay_ns[delay_ns > 0].mean()))
 
 
 def _slopes(
@@ -254,9 +257,9 @@ def _slopes(
 
 
 def _with_delays(analysis: Analysis, injection: Injection, bucket: Bucket) -> pd.DataFrame:
-    """Return the corrected pings of whole trains, with the delay put in and the wait at the device.
+    """Return the corrected pings of complete trains, with the inserted delay and the measured wait.
 
-    The first ping of a train pays for cold caches, so it is no measure for the others.
+    The first ping of a train is left out: cold caches make it slower than the others.
     """
     rtts, hops = analysis.rtts, analysis.hops
     at_device = hops[(hops["dev"] == injection.dev) & (hops["netns"] == injection.role)]

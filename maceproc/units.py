@@ -1,4 +1,4 @@
-"""Times are int64 nanoseconds inside; people see microseconds or what suits the size."""
+"""Units of time: int64 nanoseconds in the tables, a suitable unit where people read them."""
 
 from __future__ import annotations
 

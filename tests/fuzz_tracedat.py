@@ -66,16 +66,23 @@ def slim(path: Path, pages_per_cpu: int = 1) -> list[File]:
             )
             for buffer in trace.buffers
         ]
-        formats: dict[str, list[str]] = {}
-        cursor = trace.section(EVENT_FORMATS)
-        for _ in range(cursor.number("I", "systems")):
-            system = cursor.string("name")
-            for _ in range(cursor.number("I", "events")):
-                formats.setdefault(system, []).append(
-                    bytes(cursor.sized("Q", "format")).decode("latin-1")
-                )
+        formats = formats_of(trace)
         assert read_formats(trace)
     return [File(buffers, formats, version=v, compression=c) for v, c in CONTAINERS]
+
+
+def formats_of(trace: TraceFile) -> dict[str, list[str]]:
+    """Return the texts of a file's event formats by their system."""
+    formats: dict[str, list[str]] = {}
+    cursor = trace.section(EVENT_FORMATS)
+    assert cursor is not None
+    for _ in range(cursor.number("I", "systems")):
+        system = cursor.string("name")
+        for _ in range(cursor.number("I", "events")):
+            formats.setdefault(system, []).append(
+                bytes(cursor.sized("Q", "format")).decode("latin-1")
+            )
+    return formats
 
 
 def damage(rng: random.Random, data: bytearray) -> bytearray:

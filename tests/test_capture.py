@@ -1,4 +1,5 @@
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from maceproc.capture import (
     Sidecar,
     Target,
     Tracing,
+    identify,
     load_sidecar,
     open_capture,
+    recording_directory,
     save_sidecar,
     sidecar_path,
 )
@@ -111,3 +114,42 @@ def test_a_sidecar_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> 
     with pytest.raises(CaptureError, match="cannot write the sidecar"):
         save_sidecar(path, sidecar())
     assert [file.name for file in tmp_path.iterdir()] == ["trace.dat.json"]
+
+
+def identified(directory: Path, data: bytes) -> Path:
+    """A trace with a sidecar that says which trace it belongs to."""
+    trace = directory / "trace.dat"
+    trace.write_bytes(data)
+    mine = sidecar()
+    mine.trace = identify(trace)
+    save_sidecar(sidecar_path(trace), mine)
+    return trace
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, 65536, 65537, 3_000_000])
+def test_a_trace_and_its_sidecar_know_each_other(tmp_path: Path, size: int) -> None:
+    data = random.Random(size).randbytes(size)
+    trace = identified(tmp_path, data)
+    assert open_capture(trace).sidecar
+    trace.write_bytes(data[: size // 2])  # cut, but the same
+    assert open_capture(trace).sidecar
+    for other in (data + b"more", random.Random(size + 1).randbytes(size)):
+        if other != data:
+            trace.write_bytes(other)
+            with pytest.raises(CaptureError, match="belongs to another trace"):
+                open_capture(trace)
+
+
+def test_a_sidecar_is_written_through_no_link_and_for_its_owner_only(tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    for name in ("a.json", "a.json.partial"):
+        (tmp_path / name).symlink_to(target)
+    save_sidecar(tmp_path / "a.json", sidecar())
+    assert not target.exists()
+    assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_recording_that_goes_on_is_told(tmp_path: Path) -> None:
+    recording_directory(tmp_path / "a.dat").mkdir()
+    with pytest.raises(CaptureError, match=r"maceproc salvage .*a.dat"):
+        open_capture(tmp_path / "a.dat")

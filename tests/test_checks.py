@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
+from maceproc.capture import Machine, Sidecar, Target, Tracing
 from maceproc.following.checks import find_doubts
 from maceproc.schema import COMPARISONS, LOST, RTTS, Trace
 
@@ -14,6 +17,39 @@ def findings(**columns: list[object]) -> pd.DataFrame:
     rtts = pd.DataFrame(every | columns).reindex(columns=RTTS.names)
     trace = Trace(events={}, lost=LOST.frame(), clock="mono")
     return find_doubts(None, trace, rtts, COMPARISONS.frame()).set_index("finding")
+
+
+def about(**tracing: Any) -> pd.DataFrame:
+    """FINDINGS by name, of a capture without a ping that was recorded so."""
+    sidecar = Sidecar(
+        maceproc="0",
+        command=["ping"],
+        rounds=1,
+        target=Target(kind="here"),
+        runs=[],
+        namespaces=[],
+        tracing=Tracing(
+            events=[], event_set="list", clock="mono", instance="", buffer_size_kb=64, **tracing
+        ),
+        machine=Machine(kernel="", cpu="", cpus=2),
+    )
+    trace = Trace(events={}, lost=LOST.frame(), clock="mono")
+    rtts = pd.DataFrame(columns=RTTS.names)
+    return find_doubts(sidecar, trace, rtts, COMPARISONS.frame()).set_index("finding")
+
+
+def test_the_kernel_s_count_of_lost_events_is_told() -> None:
+    said = about(events_lost={"0": 329_000, "1": 77})
+    assert said.loc["lost events", "message"].startswith("329077 events were lost, by the kernel's")
+    assert "lost events" not in about().index
+
+
+def test_missing_events_are_a_problem() -> None:
+    said = about(events_missing={"1": 12}).loc["incomplete trace"]
+    assert said["level"] == "problem"
+    assert "12 events that the trace does not hold" in said["message"]
+    told = about(events_missing={"1": 12}, problems=["trace-cmd failed: killed"])
+    assert told.loc["incomplete trace", "message"] == "trace-cmd failed: killed"
 
 
 def test_a_coarse_print_is_said_and_what_is_used_instead() -> None:

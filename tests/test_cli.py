@@ -150,7 +150,7 @@ def test_results_to_stdout_the_rest_to_stderr(tmp_path: Path) -> None:
     assert re.search(r"^ *\d+ ms  reading .*every_event.dat$", verbose.stderr, re.MULTILINE)
     out = str(tmp_path / "x.csv")
     assert run("export", SMALL, "-o", out).stderr.startswith(f"wrote {out} and ")
-    assert run("export", SMALL, "-o", out, "--quiet").stderr == ""
+    assert run("export", SMALL, "-o", out, "--quiet", "--force").stderr == ""
 
 
 def test_verbose_tells_what_is_done() -> None:

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import maceproc
-from maceproc.comparison import _contrast, cliffs_delta, labels_of
+from maceproc.comparison import _contrast, labels_of
 from maceproc.errors import AnalysisError
-from maceproc.following.perturbation import UNTRACED
+from maceproc.following.perturbation import values_of
 from maceproc.reporting.side_by_side import format_p
+from maceproc.series import UNTRACED
+from maceproc.statistics import cliffs_delta
 from tests.recorded import analyzed, path_of
 
 mpl.use("Agg")
@@ -138,7 +140,7 @@ def test_text_has_every_capture_and_number(compared: maceproc.Comparison) -> Non
     for label in compared.analyses:
         assert label in text
     assert "Medians [us]" in text
-    untraced = UNTRACED.of(analyzed("idle").rtts)["value_ns"].median()
+    untraced = values_of(analyzed("idle").rtts, UNTRACED)["value_ns"].median()
     assert f"{untraced / 1000:.1f}" in text
 
 

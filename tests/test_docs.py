@@ -24,9 +24,11 @@ import pytest
 from maceproc import Lab, schema
 from maceproc.capture import open_capture
 from maceproc.cli import cli
-from maceproc.following.verdicts import STATUSES
+from maceproc.following.rtts import STATUSES
+from maceproc.ledger import COLUMNS
 from maceproc.recording.record import record
 from maceproc.recording.sites import lab_site
+from maceproc.series import MEANING
 from tests.recorded import path_of
 
 ROOT = Path(__file__).parent.parent
@@ -216,6 +218,14 @@ def test_the_site_builds_without_a_warning_and_has_every_page(site: Path) -> Non
         assert (site / page.relative_to(DOCS).with_suffix(".html")).exists()
 
 
+def test_every_page_links_to_the_glossary(site: Path) -> None:
+    for page in PAGES:
+        if page.name != "glossary.md":
+            text = (site / page.relative_to(DOCS).with_suffix(".html")).read_text()
+            link = os.path.relpath(DOCS / "glossary.html", page.parent)
+            assert f'<a class="glossary" href="{link}">' in text
+
+
 def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     for path in site.rglob("*.html"):
         assert [url for url in Page(path).fetched if "//" in url] == []
@@ -245,6 +255,10 @@ def test_tables_commands_and_statuses_come_from_the_code(site: Path) -> None:
             assert all(flag in commands for flag in parameter.opts if flag.startswith("--"))
     how = (site / "how-it-works.html").read_text()
     assert all(f"<code>{status}</code>" in how for status in STATUSES)
+    glossary = (site / "glossary.html").read_text()
+    for name, column in COLUMNS.items():
+        assert f"<td>{name}</td>\n<td><code>{column}</code></td>" in glossary
+    assert all(f"<td>{name}</td>" in glossary for name in MEANING)
 
 
 def test_manual_pages_have_no_warnings(tmp_path: Path) -> None:

@@ -132,6 +132,26 @@ def test_pieces_of_a_trace_are_counted_and_stay(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 5
 
 
+def test_directories_of_killed_recordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    dead, living = tmp_path / f"maceproc-{DEAD}-ab12", tmp_path / f"maceproc-{os.getpid()}-ab12"
+    other = tmp_path / "maceproc-notes"
+    for directory in (dead, living, other):
+        directory.mkdir()
+        (directory / "file").touch()
+    for name in ("empty", "full"):
+        (tmp_path / f"{name}.dat.recording").mkdir(mode=0o700)
+    (tmp_path / "full.dat.recording" / "full.dat").touch()
+    told = CliRunner().invoke(cli, ["doctor"]).output
+    assert f"directory {dead}, of a recording that was killed" in told
+    assert "`maceproc salvage full.dat` makes a capture of it" in told
+    removed = doctor.remove_leftovers()
+    assert {f"directory {dead}", "directory empty.dat.recording"} <= set(removed)
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {living.name, other.name, "full.dat.recording"}
+
+
 def test_a_failing_record_points_to_the_doctor() -> None:
     result = CliRunner().invoke(
         cli, ["record", "--container", "nosuch", "-o", "/nonexistent/a.dat", "--", "ping", "::1"]

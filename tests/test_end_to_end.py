@@ -19,11 +19,13 @@ from click.testing import CliRunner
 import maceproc
 from maceproc import Analysis, Lab
 from maceproc.cli import cli
+from maceproc.ledger import COLUMNS
 from maceproc.recording.lab import NETNS_DIR, REMOTE_IPV4
 from maceproc.recording.record import record
 from maceproc.recording.sites import lab_site
-from maceproc.reporting.explain import LEDGER, explain
-from maceproc.reporting.report import as_dict, as_text
+from maceproc.reporting.document import as_dict
+from maceproc.reporting.explain import explain
+from maceproc.reporting.report import as_text
 
 pytestmark = pytest.mark.kernel
 
@@ -75,8 +77,8 @@ def test_every_row_of_every_arm_is_there(idle: Analysis) -> None:
 
 def test_the_ledger_closes(idle: Analysis) -> None:
     rows = corrected(idle)
-    assert (rows[list(LEDGER.values())].sum(axis=1) == rows["rtt_ns"]).all()
-    segments = rows[[name for name in LEDGER.values() if name != "residual_ns"]]
+    assert (rows[list(COLUMNS.values())].sum(axis=1) == rows["rtt_ns"]).all()
+    segments = rows[[name for name in COLUMNS.values() if name != "residual_ns"]]
     assert (segments >= 0).all(axis=None)
     by_hand = rows["rtt_ns"] - rows["outbound_ns"] - rows["inbound_ns"]
     assert (rows["bare_metal_rtt_ns"] == by_hand).all()

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maceproc.following import event_costs as observer
-from maceproc.reporting.report import as_dict, as_text
+from maceproc.following import event_costs
+from maceproc.reporting.document import as_dict
+from maceproc.reporting.report import as_text
 from maceproc.schema import COMPARISONS, HOPS, RTTS, SERIES
 from tests.recorded import NAMES, analyzed
 
@@ -37,7 +38,7 @@ def hops_on(request_cpu: int, reply_cpu: int, received_again: bool) -> pd.DataFr
 def counted(times: dict[int, list[int]], **hops) -> dict[str, int]:
     rtts = RTTS.frame(pd.DataFrame([PING]).reindex(columns=RTTS.names))
     arrays = {cpu: np.array(at) for cpu, at in times.items()}
-    (row,) = observer.count_events(rtts, hops_on(**hops), arrays).to_dict("records")
+    (row,) = event_costs.count_events(rtts, hops_on(**hops), arrays).to_dict("records")
     return {name: int(row[name]) for name in row if name.startswith("events")}
 
 
@@ -65,7 +66,7 @@ def test_what_happens_on_a_real_wire_delays_nobody() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_matched_ping_is_counted(name: str) -> None:
     analysis = analyzed(name)
-    seen = analysis.observed
+    seen = analysis.events_on_path
     matched = analysis.rtts["status"].isin(["corrected", "native"])
     assert len(seen) <= matched.sum()
     assert (seen["events"] <= seen["events_anywhere"]).all()
@@ -74,7 +75,7 @@ def test_every_matched_ping_is_counted(name: str) -> None:
 
 
 def test_more_events_are_seen_when_more_are_recorded() -> None:
-    few, many = (analyzed(name).observer.iloc[0]["events"] for name in ("idle", "every_event"))
+    few, many = (analyzed(name).event_costs.iloc[0]["events"] for name in ("idle", "every_event"))
     assert many > 3 * few
 
 
@@ -99,7 +100,7 @@ def summarized(low_ns: float, high_ns: float, *, refused: str = "") -> pd.Series
         ]
     )
     row = ("perturbation", "", "", estimate, low_ns, high_ns, 9, "rounds", 0.0, refused)
-    return observer.summarize(observed, series, COMPARISONS.from_rows([row])).iloc[0]
+    return event_costs.summarize(observed, series, COMPARISONS.from_rows([row])).iloc[0]
 
 
 def test_cost_is_what_was_measured_and_what_the_correction_leaves() -> None:
@@ -112,7 +113,7 @@ def test_cost_is_what_was_measured_and_what_the_correction_leaves() -> None:
 
 @pytest.mark.parametrize(
     ("interval", "verdict"),
-    [((500, 700), "negligible"), ((9000, 11000), "large"), ((-100, 2000), observer.UNTOLD)],
+    [((500, 700), "negligible"), ((9000, 11000), "large"), ((-100, 2000), event_costs.UNTOLD)],
 )
 def test_verdict(interval: tuple[float, float], verdict: str) -> None:
     assert summarized(*interval)["verdict"] == verdict

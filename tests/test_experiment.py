@@ -24,9 +24,11 @@ from maceproc import Lab, statistics
 from maceproc.cli import cli
 from maceproc.errors import CaptureError, CommandError
 from maceproc.experiment.agreement import agreement, agreement_lines, state_lines
-from maceproc.experiment.plan import Arm, Plan, check_plan, finished, what_differs
-from maceproc.experiment.results import PINGS, Results, add_untraced, event_costs, read_results
-from maceproc.experiment.run import Progress, run_experiment
+from maceproc.experiment.event_costs import add_untraced, event_costs
+from maceproc.experiment.plan import Plan, PlannedArm, check_plan, finished, what_differs
+from maceproc.experiment.results import Results, read_results
+from maceproc.experiment.run import ExperimentProgress, run_experiment
+from maceproc.experiment.tables import PINGS
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
 from maceproc.recording.lab import NETNS_DIR
 from maceproc.recording.sites import Netns, lab_site
@@ -200,7 +202,7 @@ def stopped(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An experiment that was ended in the middle of its fifth block."""
     directory = tmp_path_factory.mktemp("experiment")
 
-    def stop(progress: Progress) -> None:
+    def stop(progress: ExperimentProgress) -> None:
         if progress.done == 27:
             raise StoppedError
 
@@ -215,7 +217,7 @@ def results(stopped: Path, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -
     before = {path: path.stat().st_mtime_ns for path in stopped.glob("round-*/*/*")}
     assert len(finished(stopped)) == 4
     assert len(before) == 4 * 5  # nothing of the fifth
-    told: list[Progress] = []
+    told: list[ExperimentProgress] = []
     run_experiment(PLAN, lab_site(lab), stopped, tell=told.append)
     assert len(finished(stopped)) == 8
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -241,7 +243,7 @@ def test_captures_are_ordinary_ones(results: Results) -> None:
     assert set(analysis.rtts["arm"]) == arms
     assert "container overhead" in set(analysis.comparisons["comparison"])
     assert set(analysis.rtts["round"]) == {1}
-    assert set(block.arms) == {Arm(p, t) for p in PLACES for t in ("", "minimal", "mace")}
+    assert set(block.arms) == {PlannedArm(p, t) for p in PLACES for t in ("", "minimal", "mace")}
 
 
 @pytest.mark.kernel

@@ -98,7 +98,7 @@ def test_the_same_capture_gives_the_same_file(ending: str, tmp_path: Path) -> No
     [
         ("x.doc", "rtts", "ends in '.doc'"),
         ("x.csv", "rtt", "no table 'rtt'"),
-        ("no/x.csv", "rtts", "non-existent"),
+        ("no/x.csv", "rtts", "No such file"),
     ],
 )
 def test_what_cannot_be_written_says_why(name: str, table: str, says: str, tmp_path: Path) -> None:

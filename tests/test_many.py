@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -64,7 +66,19 @@ def test_a_fault_of_ours_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(many, "analyze", fail)
     (outcome,) = analyze_many(["x.dat"])
     assert isinstance(outcome.error, MaceprocError)
-    assert "x.dat: ZeroDivisionError: by nought" in str(outcome.error)
+    assert "x.dat: this is a bug in maceproc: ZeroDivisionError: by nought" in str(outcome.error)
+
+
+def test_a_script_without_a_main_guard_is_run_once(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    paths = [str(path_of("native")), str(path_of("every_event"))]
+    script.write_text(
+        "print('begun')\n"
+        "from maceproc import analyze_many\n"
+        f"print([outcome.error for outcome in analyze_many({paths!r}, workers=2)])\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("begun\n[None, None]\n", "")
 
 
 def test_no_captures_no_outcomes() -> None:

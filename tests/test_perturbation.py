@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from maceproc.capture import Run
 from maceproc.following import perturbation
+from maceproc.following.perturbation import values_of
 from maceproc.schema import RTTS
+from maceproc.series import NATIVE, UNTRACED
 from maceproc.statistics import difference, pair_rounds
 from maceproc.units import NS_PER_US
 
@@ -31,7 +33,7 @@ def test_print_resolution_does_not_shift_a_median() -> None:
     noise = rng.normal(0, 1200, 2000)
     native = printed_rtts("native untraced", 6900 + noise, rounds)
     container = printed_rtts("container untraced", 7400 + rng.permutation(noise), rounds)
-    pairs = pair_rounds(perturbation.UNTRACED.of(container), perturbation.NATIVE.of(native))
+    pairs = pair_rounds(values_of(container, UNTRACED), values_of(native, NATIVE))
     estimate, low, high, *_ = difference(list(pairs.values()))
     assert estimate == pytest.approx(500, abs=150)
     assert low < 500 < high

@@ -9,7 +9,7 @@ import pytest
 
 from maceproc.reporting.explain import explain
 from maceproc.reporting.headline import duration
-from maceproc.reporting.plots import order_of_places, unit_of
+from maceproc.reporting.plots import order_of_devices, unit_of
 from tests.recorded import NAMES, analyzed
 
 mpl.use("Agg")
@@ -53,9 +53,9 @@ def test_points_are_the_tables_values():
 def test_waterfall_goes_from_the_container_outwards():
     analysis = analyzed("idle")
     path = [str(hop) for hop in analysis.capture.sidecar.target.path]
-    places = order_of_places(analysis, analysis.view.waterfall())
-    assert [place for place in places if place in path] == path
-    assert places[len(path) :] == ["remote:wire0"]
+    devices = order_of_devices(analysis, analysis.view.waterfall())
+    assert [device for device in devices if device in path] == path
+    assert devices[len(path) :] == ["remote:wire0"]
 
 
 @pytest.mark.parametrize(

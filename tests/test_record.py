@@ -14,17 +14,11 @@ import pytest
 
 from maceproc.capture import Capture, Link, Sidecar, load_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, TracingError
+from maceproc.recording.arms import Arm, schedule
+from maceproc.recording.event_sets import MINIMAL_EVENTS, choose_events, minimal_events
 from maceproc.recording.lab import NETNS_DIR, Lab, is_complete
-from maceproc.recording.record import (
-    CPU_DMA_LATENCY,
-    MINIMAL_EVENTS,
-    Arm,
-    choose_events,
-    cpus_awake,
-    minimal_events,
-    record,
-    schedule,
-)
+from maceproc.recording.machine import CPU_DMA_LATENCY, cpus_awake
+from maceproc.recording.record import record
 from maceproc.recording.sites import Netns, here_site, lab_site, netns_site
 from maceproc.recording.tracing import TRACEFS
 from tests.tracing import report
@@ -421,7 +415,7 @@ def test_without_root(tmp_path: Path) -> None:
     words = ["record", "--output", str(tmp_path / "a.dat"), "--", "ping", "::1"]
     argv = [sys.executable, "-c", script, *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.stderr.startswith("maceproc: recording needs root; run it with sudo; ")
+    assert done.stderr.startswith("maceproc: recording needs root; run: sudo ")
     assert done.stderr.endswith("`maceproc doctor` checks what a recording needs\n")
     assert done.returncode == 77
 
@@ -473,27 +467,15 @@ def test_no_tracefs_to_be_had(tmp_path: Path) -> None:
 
 
 def test_disk_full(lab: Lab, tmp_path: Path) -> None:
-    script = f'mount -t tmpfs -o size=200k none {tmp_path}; "$@" || s=$?; ls {tmp_path}; exit $s'
+    script = f'mount -t tmpfs -o size=100k none {tmp_path}; "$@" || s=$?; ls {tmp_path}/*; exit $s'
     trace = str(tmp_path / "a.dat")
-    done = in_private_mounts(script, "--lab", lab.name, "-o", trace, "--", *PING)
+    words = ["--lab", lab.name, "--events", "full", "-o", trace, "--", "ping", "-c300", "-i0.002"]
+    done = in_private_mounts(script, *words)
     assert done.returncode == 69
     assert "No space left on device" in done.stderr
-    assert "trace-cmd restore" in done.stderr
+    assert f"free some space, then `maceproc salvage {trace}`" in done.stderr
     assert len(error_lines(done.stderr)) == 1
-    assert "a.dat.maceproc-" in done.stdout  # what trace-cmd restore needs
-
-
-def test_trace_cmd_that_is_killed(lab: Lab, tmp_path: Path) -> None:
-    trace = tmp_path / "trace.dat"
-    process = start_long_recording(lab.name, trace, "-c", "100")
-    (tracecmd,) = children(process.pid, "trace-cmd")
-    os.kill(tracecmd, signal.SIGKILL)
-    _, stderr = process.communicate(timeout=30)
-    assert process.returncode == 69
-    assert "trace-cmd failed" in stderr
-    assert len(error_lines(stderr)) == 1
-    assert not (TRACEFS / "instances" / f"maceproc-{process.pid}").exists()
-    assert len(load_sidecar(sidecar_path(trace)).runs) == 1
+    assert "a.dat.maceproc-" in done.stdout  # what salvage needs
 
 
 def test_a_target_that_ends_meanwhile(lab: Lab, tmp_path: Path) -> None:
@@ -560,6 +542,10 @@ def children(pid: int, name: str) -> list[int]:
     return [int(child) for child in listed if comm(int(child)) == name]
 
 
+def cmdline(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
 def comm(pid: int) -> str:
     try:
         return Path(f"/proc/{pid}/comm").read_text().strip()
@@ -572,7 +558,7 @@ def test_a_command_that_ignores_ctrl_c_is_killed_by_the_second(lab: Lab, tmp_pat
     stubborn = ["sh", "-c", "trap '' INT; echo ready; while :; do sleep 0.1; done"]
     argv = [*MACEPROC, "record", "--lab", lab.name, "-o", str(trace), "--", *stubborn]
     with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
-        wait_until(lambda: bool(children(process.pid, "sh")))
+        wait_until(lambda: any(b"ready" in cmdline(pid) for pid in children(process.pid, "sh")))
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
         time.sleep(0.3)
@@ -590,10 +576,15 @@ def test_killed_outright_nothing_is_left_that_hurts(tmp_path: Path) -> None:
     assert len(started) == 2
     process.kill()
     process.communicate()
-    # trace-cmd is told to end by the kernel: it writes the file, and removes the instance.
+    # trace-cmd is told to end by the kernel, and writes the file.
     wait_until(lambda: not any(comm(pid) and not is_zombie(pid) for pid in started))
-    assert not (TRACEFS / "instances" / f"maceproc-{process.pid}").exists()
+    instance = TRACEFS / "instances" / f"maceproc-{process.pid}"
+    wait_until(lambda: not (instance / "set_event").read_text())  # nothing is traced any more
+    saved = subprocess.run([*MACEPROC, "salvage", str(trace)], capture_output=True, check=False)
+    assert saved.returncode == 0, saved.stderr
     assert any(event == "sys_enter_sendto" for _, _, event in reported(trace))
+    assert load_sidecar(sidecar_path(trace)).interrupted == "the recorder was killed"
+    assert not list(tmp_path.glob("*.recording"))
     left = list(NETNS_DIR.glob(f"maceproc-{process.pid}-*"))
     assert len(left) == 3
     assert run_maceproc("--lab", "--force", "-o", str(trace), "--", *PING).returncode == 0

@@ -59,7 +59,7 @@ def test_interval_is_paired() -> None:
 
 
 def test_interval_within_rounds_respects_autocorrelation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "BLOCK_RESAMPLES", 299)
+    monkeypatch.setattr(statistics.resampling, "BLOCK_RESAMPLES", 299)
     rng = np.random.default_rng(2)
     covered, as_if_independent = [], []
     for _ in range(150):
@@ -91,7 +91,7 @@ def test_effective_size_of_few_or_equal_values() -> None:
 def test_band_of_the_shift_function_covers_all_deciles_at_once(
     rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(statistics, "BLOCK_RESAMPLES", 299)
+    monkeypatch.setattr(statistics.resampling, "BLOCK_RESAMPLES", 299)
     rng = np.random.default_rng(4)
     covered = []
     for _ in range(120):

@@ -10,7 +10,8 @@ import pytest
 
 from maceproc.capture import Capture
 from maceproc.errors import AnalysisError
-from maceproc.reporting.explain import LEDGER, explain
+from maceproc.ledger import COLUMNS
+from maceproc.reporting.explain import explain
 from maceproc.reporting.views import VIEWS, usual_ping
 from maceproc.schema import LOST
 from tests.recorded import NAMES, analyzed
@@ -57,7 +58,7 @@ def test_ledger_adds_up_to_the_mean_rtt():
     analysis = analyzed("idle")
     corrected = analysis.rtts[analysis.rtts["status"] == "corrected"]
     ledger = analysis.view.ledger()
-    assert list(ledger["segment"]) == list(LEDGER)
+    assert list(ledger["segment"]) == list(COLUMNS)
     assert ledger["mean_ns"].sum() == pytest.approx(corrected["rtt_ns"].mean())
 
 
@@ -71,7 +72,7 @@ def test_perturbation_by_round_has_the_reports_estimate_as_its_mean():
 def test_path_goes_from_the_send_call_to_the_container_again():
     path = analyzed("idle").view.path()
     assert path["segment"].iloc[0] == "tx stack"
-    order = [list(LEDGER).index(segment) for segment in path["segment"]]
+    order = [list(COLUMNS).index(segment) for segment in path["segment"]]
     assert order == sorted(order)
     inbound = path[path["segment"] == "inbound crossing"]
     assert inbound["end"].iloc[-1].startswith("container:eth0 ")
@@ -83,7 +84,7 @@ def test_waterfall_is_the_ping_asked_for():
     rows = analysis.view.waterfall(int(ping["seq"]), int(ping["round"]))
     assert rows["after_ns"].iloc[0] == 0
     assert rows["after_ns"].is_monotonic_increasing
-    assert rows["place"].iloc[0] == "container:eth0"
+    assert rows["device"].iloc[0] == "container:eth0"
     assert ping["kernel_rtt_ns"] in set(rows["after_ns"])
 
 

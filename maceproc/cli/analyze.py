@@ -9,6 +9,10 @@ import click
 from maceproc.cli.options import TRACE, by_hand
 from maceproc.cli.terminal import working
 from maceproc.errors import CaptureError
+from maceproc.foreign_text import clean
+from maceproc.whole_file import opened_whole
+
+PAGE_SUFFIXES = (".html", ".htm")
 
 
 @click.command()
@@ -35,8 +39,10 @@ def analyze(
       maceproc analyze trace.txt --ping ping.txt --inner eth0 --outer eno1
     """
     from maceproc.pipeline import analyze as analyze_capture
-    from maceproc.reporting import report
+    from maceproc.reporting import document, report
 
+    if html:
+        check_page(Path(file), Path(html))
     with working():
         given = {"inner": inner, "outer": outer, "peer": peer}
         analysis = analyze_capture(file, ping=ping or None, **given)
@@ -44,19 +50,30 @@ def analyze(
     if html:
         _write_page(page, Path(html))
     if as_json:
-        click.echo(report.as_json(analysis))
+        click.echo(document.as_json(analysis))
     else:
         report.print_report(analysis, report.terminal())
 
 
+def check_page(trace: Path, page: Path) -> None:
+    """Raise CaptureError when the page would replace anything but an earlier page."""
+    from maceproc.reporting.export import check_replaceable
+
+    is_page = page.suffix.lower() in PAGE_SUFFIXES
+    check_replaceable(trace, page, force=is_page)
+
+
 def _write_page(page: str, path: Path) -> None:
+    """Write the page whole or not at all."""
+    data = page.encode("utf-8", "backslashreplace")
     try:
-        path.write_text(page, encoding="utf-8")
+        with opened_whole(path) as stream:
+            stream.write(data)
     except OSError as error:
         raise CaptureError(
             f"{path}: cannot write the page: {error.strerror}", hint="give another --html FILE"
         ) from error
-    click.echo(f"wrote {path}, {path.stat().st_size / 1000:.0f} kB: open it in a browser", err=True)
+    click.echo(clean(f"wrote {path}, {len(data) / 1000:.0f} kB: open it in a browser"), err=True)
 
 
 @click.command()

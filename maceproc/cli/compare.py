@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from maceproc.cli.terminal import bar
+from maceproc.cli.terminal import bar, one_line
 
 
 @click.command()
@@ -55,7 +55,7 @@ def compare(
         outcomes = analyze_many(files, tell=lambda done, _: show(done, len(files)))
     failed = [outcome.error for outcome in outcomes if outcome.error]
     for error in failed:
-        click.echo(f"maceproc: {error}", err=True)
+        click.echo(one_line(error), err=True)
     analyses = [outcome.analysis for outcome in outcomes if outcome.analysis]
     if len(analyses) < 2:
         raise AnalysisError("fewer than two captures are left to compare")

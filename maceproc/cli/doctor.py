@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from maceproc.cli.privileges import require_root
+from maceproc.foreign_text import clean
+
 if TYPE_CHECKING:
     from maceproc.doctor import Check
 
@@ -28,13 +31,15 @@ def doctor(fix: bool, as_json: bool) -> None:
     from maceproc.doctor import as_json as checks_as_json
     from maceproc.doctor import examine, remove_leftovers
 
+    if fix:
+        require_root("removing what recordings left behind")
     removed = remove_leftovers() if fix else []
     checks = examine()
     if as_json:
         click.echo(checks_as_json(checks, removed))
     else:
         for what in removed:
-            click.echo(f"removed {what}")
+            click.echo(clean(f"removed {what}"))
         for check in checks:
             _show(check)
     sys.exit(any(check.level == "problem" for check in checks))
@@ -42,6 +47,6 @@ def doctor(fix: bool, as_json: bool) -> None:
 
 def _show(check: Check) -> None:
     level = click.style(f"{check.level:7}", fg=COLORS[check.level])
-    click.echo(f"{level}  {check.check:15}  {check.message}")
+    click.echo(f"{level}  {check.check:15}  {clean(check.message)}")
     if check.advice:
-        click.echo(f"{'':26}-> {check.advice}")
+        click.echo(f"{'':26}-> {clean(check.advice)}")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from maceproc.cli.terminal import tell_notes, working
+from maceproc.foreign_text import clean
 
 
 @click.command()
@@ -45,16 +46,27 @@ def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool
 )
 @click.option("--clock", default="", help="The trace clock that was recorded with.")
 def salvage(file: Path, output: Path | None, formats: Path | None, clock: str) -> None:
-    r"""Make a trace.dat of the TRACE.cpuN files that a recorder left when it died.
+    r"""Make a capture of what a killed recording of TRACE left.
+
+    `maceproc record` leaves the directory TRACE.recording, with the runs that had ended and their
+    events. Of the TRACE.cpuN files that trace-cmd left by itself, a trace.dat is made.
 
     \b
+    maceproc salvage trace.dat
     ls trace.dat.cpu*
     maceproc salvage trace.dat --clock mono -o saved.dat
     maceproc salvage trace.dat --formats earlier.dat
     """
+    from maceproc.capture import recording_directory
+    from maceproc.recording.rescue import finish_killed
     from maceproc.tracedat.salvage import salvage as salvage_recording
 
+    if recording_directory(file).is_dir():
+        capture = finish_killed(file, output or file)
+        runs = len(capture.sidecar.runs) if capture.sidecar else 0
+        click.echo(f"salvaged {capture.trace}, with {runs} runs that had ended")
+        return
     with working():
         saved = salvage_recording(file, output or file, formats, clock)
     tell_notes(saved.notes)
-    click.echo(f"salvaged {saved.pages} pages of {len(saved.sources)} files: {saved.trace}")
+    click.echo(clean(f"salvaged {saved.pages} pages of {len(saved.sources)} files: {saved.trace}"))

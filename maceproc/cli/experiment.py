@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from maceproc.cli.options import recorded
-from maceproc.cli.record import chosen_site, interrupt_cleanly
+from maceproc.cli.privileges import require_root
+from maceproc.cli.record import check_one_place, chosen_site, interrupt_cleanly
 from maceproc.cli.terminal import bar, tell
+from maceproc.foreign_text import clean, clean_lines
 
 if TYPE_CHECKING:
-    from maceproc.experiment.run import Progress
+    from maceproc.experiment.run import ExperimentProgress
     from maceproc.recording.sites import NativeChoice
 
 
@@ -117,6 +119,8 @@ def run(
 
     if lab_name is None and container is None and netns is None:
         raise click.UsageError("choose one of --lab, --container and --netns")
+    check_one_place(lab_name, netns, container, None, False)
+    require_root("an experiment")
     interrupt_cleanly()
     require_plots()
     levels = flows or ([0] if lab_name is None else [0, 2, 4, 8])
@@ -174,10 +178,10 @@ def agree(first: Path, second: Path) -> None:
     from maceproc.experiment.agreement import agreement_lines, load_results
 
     for line in agreement_lines(load_results(first), load_results(second)):
-        click.echo(line)
+        click.echo(clean(line))
 
 
-def _doing(progress: Progress) -> str:
+def _doing(progress: ExperimentProgress) -> str:
     if not progress.arm:
         return "done"
     return f"round {progress.round}, {progress.flows} flows: {progress.arm}"
@@ -193,5 +197,5 @@ def _report(directory: Path, output: Path) -> None:
     with bar("following packets", "capture") as follow:
         results = read_results(directory, follow)
     written = save_report(results, output)
-    click.echo(as_markdown(results), nl=False)
+    click.echo(clean_lines(as_markdown(results)), nl=False)
     tell(f"wrote {', '.join(path.name for path in written)} to {output}")

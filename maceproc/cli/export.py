@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import click
 
 from maceproc.cli.options import TRACE, by_hand
@@ -28,9 +31,7 @@ TABLES = (
 @click.option(
     "--table",
     type=click.Choice(TABLES),
-    default="rtts",
-    show_default=True,
-    help="Which table, for csv, json and parquet.",
+    help="Which table, for csv, json and parquet.  [default: rtts]",
 )
 @click.option(
     "--format",
@@ -45,12 +46,14 @@ TABLES = (
     metavar="FILE",
     help="Where to; without it csv and json are printed.",
 )
+@click.option("--force", is_flag=True, help="Replace files that exist.")
 @by_hand
 def export(
     file: str,
-    table: str,
+    table: str | None,
     form: str | None,
     output: str | None,
+    force: bool,
     ping: str,
     inner: str,
     outer: str,
@@ -73,15 +76,25 @@ def export(
     maceproc export trace.dat --format pcapng -o pings.pcapng
     """
     from maceproc.pipeline import analyze
+    from maceproc.reporting.export import (
+        OF_TABLES,
+        check_replaceable,
+        files_of,
+        format_of,
+        tables,
+    )
     from maceproc.reporting.export import export as write
-    from maceproc.reporting.export import format_of, tables
 
     if output is None and (form := form or "csv") not in ("csv", "json"):
         raise click.UsageError(f"{form} is not for a terminal: say where to with -o FILE")
     if output is not None:
-        from pathlib import Path
-
-        form = form or format_of(Path(output))
+        path = Path(output)
+        form = form or format_of(path)
+        for made in files_of(path, form):  # type: ignore[arg-type]
+            check_replaceable(Path(file), made, force=force)
+    if table is not None and form not in OF_TABLES:
+        raise click.UsageError(f"{form} holds no table: leave --table out")
+    table = table or "rtts"
     with working():
         given = {"inner": inner, "outer": outer, "peer": peer}
         analysis = analyze(file, ping=ping or None, **given)
@@ -90,5 +103,6 @@ def export(
         click.echo(as_text(analysis, table).rstrip("\n"))
         return
     with bar("writing") as show:
-        written = write(analysis, output, table=table, format=form, tell=show)  # type: ignore[arg-type]
+        given_form: Any = form
+        written = write(analysis, path, table=table, format=given_form, force=force, tell=show)
     tell(f"wrote {' and '.join(map(str, written))}")

@@ -6,7 +6,9 @@ from typing import Literal
 
 import click
 
+from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import working
+from maceproc.foreign_text import clean
 
 
 @click.group()
@@ -43,10 +45,12 @@ def up(name: str, containers: int, no_nat: bool, remote: Literal["kernel", "prog
     """
     from maceproc.recording.lab import Lab
 
+    require_root("a lab")
     made = Lab(name, containers, nat=not no_nat, remote=remote)
     with working():
         made.up()
-    click.echo(f"lab {name!r} is up: {', '.join(made.netns(role) for role in made.roles)}")
+    namespaces = ", ".join(made.netns(role) for role in made.roles)
+    click.echo(clean(f"lab {name!r} is up: {namespaces}"))
 
 
 @lab.command()
@@ -59,9 +63,10 @@ def down(name: str) -> None:
     """
     from maceproc.recording.lab import Lab
 
+    require_root("a lab")
     with working():
         removed = Lab(name).down()
-    click.echo(f"lab {name!r} is down" if removed else f"lab {name!r} was not up")
+    click.echo(clean(f"lab {name!r} is down" if removed else f"lab {name!r} was not up"))
 
 
 @lab.command()
@@ -76,6 +81,6 @@ def status() -> None:
     found = labs()
     for name, roles in found.items():
         state = "up" if is_complete(roles) else "incomplete"
-        click.echo(f"{name}: {state} ({', '.join(roles)})")
+        click.echo(clean(f"{name}: {state} ({', '.join(roles)})"))
     if not found:
         click.echo("no lab is up")

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING
 import click
 
 from maceproc.cli.options import recorded
+from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
+from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
     from maceproc.capture import Sidecar
-    from maceproc.recording import record as recording
-    from maceproc.recording import sites
+    from maceproc.recording import session, sites
 
-    Tell = Callable[[recording.Progress], None]
+    Tell = Callable[[session.Progress], None]
     Show = Callable[[bytes], None]
 
 
@@ -76,27 +77,33 @@ def record(
     """  # noqa: D301  \b is click's
     from maceproc.recording import record as recording
 
-    interrupt_cleanly()
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
+    check_one_place(lab_name, netns, container, pid, host)
+    with _doctor_at_hand():
+        require_root("recording")
+    interrupt_cleanly()
     told: list[str] = []
     where = chosen_site(lab_name, netns, container, host_ping, pid, host, native=native or "")
     with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
-        capture = recording.record(
-            list(command),
-            site,
-            output,
-            rounds=rounds,
-            baseline=not no_baseline,
-            events=events,
-            outer=outer,
-            force=force,
-            buffer_kb=buffer_kb,
-            awake=awake,
-            announce=lambda sidecar: told.extend(_announce(sidecar)),
-            tell=follow,
-            show=show,
-        )
+        try:
+            capture = recording.record(
+                list(command),
+                site,
+                output,
+                rounds=rounds,
+                baseline=not no_baseline,
+                events=events,
+                outer=outer,
+                force=force,
+                buffer_kb=buffer_kb,
+                awake=awake,
+                announce=lambda sidecar: told.extend(_announce(sidecar)),
+                tell=follow,
+                show=show,
+            )
+        finally:
+            ignore_interruptions()
     tell_notes(note for note in _notes(capture.sidecar) if note not in told)
     tell(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}")
 
@@ -125,14 +132,46 @@ def _notes(sidecar: Sidecar | None) -> list[str]:
     return [*sidecar.target.notes, *sidecar.notes] if sidecar else []
 
 
+ENDS_AFTER = "ends after"  # the root's obj, where the process has nothing else to do
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def interrupt_cleanly() -> None:
-    """Turn a signal that would end us on the spot into an error, so that everything is put back."""
+    """Turn a signal that would end us on the spot into an error, so that everything is put back.
+
+    A signal that is ignored already (SIGHUP, by nohup) stays ignored.
+    """
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
+        ignore_interruptions()
         raise Interrupted(f"interrupted by {signal.Signals(number).name}", signal_number=number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)
+    def put_back() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
+    context = click.get_current_context()
+    if context.find_root().obj != ENDS_AFTER:
+        context.call_on_close(put_back)
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+
+
+def ignore_interruptions() -> None:
+    """Ignore further signals: what follows is clean-up, also in programs that we start."""
+    for number in INTERRUPTIONS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def check_one_place(
+    lab_name: str | None, netns: str | None, container: str | None, pid: int | None, host: bool
+) -> None:
+    """Raise UsageError when the options name more than one place."""
+    chosen = [place is not None for place in (lab_name, netns, container, pid)]
+    if sum((*chosen, host)) > 1:
+        raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
 
 
 @contextmanager
@@ -155,9 +194,7 @@ def chosen_site(
     from maceproc.recording import sites
     from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
 
-    chosen = [place is not None for place in (lab_name, netns, container, pid)]
-    if sum((*chosen, host)) > 1:
-        raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
+    check_one_place(lab_name, netns, container, pid, host)
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
         with Lab(containers=containers) as lab:
             yield sites.lab_site(lab)
@@ -173,12 +210,17 @@ def chosen_site(
         yield sites.here_site("host" if host else "here", native=native)
 
 
+def _show_output(printed: bytes) -> None:
+    """Show what the command prints; of its control characters only those of ping -f act."""
+    click.echo(clean(printed.decode(errors="backslashreplace"), keep="\n\t\b"), nl=False)
+
+
 @contextmanager
 def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows a recording's progress on a terminal: a bar, or the command's own output."""
     with bar(unit="run", per_second=1) as update:
 
-        def follow(progress: recording.Progress) -> None:
+        def follow(progress: session.Progress) -> None:
             update(progress.done, progress.total, progress.arm)
 
-        yield follow, (lambda printed: click.echo(printed, nl=False)) if may_move() else None
+        yield follow, _show_output if may_move() else None

@@ -6,7 +6,9 @@ import sys
 
 import click
 
+from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import tell
+from maceproc.foreign_text import clean
 
 
 @click.command()
@@ -32,6 +34,7 @@ def selftest(delay_us: int) -> None:
     from maceproc.selftest import run_selftest
     from maceproc.units import NS_PER_US, format_us
 
+    require_root("the selftest")
     interrupt_cleanly()
     result = run_selftest(delay_us * NS_PER_US, tell)
     click.echo("noise floor: two halves of the same pings differ by")
@@ -42,6 +45,6 @@ def selftest(delay_us: int) -> None:
             f"less than {format_us(found.margin_ns)} us is not told from nothing here"
         )
     for check in result.checks:
-        click.echo(str(check))
+        click.echo(clean(check))
     if not result.passed:
         sys.exit(1)

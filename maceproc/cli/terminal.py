@@ -7,15 +7,19 @@ every verb has -q and -v. What moves or has colours is for terminals only.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
+
+from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 LOG = logging.getLogger("maceproc")  # the stages of an analysis, by the library
+ERROR_LENGTH = 1500  # of an error's line, which may quote what others wrote [characters]
 PATIENCE_S = 1.0  # so long nothing is shown: most captures are small
 _KEY = "maceproc.verbosity"
 
@@ -72,9 +77,21 @@ def verbosity() -> Verbosity:
 
 
 def tell(text: str) -> None:
-    """Write a line to standard error, unless only results are wanted."""
+    """Write a line to standard error, unless only results are wanted, or it cannot be written."""
     if verbosity() > Verbosity.QUIET:
-        click.echo(text, err=True)
+        try:
+            click.echo(clean(text), err=True)
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            # Nobody can be told. Python ends with status 120 when it cannot empty a stream.
+            sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115
+
+
+def one_line(error: Exception) -> str:
+    """Return an error as the line that is shown of it: without control characters, and bounded."""
+    text = clean(error)
+    if len(text) > ERROR_LENGTH:
+        text = f"{text[: ERROR_LENGTH // 2]} ... {text[-ERROR_LENGTH // 2 :]}"
+    return f"maceproc: {text}"
 
 
 def tell_notes(notes: Iterable[str]) -> None:
@@ -94,7 +111,7 @@ def working() -> Iterator[None]:
     handler: logging.Handler
     if verbosity() is Verbosity.VERBOSE:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("{relativeCreated:7.0f} ms  {message}", style="{"))
+        handler.setFormatter(_Clean("{relativeCreated:7.0f} ms  {message}", style="{"))
     elif may_move():
         handler = _Spinner()
     else:
@@ -109,6 +126,13 @@ def working() -> Iterator[None]:
         LOG.setLevel(level)
         LOG.removeHandler(handler)
         handler.close()
+
+
+class _Clean(logging.Formatter):
+    """Format a message as one line without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return clean(super().format(record))
 
 
 class _Spinner(logging.Handler):
@@ -126,7 +150,7 @@ class _Spinner(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from rich.markup import escape
 
-        self._status.update(escape(record.getMessage()))
+        self._status.update(escape(clean(record.getMessage())))
 
     def close(self) -> None:
         self._timer.cancel()
@@ -159,7 +183,7 @@ def bar(what: str = "", unit: str = "", per_second: float = 10) -> Iterator[Tick
             task,
             completed=done,
             total=total,
-            description=said or what,
+            description=clean(said or what),
             visible=total > 1,
             refresh=per_second <= 1,
         )

@@ -1,10 +1,11 @@
-"""The paper's experiment on anybody's hosts: what tracing costs, and how good the correction is.
+"""The experiment of the MACE paper on any host: what tracing costs, how good the correction is.
 
 C. Misa, S. Kannan, R. Durairajan, *Can we containerize internet measurements?*, ANRW 2019: a ping
 in a container and on the bare machine, traced and untraced, under growing traffic.
 
-`plan` says what runs in which order, `traffic` is what runs beside it, `run` makes the captures,
-`results` turns them into tables, `report` and `plots` show those.
+`plan` says what runs in which order, `traffic` runs flows beside it, and `run` makes the captures.
+`read` turns the captures into pings, `results` holds the tables of estimates, and `report` and
+`plots` show them. `series` and `tables` declare what there is.
 """
 
 from maceproc.experiment.plan import Plan

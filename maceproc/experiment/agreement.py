@@ -1,4 +1,4 @@
-"""Whether two runs of the experiment found the same, from the results that their reports wrote."""
+"""Whether two runs of the experiment agree, from the results that their reports wrote."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def load_results(directory: Path) -> dict[str, Any]:
 
 
 def agreement(first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
-    """Hold the comparisons of two experiments against each other: one row for each they share.
+    """Compare the differences that two experiments found: a row for each one that both have.
 
-    Takes what `maceproc.experiment.report.as_dict` gives. The columns of COMPARISONS, with
-    ``_first`` and ``_second`` at the end of those that differ; and ``p``: the probability of
-    estimates so far apart if nothing changed (Welch's t test, their errors from their intervals).
-    Where a run has no interval there is no row.
+    Takes two results of `maceproc.experiment.report.as_dict`. Returns the columns of COMPARISONS;
+    those that can differ exist twice, ending in ``_first`` and ``_second``. The column ``p`` is the
+    probability that the estimates are at least so far apart if nothing changed: Welch's t test,
+    with standard errors computed from the intervals. Where a run has no interval there is no row.
     """
     from scipy.stats import t, ttest_ind_from_stats
 
@@ -86,9 +86,9 @@ def agreement_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[s
 
 
 def state_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
-    """Yield where two experiments' controls differ: they found the machine in another state.
+    """Yield where the controls of two experiments differ: the machine was in another state.
 
-    What differs there says nothing against either.
+    A difference at such a level of traffic does not speak against either experiment.
     """
     for name in CONTROLS:
         tables = []

@@ -1,19 +1,19 @@
-"""What an experiment runs, and in which order; and where it is kept.
+"""What an experiment runs, in which order, and where it is kept.
 
-A block is one round at one level of traffic: every arm runs once, close together, so that they
-share the state of the machine. Whatever else a round needs, flows and recorders, is started for the
-block and stopped after it: no two rounds share more than the machine. Levels come in a random
-order, arms in a balanced one: over as many rounds as there are arms, every arm runs once in each
-position, and every two rounds each arm before and after every other one.
+A block is one round at one level of traffic. Every arm runs once in it, close together in time, so
+that all arms meet the same state of the machine. The flows and the recorders are started for the
+block and stopped after it, so that rounds have nothing in common but the machine. The levels come
+in a random order, the arms in a balanced one: over as many rounds as there are arms, every arm runs
+once in each position; over every two rounds, every arm runs before and after every other arm.
 
 A directory holds the plan and, for every finished block, the captures of its tracers:
 
     experiment.json
     round-001/flows-4/minimal.dat, minimal.dat.json, net.dat, ..., traffic.json
 
-Each capture is an ordinary one: the runs traced by its tracer, and the untraced runs of the same
-block, which all captures of a block share. A block is what is kept or done again: a directory has
-its final name when all in it is whole.
+Each capture is an ordinary one. It holds the runs that its tracer recorded, and the untraced runs
+of the block, which all captures of a block share. A block is kept or repeated as a whole: its
+directory gets its final name when everything in it is complete.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from maceproc.capture import Machine, Place, Target
 from maceproc.errors import CaptureError, CommandError
 
 PLAN_FILE = "experiment.json"
-PLAN_VERSION = 2  # 1 had several rounds in a block
+TRAFFIC_FILE = "traffic.json"
+PLAN_VERSION = 2  # version 1 had several rounds in a block
 
 # The four that the paper's kernel module hooks, as events of ftrace.
 MACE_EVENTS = (
@@ -52,8 +53,8 @@ DEFAULT_TRACERS = ("minimal", "net", "mace")
 _BLOCK = re.compile(r"round-(\d+)/flows-(\d+)")
 
 
-class Arm(NamedTuple):
-    """One way of running the ping: where, and watched by which tracer ("" for none)."""
+class PlannedArm(NamedTuple):
+    """One arm of an experiment: where the ping runs, and which tracer records ("" for none)."""
 
     place: Place
     tracer: str = ""
@@ -67,7 +68,7 @@ class Block(NamedTuple):
 
     round: int
     flows: int
-    arms: tuple[Arm, ...]
+    arms: tuple[PlannedArm, ...]
 
     @property
     def path(self) -> Path:
@@ -88,7 +89,7 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
 
     def blocks(self, places: tuple[Place, ...]) -> Iterator[Block]:
         """Yield every block in the order they run; the same plan gives the same order."""
-        arms = [Arm(place, tracer) for place in places for tracer in ("", *self.tracers)]
+        arms = [PlannedArm(place, tracer) for place in places for tracer in ("", *self.tracers)]
         orders = {flows: _orders(len(arms), f"{self.seed} {flows}") for flows in self.flows}
         for number in range(1, self.rounds + 1):
             levels = list(self.flows)
@@ -193,9 +194,10 @@ def what_differs(plan: Plan, other: Plan) -> str:
 def _orders(arms: int, seed: str) -> list[list[int]]:
     """Return balanced orders of so many arms, each followed by its reverse.
 
-    The rows of a Williams design: every arm in every position, and after every other one, equally
-    often. E. J. Williams, "Experimental designs balanced for the estimation of residual effects of
-    treatments", 1949. With the reverse beside each row, every two arms change sides at once.
+    These are the rows of a Williams design, in which every arm is in every position, and follows
+    every other arm, equally often: E. J. Williams, "Experimental designs balanced for the
+    estimation of residual effects of treatments", 1949. The reverse of each row follows it, so that
+    each pair of arms is balanced after two rounds.
     """
     chance = random.Random(seed)
     first = [(step + 1) // 2 if step % 2 else -(step // 2) for step in range(arms)]

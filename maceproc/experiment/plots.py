@@ -20,8 +20,8 @@ from maceproc.units import NS_PER_US
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe and Ito's colours, as in `maceproc.reporting.plots`.
-COLORS = {  # native corrected is native monitored
+# M. Okabe, K. Ito, "Color Universal Design", 2008, by the names of the series.
+COLORS = {  # without native corrected, which equals native monitored
     "native control": "#009e73",
     "native monitored": "#005c43",
     "native wire": "#a0a0a0",
@@ -185,7 +185,7 @@ PLOTS: Mapping[str, Callable[[Results], Any]] = {
 
 def save_plots(results: Results, directory: Path) -> list[Path]:
     """Draw every plot into a PNG file; AnalysisError when matplotlib is not installed."""
-    new_axes(1, 1)  # tells when it is not
+    new_axes(1, 1)  # raises when it is not installed
     import matplotlib.pyplot as plt
 
     plt.close()

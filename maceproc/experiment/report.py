@@ -1,4 +1,4 @@
-"""What a person reads of an experiment, Markdown with plots; JSON and Parquet for scripts."""
+"""The report of an experiment: Markdown with plots for people, JSON and Parquet for scripts."""
 
 from __future__ import annotations
 
@@ -13,27 +13,14 @@ import pandas as pd
 
 from maceproc import __version__
 from maceproc.errors import AnalysisError, CaptureError
-from maceproc.experiment.results import CONTRASTS, SOURCES, Results
-from maceproc.schema import SCHEMA_VERSION
+from maceproc.experiment.results import Results
+from maceproc.experiment.series import DIFFERENCES, MEANING, SOURCES
+from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.statistics import Estimate
 from maceproc.units import NS_PER_S, format_us
 
 REPORT_FILE, JSON_FILE, PARQUET_FILE = "report.md", "results.json", "pings.parquet"
 
-MEANING = {
-    "native control": "from the host, untraced",
-    "native monitored": "from the host, traced",
-    "native corrected": "the same: a native ping crosses nothing",
-    "native untraced": "without what its events cost",
-    "native wire": "outer device: sent to first received",
-    "container control": "untraced, as ping reports it",
-    "container monitored": "traced, as ping reports it",
-    "container corrected": "RTT - outbound - inbound crossing",
-    "container untraced": "that, without what the events left in it cost",
-    "container wire": "outer device: sent to first received",
-    "native off the wire": "corrected RTT - wire RTT",
-    "container off the wire": "corrected RTT - wire RTT",
-}
 _TABLES = (
     "series",
     "comparisons",
@@ -98,14 +85,9 @@ def as_dict(results: Results) -> dict[str, Any]:
             name: getattr(experiment.machine, name) for name in experiment.machine.__struct_fields__
         },
         "blocks": len(results.blocks),
-        **{name: _rows(getattr(results, name)) for name in _TABLES},
+        **{name: rows_of(getattr(results, name)) for name in _TABLES},
         "claims": list(claims(results)),
     }
-
-
-def _rows(table: pd.DataFrame) -> Any:
-    # Through pandas' own JSON, which writes every kind of missing value as null.
-    return json.loads(table.to_json(orient="records", double_precision=3))
 
 
 def as_json(results: Results) -> str:
@@ -121,7 +103,7 @@ _CORRECTION = {
 
 
 def claims(results: Results) -> Iterator[dict[str, Any]]:
-    """Yield what the experiment was made to tell: a sentence for each, with its numbers [ns]."""
+    """Yield the answers that the experiment is made for: a sentence each, with its numbers."""
     for flows in results.values.levels:
         overhead = results.comparison(flows, "container overhead")
         for name in _CORRECTION:
@@ -262,7 +244,7 @@ def _differences_section(results: Results) -> Iterator[str]:
     table = results.comparisons
     rows = []
     for flows in results.values.levels:
-        for name in CONTRASTS:
+        for name in DIFFERENCES:
             if name.startswith("perturbation"):
                 continue
             here = table[
@@ -282,7 +264,7 @@ def _differences_section(results: Results) -> Iterator[str]:
 
 
 def _segments_part(segments: pd.DataFrame) -> Iterator[str]:
-    """Say in which segments corrected and native RTTs differ; of means, which add up."""
+    """Yield in which segments corrected and native RTTs differ; their means add up."""
     if segments.empty:
         return
     yield (
@@ -354,7 +336,7 @@ def _event_cost_rows(costs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> Iterator[str]:
-    """Write a table; `right` names the columns that are set to the right, by number."""
+    """Yield the lines of a Markdown table; `right` has the numbers of right-aligned columns."""
     yield f"| {' | '.join(header)} |"
     rules = ("--:" if str(n) in right else "---" for n in range(len(header)))
     yield f"|{'|'.join(rules)}|"

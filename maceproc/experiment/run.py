@@ -11,14 +11,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maceproc import __version__
-from maceproc.capture import NativeProgram, Place, Run, Sidecar, save_sidecar, sidecar_path
+from maceproc.capture import (
+    NativeProgram,
+    Place,
+    Run,
+    Sidecar,
+    identify,
+    save_sidecar,
+    sidecar_path,
+)
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
 from maceproc.experiment.plan import (
     PLAN_FILE,
-    Arm,
+    TRAFFIC_FILE,
     Block,
     Experiment,
     Plan,
+    PlannedArm,
     check_plan,
     file_name,
     finished,
@@ -33,43 +42,40 @@ from maceproc.experiment.traffic import (
     save_reports,
     usable_cpus,
 )
+from maceproc.recording.arms import no_native_control
 from maceproc.recording.bounded import run_bounded
 from maceproc.recording.command import Command, parse_command
 from maceproc.recording.entrances import Entrance
-from maceproc.recording.native import describe_native
-from maceproc.recording.record import (
-    SETTLE_S,
-    Interruption,
-    choose_events,
-    command_inside,
+from maceproc.recording.event_sets import choose_events, minimal_events, path_links
+from maceproc.recording.machine import (
     cpus_awake,
     describe_machine,
-    describe_tracing,
-    destination_address,
-    execute,
-    failed,
-    minimal_events,
-    no_native_control,
-    path_links,
-    require_command,
     require_programs,
     require_root,
+)
+from maceproc.recording.native import describe_native
+from maceproc.recording.processes import Interruption, execute
+from maceproc.recording.record import (
+    command_inside,
+    describe_tracing,
+    destination_address,
+    require_command,
     with_destination,
 )
+from maceproc.recording.recorder import Recorder, recorded_to
+from maceproc.recording.session import SETTLE_S, failed
 from maceproc.recording.sites import Netns, Site
 from maceproc.recording.survey import Survey, survey
 from maceproc.recording.tracing import (
-    Recorder,
     available_events,
     default_buffer_kb,
     mounted_tracefs,
 )
 
-TRAFFIC_FILE = "traffic.json"
 _PARTIAL = ".partial"
 
 
-class Progress(NamedTuple):
+class ExperimentProgress(NamedTuple):
     """How far an experiment is: told before every run, and after the last one."""
 
     done: int
@@ -114,7 +120,7 @@ def run_experiment(
     outer: str = "",
     buffer_kb: int | None = None,
     announce: Callable[[Experiment], None] = lambda _: None,
-    tell: Callable[[Progress], None] = lambda _: None,
+    tell: Callable[[ExperimentProgress], None] = lambda _: None,
 ) -> Experiment:
     """Run what is left of a plan in a directory.
 
@@ -161,7 +167,7 @@ def run_experiment(
             buffer_kb or default_buffer_kb(),
             interruption,
         )
-        for tracer in plan.tracers:  # an unknown event is told before anything runs
+        for tracer in plan.tracers:  # raises for an unknown event before anything runs
             _events(stage, tracer)
         experiment = _begin(stage, directory)
         announce(experiment)
@@ -171,7 +177,7 @@ def run_experiment(
 
 
 def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, Entrance]:
-    """Return the ways into container and host; of a native site there is just the one."""
+    """Return how to enter the container and the host; a native site has only the host."""
     if site.is_native:
         return {"native": site.entrance}
     reason = no_native_control(site, surveyed, command)
@@ -189,7 +195,7 @@ def _events(stage: _Stage, tracer: str) -> list[str]:
 
 
 def _begin(stage: _Stage, directory: Path) -> Experiment:
-    """Write the plan, or find it written: then what is left of it is to be run."""
+    """Write the plan, or read the one that is there: then the rest of it is to be run."""
     places = list(stage.entrances)
     machine = describe_machine(stage.plan.awake)
     target = stage.surveyed.target
@@ -232,7 +238,7 @@ def _run_blocks(
     experiment: Experiment,
     traffic: Traffic,
     directory: Path,
-    tell: Callable[[Progress], None],
+    tell: Callable[[ExperimentProgress], None],
 ) -> None:
     blocks = list(experiment.blocks())
     total = sum(len(block.arms) for block in blocks)
@@ -243,8 +249,8 @@ def _run_blocks(
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
 
-            def tell_arm(nth: int, arm: Arm, done: int = done, block: Block = block) -> None:
-                tell(Progress(done + nth, total, block.round, block.flows, str(arm)))
+            def tell_arm(nth: int, arm: PlannedArm, done: int = done, block: Block = block) -> None:
+                tell(ExperimentProgress(done + nth, total, block.round, block.flows, str(arm)))
 
             try:
                 _run_block(stage, block, traffic, partial, tell_arm)
@@ -254,7 +260,7 @@ def _run_blocks(
                 _raise_interruption(stage, directory, len(blocks))
                 raise
         done += len(block.arms)
-    tell(Progress(total, total, 0, 0, ""))
+    tell(ExperimentProgress(total, total, 0, 0, ""))
 
 
 def _raise_interruption(stage: _Stage, directory: Path, total: int) -> None:
@@ -272,15 +278,15 @@ def _run_block(
     block: Block,
     traffic: Traffic,
     directory: Path,
-    tell: Callable[[int, Arm], None],
+    tell: Callable[[int, PlannedArm], None],
 ) -> None:
     """Run every arm of a block, and leave its captures in the directory."""
     address = stage.surveyed.target.address
     with contextlib.ExitStack() as stack:
-        # The flows last, so that they have stopped when the recorders write what is left.
+        # The flows are started last, so that they have stopped when the recorders write the rest.
         recorders = {
             tracer: stack.enter_context(
-                Recorder(
+                recorded_to(
                     directory / file_name(tracer),
                     _events(stage, tracer),
                     stage.buffer_kb,
@@ -309,7 +315,7 @@ def _run_block(
 
 
 def _warm_up(stage: _Stage) -> None:
-    """Send one ping from each place: neighbours are known, and the program is in memory."""
+    """Send one ping from each place, so that neighbours are resolved and the program is cached."""
     address = stage.surveyed.target.address
     for entrance in stage.entrances.values():
         probe = entrance.enter(stage.command.probe(address))
@@ -319,12 +325,12 @@ def _warm_up(stage: _Stage) -> None:
 def _run(
     stage: _Stage,
     number: int,
-    arm: Arm,
+    arm: PlannedArm,
     recorders: dict[str, Recorder],
     flows: Running,
     others: set[str],
 ) -> Run:
-    """Run one arm; what else is traced during an untraced one is added to `others`."""
+    """Run one arm. Other tracing that is active during an untraced arm is added to `others`."""
     run = Run(round=number, place=arm.place, traced=bool(arm.tracer), argv=list(stage.command.argv))
     recorder = recorders[arm.tracer or stage.plan.tracers[0]]
     recorder.check_running()
@@ -375,9 +381,12 @@ def _save(
     others: set[str],
 ) -> None:
     for tracer, sidecar in sidecars.items():
+        trace = directory / file_name(tracer)
+        sidecar.trace = identify(trace)
+        sidecar.tracing.buffer_size_kb = recorders[tracer].buffer_kb
         sidecar.tracing.events_lost = recorders[tracer].events_lost
         if others:
             names = ", ".join(sorted(repr(name) for name in others))
             sidecar.notes.append(f"untraced runs were traced by somebody else ({names})")
-        save_sidecar(sidecar_path(directory / file_name(tracer)), sidecar)
+        save_sidecar(sidecar_path(trace), sidecar)
     save_reports(directory / TRAFFIC_FILE, flows.reports)

@@ -1,8 +1,9 @@
-"""Traffic beside the ping: background flows that we start, pin to a CPU each, and stop."""
+"""Traffic beside the ping: background flows, each pinned to a CPU."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -16,11 +17,12 @@ from typing import Any
 import msgspec
 
 from maceproc.errors import CommandError
+from maceproc.experiment.plan import TRAFFIC_FILE, Block
 from maceproc.recording.command import find_program, parse_command
 from maceproc.recording.sites import Netns
 
 IPERF_PORT = 5201
-WARM_UP_S = 0.3  # until flows are in full swing
+WARM_UP_S = 0.3  # until the flows run at their full rate
 STOP_TIMEOUT_S = 5.0
 
 _PING_COUNT = re.compile(r"(\d+) packets transmitted, (\d+) received")
@@ -41,9 +43,9 @@ class FlowReport(msgspec.Struct, kw_only=True):
 class Traffic:
     """What the flows are: ``flood``, ``flood:SECONDS`` between pings, or ``iperf3:RATE``.
 
-    A flood is ``ping -f``, as in the paper; the next request follows the reply at once. iperf3
-    sends UDP at a rate (``100M`` bit/s) to a server for each flow, from port 5201 on. In a lab we
-    start them; elsewhere they have to be there.
+    A flood is ``ping -f``, as in the paper: the next request follows the reply at once. iperf3
+    sends UDP at a rate (``100M`` bit/s), each flow to a server of its own, from port 5201 on. In a
+    lab these servers are started; elsewhere they have to be running.
     """
 
     kind: str
@@ -70,7 +72,7 @@ class Traffic:
         return ["iperf3", "-u", "-b", self.detail, "-t", "86400", "-c", address, "-p", port]
 
     def server_argv(self, number: int) -> list[str]:
-        """Return the command line of what answers a flow; empty when nothing has to."""
+        """Return the command line of the server that a flow needs; empty when it needs none."""
         return ["iperf3", "-s", "-p", str(IPERF_PORT + number)] if self.kind == "iperf3" else []
 
 
@@ -101,7 +103,7 @@ class _Flow:
         return os.pread(self.output, 1 << 16, 0).decode(errors="replace").strip()
 
     def check_running(self) -> None:
-        """Raise CommandError, in its own words, when it has ended."""
+        """Raise CommandError with its last line of output when it has ended."""
         if self.process is not None and self.process.poll() is not None:
             said = (self.said().splitlines() or ["it said nothing"])[-1]
             raise CommandError(
@@ -197,3 +199,14 @@ def load_reports(path: Path) -> list[Any]:
     if not path.exists():
         return []
     return list(msgspec.json.decode(path.read_bytes(), type=list[FlowReport]))
+
+
+def rate_rows(directory: Path, blocks: Sequence[Block]) -> Iterator[tuple[object, ...]]:
+    """Yield a row of RATES for each level of traffic: how many packets a second its flows sent."""
+    levels: dict[int, list[float]] = {}
+    for block in blocks:
+        reports = load_reports(directory / block.path / TRAFFIC_FILE)
+        rate = sum((r.sent if r.sent is not None else math.nan) / r.seconds for r in reports)
+        levels.setdefault(block.flows, []).append(rate)
+    for flows in sorted(levels):
+        yield (flows, len(levels[flows]), math.fsum(levels[flows]) / len(levels[flows]))

@@ -6,13 +6,14 @@ less than it seems to, a `note` that a reader should know how it came about.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from maceproc.capture import NativeProgram, Sidecar
+from maceproc.capture import NativeProgram, Run, Sidecar
+from maceproc.pings import PingOutput
 from maceproc.schema import FINDINGS, Trace
 from maceproc.statistics import ROUNDS_TO_RESAMPLE
 from maceproc.units import NS_PER_US, format_us
@@ -34,12 +35,20 @@ GLOBAL_CLOCKS = ("mono", "mono_raw", "boot", "tai", "global", "perf", "x86-tsc",
 
 
 def find_doubts(
-    sidecar: Sidecar | None, trace: Trace, rtts: pd.DataFrame, comparisons: pd.DataFrame
+    sidecar: Sidecar | None,
+    trace: Trace,
+    rtts: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    outputs: Sequence[tuple[Run, PingOutput]] = (),
 ) -> pd.DataFrame:
-    """Return FINDINGS about one analyzed capture, the gravest first."""
+    """Return FINDINGS about one analyzed capture, the gravest first.
+
+    `outputs` is what every run of the ping printed.
+    """
     findings: list[Finding] = [
-        *_from_the_trace(trace),
+        *_from_the_trace(trace, sidecar),
         *(_from_the_sidecar(sidecar) if sidecar else ()),
+        *_from_the_text([output for _, output in outputs]),
         *_from_coverage(rtts),
         *_from_residuals(rtts),
         *_from_comparisons(comparisons, rtts),
@@ -50,19 +59,15 @@ def find_doubts(
     return FINDINGS.from_rows(findings)
 
 
-def _from_the_trace(trace: Trace) -> Iterator[Finding]:
+def _from_the_trace(trace: Trace, sidecar: Sidecar | None) -> Iterator[Finding]:
     for note in trace.notes:
         yield Finding("trace file", "problem", note, "record again, or use what is whole")
-    if len(trace.lost):
-        known = trace.lost["count"].sum()
-        unknown = trace.lost["count"].isna().sum()
-        how_many = f"{known} events were lost" + (
-            f", and more in {unknown} gaps that were not counted" if unknown else ""
-        )
+    lost = _lost_events(trace, sidecar)
+    if lost:
         yield Finding(
             "lost events",
             "warning",
-            f"{how_many}, in {len(trace.lost)} places: the ring buffer was full",
+            f"{lost}: the ring buffer was full",
             "record with a larger --buffer-kb, or fewer --events",
         )
     if trace.clock and trace.clock not in GLOBAL_CLOCKS:
@@ -75,6 +80,20 @@ def _from_the_trace(trace: Trace) -> Iterator[Finding]:
         )
 
 
+def _lost_events(trace: Trace, sidecar: Sidecar | None) -> str:
+    """Say how many events were lost, by the kernel's count where it is known; empty for none."""
+    known = int(trace.lost["count"].sum())
+    unknown = int(trace.lost["count"].isna().sum())
+    by_kernel = sum(sidecar.tracing.events_lost.values()) if sidecar else 0
+    if by_kernel > known:
+        where = f"{len(trace.lost)} places that the trace shows" if len(trace.lost) else "the end"
+        return f"{by_kernel} events were lost, by the kernel's count, in {where}"
+    if not len(trace.lost):
+        return ""
+    more = f", and more in {unknown} gaps that were not counted" if unknown else ""
+    return f"{known} events were lost{more}, in {len(trace.lost)} places"
+
+
 def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
     if sidecar.interrupted:
         yield Finding(
@@ -82,6 +101,16 @@ def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
             "warning",
             f"the recording ended early: {sidecar.interrupted}",
             "rounds may be incomplete; record again for a balanced comparison",
+        )
+    for problem in sidecar.tracing.problems:
+        yield Finding("incomplete trace", "problem", problem, "record again, or use what is whole")
+    missing = sum(sidecar.tracing.events_missing.values())
+    if missing and not sidecar.tracing.problems:
+        yield Finding(
+            "incomplete trace",
+            "problem",
+            f"the kernel recorded {missing} events that the trace does not hold",
+            "record again, or use what is whole",
         )
     for note in (*sidecar.target.notes, *sidecar.notes):
         yield Finding("recording", "note", note, "")
@@ -105,6 +134,35 @@ def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
         )
     if not any(run.traced for run in sidecar.runs):
         yield Finding("nothing traced", "problem", "no run was traced", "record again")
+
+
+def _from_the_text(outputs: Sequence[PingOutput]) -> Iterator[Finding]:
+    """Doubt how the output of the pings was read."""
+    advice = "`maceproc pings` with the same file shows how its runs were read"
+    misread = [output for output in outputs if output.not_understood]
+    if misread:
+        lines = sum(output.not_understood for output in misread)
+        lines_were = "1 line was" if lines == 1 else f"{lines} lines were"
+        first = misread[0].refused or repr(misread[0].not_understood_first[0])
+        yield Finding(
+            "ping's output",
+            "warning",
+            f"{lines_were} not understood, in {len(misread)} of {len(outputs)} outputs, "
+            f"first: {first}",
+            advice,
+        )
+    unnumbered = [output for output in outputs if output.first_seq is None and output.answers]
+    if unnumbered:
+        yield Finding(
+            "numbering",
+            "problem",
+            f"whether ping counted from 0 or 1 is not known in {len(unnumbered)} of {len(outputs)} "
+            f"outputs: {unnumbered[0].flavour_why}",
+            f"{advice}; record with the whole output of the ping",
+        )
+    remarks = dict.fromkeys(remark for output in outputs for remark in output.remarks)
+    for remark in [remark for remark in remarks if not remark.startswith("it said: ")][:5]:
+        yield Finding("ping's output", "note", remark, advice)
 
 
 def _from_the_native_program(native: NativeProgram | None) -> Iterator[Finding]:

@@ -171,7 +171,9 @@ class _Walk:
         # The events of one sending. Without net_dev_start_xmit recorded, the device must be one
         # without a queue, whose driver gets the packet in the call that queues it
         # (net/core/dev.c, __dev_queue_xmit(), v6.8).
-        self.sending = [kind for kind in (Kind.QUEUE, Kind.XMIT) if kind in self.recorded]
+        # With neither recorded, no hop is of that kind, and nothing is found.
+        sending = [kind for kind in (Kind.QUEUE, Kind.XMIT) if kind in self.recorded]
+        self.sending = sending or [Kind.XMIT]
 
     def on(self, *names: str) -> Bools:
         """Tell which hops are on devices of one of these names."""

@@ -1,12 +1,13 @@
-"""What watching cost: the events that fell into each ping's time, and what they took of its RTT.
+"""What tracing cost: the events recorded during each ping, and how much they delayed it.
 
-Every event that is recorded while a packet is handled delays that packet. An event between the send
-call and the receive stamp on a CPU that handled the ping's packets is on its path. Those inside a
-crossing go with it when the RTT is corrected; those outside stay in the corrected RTT.
+Every event that is recorded while a packet is handled delays that packet. An event is on the path
+of a ping when it was recorded between the send call and the receive stamp, on a CPU that handled
+one of the ping's packets. The correction takes out the events inside the crossings with the
+crossings. The events outside of them stay in the corrected RTT.
 
-What the events cost is measured where the same ping ran untraced too, and the cost of an event is
-that divided by their number. Without untraced runs it is only estimated, from what an event is
-known to cost.
+Where the same ping also ran untraced, the total cost is measured as the difference, and the cost of
+one event is the total divided by the number of events. Without untraced runs the cost is only
+estimated, from `USUAL_COST_NS`.
 """
 
 from __future__ import annotations
@@ -19,53 +20,48 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc.schema import OBSERVED, OBSERVER
+from maceproc.ledger import LEDGER
+from maceproc.schema import EVENT_COSTS, EVENTS_ON_PATH
+from maceproc.series import NATIVE_PERTURBATION, PERTURBATION
 
 Counts = npt.NDArray[np.int64]
 Times = npt.NDArray[np.int64]
 
-# What an event costs where nothing measures it: hot, and at most with cold caches. Measured with
-# 2 to 34 events per ping on kernel 6.18, see docs/experiment.
+# What one event costs where no untraced run measures it: with warm caches, and at most with cold
+# ones. Measured with 2 to 34 events per ping on kernel 6.18, see docs/experiment.
 USUAL_COST_NS = (100.0, 1300.0)
 UNTOLD = "not told from nothing"
 SMALL_SHARE, LARGE_SHARE = 0.02, 0.10  # of the RTT
 
-# Segments of the ledger in the order of time, and what part of the way they are.
-_SEGMENTS: Mapping[str, str] = {
-    "tx_stack_ns": "outside",
-    "outbound_ns": "inside",
-    "outer_queue_ns": "outside",
-    "wire_rtt_ns": "wire",
-    "inbound_ns": "inside",
-    "delivery_ns": "outside",
-}
-_RETURNING = ("inbound_ns", "delivery_ns")
-
 
 def times_by_cpu(events: Mapping[str, pd.DataFrame]) -> dict[int, Times]:
     """Return when events were recorded on each CPU [ns], sorted; from all tables of a trace."""
-    tables = [table[["cpu", "time_ns"]] for table in events.values() if len(table)]
-    if not tables:
-        return {}
-    rows = pd.concat(tables)
-    return {
-        int(cpu): np.sort(times.to_numpy(np.int64)) for cpu, times in rows.groupby("cpu")["time_ns"]
-    }
+    parts: dict[int, list[Times]] = {}
+    for table in events.values():
+        cpus, times = table["cpu"].to_numpy(), table["time_ns"].to_numpy(np.int64)
+        for cpu in np.unique(cpus):
+            parts.setdefault(int(cpu), []).append(times[cpus == cpu])
+    sorted_times = {}
+    for cpu in sorted(parts):
+        merged = np.concatenate(parts.pop(cpu))
+        merged.sort()
+        sorted_times[cpu] = merged
+    return sorted_times
 
 
 def count_events(
     rtts: pd.DataFrame, hops: pd.DataFrame, times: Mapping[int, Times]
 ) -> pd.DataFrame:
-    """Return OBSERVED: for every traced ping that was matched, the events in its time.
+    """Return EVENTS_ON_PATH: how many events were recorded during every traced, matched ping.
 
-    `times` are those of `times_by_cpu`, of every event that was enabled. What happens while the
-    packets are on the wire delays them only where the remote host is in this kernel, as in the lab:
-    where the request is seen to be received again.
+    `times` are those of `times_by_cpu`, of every enabled event. Events recorded while the packets
+    are on the wire delay them only where the remote host is in the same kernel, as in the lab. That
+    is so where the request is seen to be received again.
     """
     rows = rtts[rtts["status"].isin(["corrected", "native"]) & rtts["received_ns"].notna()]
-    ways = _ways(hops)
+    handled = _handled_on(hops)
     out, back = (
-        ways.reindex(rows[f"{direction}_journey"].to_numpy(np.int64, na_value=-1))
+        handled.reindex(rows[f"{direction}_journey"].to_numpy(np.int64, na_value=-1))
         for direction in ("outbound", "inbound")
     )
     counts: dict[str, Counts] = dict.fromkeys(
@@ -73,22 +69,23 @@ def count_events(
     )
     start = rows["sent_ns"].to_numpy(np.int64)
     received_here = np.zeros(len(rows), np.bool_)
-    for segment, part in _SEGMENTS.items():
-        end = start + rows[segment].fillna(0).to_numpy(np.int64)
-        cpus = (
-            [back["first"], back["last"]] if segment in _RETURNING else [out["first"], out["last"]]
-        )
-        if segment == "wire_rtt_ns":
+    for segment in LEDGER:
+        if segment.part == "unseen":
+            continue
+        end = start + rows[segment.column].fillna(0).to_numpy(np.int64)
+        inbound = segment.direction == "inbound"
+        cpus = [back["first"], back["last"]] if inbound else [out["first"], out["last"]]
+        if segment.part == "wire":
             cpus.append(back["first"])
             received_here = (out["received_ns"].to_numpy() > start) & (
                 out["received_ns"].to_numpy() <= end
             )
-        counts[part] = counts[part] + _count_on(times, start, end, cpus)
+        counts[segment.part] = counts[segment.part] + _count_on(times, start, end, cpus)
         start = end
     span = (rows["sent_ns"].to_numpy(np.int64), rows["received_ns"].to_numpy(np.int64))
     everywhere = [_between(recorded, *span) for recorded in times.values()]
     on_wire = np.where(received_here, counts["wire"], 0)
-    return OBSERVED.frame(
+    return EVENTS_ON_PATH.frame(
         {
             **{name: rows[name] for name in ("round", "arm", "seq")},
             "events": counts["inside"] + counts["outside"] + on_wire,
@@ -98,18 +95,18 @@ def count_events(
     )
 
 
-def _ways(hops: pd.DataFrame) -> pd.DataFrame:
-    """Return of every journey the CPU of its first and last hop, and its last reception [ns]."""
-    ways = hops.groupby("journey", sort=False)["cpu"].agg(["first", "last"])
+def _handled_on(hops: pd.DataFrame) -> pd.DataFrame:
+    """Return for every journey the CPUs of its first and last hop, and its last reception [ns]."""
+    journeys = hops.groupby("journey", sort=False)["cpu"].agg(["first", "last"])
     received = hops[hops["event"].isin(["netif_rx", "netif_receive_skb"])]
-    ways["received_ns"] = received.groupby("journey")["time_ns"].last()
-    return ways
+    journeys["received_ns"] = received.groupby("journey")["time_ns"].last()
+    return journeys
 
 
 def _count_on(
     times: Mapping[int, Times], start: Times, end: Times, cpus: Sequence[pd.Series[Any]]
 ) -> Counts:
-    """Count the events from start to before end on each of these CPUs, none of them twice."""
+    """Count the events from `start` up to but not including `end` on these CPUs, each CPU once."""
     counts = np.zeros(len(start), np.int64)
     for number, recorded in times.items():
         here = np.any([cpu.to_numpy() == number for cpu in cpus], axis=0)
@@ -122,30 +119,28 @@ def _between(times: Times, start: Times, end: Times) -> Counts:
 
 
 def summarize(
-    observed: pd.DataFrame, series: pd.DataFrame, comparisons: pd.DataFrame
+    events_on_path: pd.DataFrame, series: pd.DataFrame, comparisons: pd.DataFrame
 ) -> pd.DataFrame:
-    """Return OBSERVER: for every traced arm, what its events cost.
+    """Return EVENT_COSTS: for every traced arm, what its events cost.
 
     `series` and `comparisons` are those of the same analysis.
     """
     medians = series.set_index("series")["median_ns"]
     by_name = comparisons.set_index("comparison")
     rows = []
-    for place, comparison in (
-        ("container", "perturbation"),
-        ("native", "perturbation, native"),
-    ):
-        pings = observed[observed["arm"] == f"{place} traced"]
-        traced_ns = medians.get(f"{place}, traced", math.nan)
+    for added in (PERTURBATION, NATIVE_PERTURBATION):
+        arm = added.series.arm
+        pings = events_on_path[events_on_path["arm"] == arm]
+        traced_ns = medians.get(added.series.name, math.nan)
         if pings.empty or math.isnan(traced_ns):
             continue
         means = pings[["events", "events_inside", "events_anywhere"]].mean()
-        cost, basis = _cost(by_name, comparison, means["events"])
-        untraced_ns = medians.get(f"{place}, untraced", traced_ns - cost[0])
+        cost, basis = _cost(by_name, added.name, means["events"])
+        untraced_ns = medians.get(added.against.name, traced_ns - cost[0])
         inside = means["events_inside"] / means["events"] if means["events"] else 0.0
         rows.append(
             (
-                f"{place} traced",
+                arm,
                 len(pings),
                 *means,
                 *cost,
@@ -156,7 +151,7 @@ def summarize(
                 _verdict(cost, untraced_ns),
             )
         )
-    return OBSERVER.from_rows(rows)
+    return EVENT_COSTS.from_rows(rows)
 
 
 def _cost(

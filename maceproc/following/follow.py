@@ -39,6 +39,7 @@ class Followed(NamedTuple):
     crossings: pd.DataFrame
     pings: pd.DataFrame
     rtts: pd.DataFrame
+    outputs: Runs  # what every run of the ping printed, as it was read
 
 
 class Packets(NamedTuple):
@@ -76,7 +77,7 @@ def follow_pings(
         runs = list(parse_runs(sidecar.runs)) if sidecar else []
     printed = pings_table(runs)
     rtts = correct_pings(printed, runs, packets, lost=trace.lost, mtu=mtu_of(sidecar))
-    return Followed(packets.hops, packets.crossings, printed, rtts)
+    return Followed(packets.hops, packets.crossings, printed, rtts, runs)
 
 
 def follow_way(

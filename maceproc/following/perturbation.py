@@ -1,17 +1,16 @@
 """What tracing cost, what the container cost, and how good the correction is.
 
-All three are differences between medians of arms that ran interleaved in rounds; what may be said
-of such differences is in `maceproc.statistics`.
+All three are differences between the medians of arms that ran interleaved in rounds. How such a
+difference and its interval are estimated is in `maceproc.statistics`.
 
-ping prints microseconds, and an RTT of a few of them takes a handful of values: their median is one
-of these, half a microsecond off or not. So equal printed RTTs are spread over the step they were
-rounded to, which makes every quantile here that of grouped data, not of the print.
+ping prints whole microseconds, so many RTTs of one run are equal. The median of such numbers is one
+of the printed ones, and can be wrong by half a microsecond. Equal printed RTTs are therefore spread
+evenly over the step that they were rounded to, as is usual for quantiles of grouped data.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -19,27 +18,20 @@ import pandas as pd
 from maceproc import statistics
 from maceproc.capture import Run
 from maceproc.schema import COMPARISONS, SERIES
+from maceproc.series import ALL_SERIES, DIFFERENCES, Series
 from maceproc.statistics import Estimate, Pair
 from maceproc.units import format_us
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
-@dataclass(frozen=True)
-class Series:
-    """One way of looking at the pings: a column of RTTS in one arm."""
-
-    name: str
-    arm: str
-    column: str
-
-    def of(self, rtts: pd.DataFrame) -> pd.DataFrame:
-        """Return round and value [ns] of the pings that have one."""
-        rows = rtts.loc[(rtts["arm"] == self.arm) & rtts[self.column].notna()]
-        value_ns = rows[self.column].astype("float64")
-        if self.column == "rtt_ns":
-            value_ns = spread_ties(value_ns, rows["rtt_resolution_ns"], rows["round"])
-        return pd.DataFrame({"round": rows["round"], "value_ns": value_ns})
+def values_of(rtts: pd.DataFrame, series: Series) -> pd.DataFrame:
+    """Return ``round`` and ``value_ns`` of the pings that have a value in this series."""
+    rows = rtts.loc[(rtts["arm"] == series.arm) & rtts[series.column].notna()]
+    value_ns = rows[series.column].astype("float64")
+    if series.column == "rtt_ns":
+        value_ns = spread_ties(value_ns, rows["rtt_resolution_ns"], rows["round"])
+    return pd.DataFrame({"round": rows["round"], "value_ns": value_ns})
 
 
 def spread_ties(
@@ -47,37 +39,19 @@ def spread_ties(
 ) -> pd.Series[float]:
     """Spread equal values of a round evenly over the step they were rounded to [ns].
 
-    Successive ones get multiples of the golden ratio modulo 1: even for any number of them, and
-    unrelated to their order in time. The value itself is the middle of its step.
+    The n-th of the equal values is moved to n times the golden ratio, modulo 1, within its step.
+    These positions are spread evenly for any number of values, and do not depend on their order in
+    time. The printed value is the middle of its step.
     """
     nth = value_ns.groupby([rounds, value_ns]).cumcount() + 1
     return value_ns + ((nth * GOLDEN_RATIO) % 1 - 0.5) * step_ns.fillna(0).astype("float64")
-
-
-RAW = Series("container, traced", "container traced", "rtt_ns")
-CORRECTED = Series("container, corrected", "container traced", "bare_metal_rtt_ns")
-WIRE = Series("wire", "container traced", "wire_rtt_ns")
-UNTRACED = Series("container, untraced", "container untraced", "rtt_ns")
-NATIVE_RAW = Series("native, traced", "native traced", "rtt_ns")
-NATIVE_WIRE = Series("wire, native", "native traced", "wire_rtt_ns")
-NATIVE = Series("native, untraced", "native untraced", "rtt_ns")
-
-ALL_SERIES = (RAW, UNTRACED, NATIVE_RAW, NATIVE, CORRECTED, WIRE, NATIVE_WIRE)
-
-# name, what is compared, with what
-ALL_COMPARISONS = (
-    ("perturbation", RAW, UNTRACED),
-    ("perturbation, native", NATIVE_RAW, NATIVE),
-    ("container overhead", UNTRACED, NATIVE),
-    ("corrected - native", CORRECTED, NATIVE),
-)
 
 
 def summarize(rtts: pd.DataFrame) -> pd.DataFrame:
     """Return SERIES: location and spread of every series that has pings."""
     rows = []
     for series in ALL_SERIES:
-        values_ns = series.of(rtts)["value_ns"].to_numpy()
+        values_ns = values_of(rtts, series)["value_ns"].to_numpy()
         answered = ((rtts["arm"] == series.arm) & rtts["rtt_ns"].notna()).sum()
         if len(values_ns):
             p5, median, p95 = np.percentile(values_ns, [5, 50, 95])
@@ -91,11 +65,11 @@ def summarize(rtts: pd.DataFrame) -> pd.DataFrame:
 def compare(rtts: pd.DataFrame, runs: Sequence[Run] = ()) -> pd.DataFrame:
     """Return COMPARISONS: every difference for which both arms were run.
 
-    `runs` say when each arm ran in each round; without them drift cannot be told from a difference.
+    `runs` say when each arm ran in each round. Without them a drift of the machine is not noticed.
     """
     rows = []
-    for name, series, against in ALL_COMPARISONS:
-        pairs = statistics.pair_rounds(series.of(rtts), against.of(rtts))
+    for name, series, against, _ in DIFFERENCES:
+        pairs = statistics.pair_rounds(values_of(rtts, series), values_of(rtts, against))
         if pairs:
             found = statistics.difference(list(pairs.values()))
             refused = _refusal(found, pairs, series.arm, against.arm, runs)
@@ -106,7 +80,7 @@ def compare(rtts: pd.DataFrame, runs: Sequence[Run] = ()) -> pd.DataFrame:
 def _refusal(
     found: Estimate, pairs: Mapping[int, Pair], arm: str, against: str, runs: Sequence[Run]
 ) -> str:
-    """Return why a difference is no evidence: the machine changed, by more than it says."""
+    """Return why a difference is no evidence, or "": the machine changed by about as much."""
     started = {(run.round, run.arm): float(run.start_ns) for run in runs}
     rounds = [n for n in pairs if {(n, arm), (n, against)} <= started.keys()]
     if not rounds:
@@ -121,24 +95,3 @@ def _refusal(
         f"{against} changed by {format_us(drift.change_ns, signed=True)} us after round "
         f"{rounds[drift.at - 1]}: that alone can make {format_us(bias_ns)} us"
     )
-
-
-def corrected_bounds(rtts: pd.DataFrame) -> dict[str, float]:
-    """Bound the corrected median and mean [ns], whatever the pings without a correction were.
-
-    A crossing takes no less than nothing and no more than the RTT, so each of those lies between
-    0 and its own RTT. Returns median_low_ns, median_high_ns, mean_low_ns and mean_high_ns, empty
-    when no ping was answered.
-    """
-    answered = rtts[(rtts["arm"] == CORRECTED.arm) & rtts["rtt_ns"].notna()]
-    answered = answered[answered["status"] != "duplicate"]
-    if answered.empty:
-        return {}
-    known = answered["bare_metal_rtt_ns"]
-    low, high = known.fillna(0).astype(float), known.fillna(answered["rtt_ns"]).astype(float)
-    return {
-        "median_low_ns": float(low.median()),
-        "median_high_ns": float(high.median()),
-        "mean_low_ns": float(low.mean()),
-        "mean_high_ns": float(high.mean()),
-    }

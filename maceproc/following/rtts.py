@@ -43,10 +43,11 @@ def rtts_table(
     ``container``, at the outer device for ``native``. `lost` is LOST: what the ring buffers could
     not take. `mtu` is the first device's [bytes].
     """
-    by_run = dict(list(pings.groupby(["round", "arm"], observed=True, sort=False)))
+    identity = ["round", "arm", "target"]
+    by_run = dict(list(pings.groupby(identity, observed=True, sort=False)))
     tables = []
     for run, printed in runs:
-        rows = by_run.get((run.round, run.arm))
+        rows = by_run.get((run.round, run.arm, printed.target))
         if rows is None:
             continue
         matches = None
@@ -55,7 +56,7 @@ def rtts_table(
                 run, printed, sends, deliveries, passages[run.place], lost=lost, mtu=mtu
             )
             matches = match_run(rows, run, printed, packets)
-        tables.append(_judged(Case(run, rows, matches)))
+        tables.append(_judged(Case(run, rows, matches, printed.targets)))
     if not tables:
         return RTTS.frame()
     rows = pd.concat(tables).loc[pings.index]

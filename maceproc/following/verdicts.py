@@ -50,12 +50,14 @@ Words = str | npt.NDArray[Any]
 class Case:
     """What is known of the pings of one run when they are judged.
 
-    `pings` are its rows of PINGS; `matches` is None for a run that was not traced.
+    `pings` are its rows of PINGS; `matches` is None for a run that was not traced; `targets` is
+    how many hosts it pinged.
     """
 
     run: Run
     pings: pd.DataFrame
     matches: Matches | None
+    targets: int = 1
 
     @property
     def traced(self) -> Matches:
@@ -242,6 +244,12 @@ PRINTED_RULES: tuple[Rule, ...] = (
 """What ping itself says of its pings."""
 
 MATCH_RULES: tuple[Rule, ...] = (
+    Rule(
+        "several-targets",
+        "ambiguous",
+        lambda case: np.full(len(case.pings), case.targets > 1),
+        "its run had several targets: which send call was for which is not known",
+    ),
     Rule("calls-and-requests-differ", "incomplete", _no_call_told, _calls_for_requests),
     Rule(
         "number-without-call",

@@ -196,7 +196,7 @@ class Lab:
 
     def _start_remote(self) -> None:
         """Start the program that is the remote, and give the host its tap device as eth0."""
-        program = [sys.executable, "-m", "maceproc.recording.lab_remote", WIRE]
+        program = [sys.executable, "-P", "-m", "maceproc.recording.lab_remote", WIRE]
         _run([*self._inside("remote"), *program, str(max(os.sched_getaffinity(0)))])
         moved = ["set", WIRE, "netns", self.netns("host"), "name", "eth0"]
         _run(["ip", "-n", self.netns("remote"), "link", *moved])

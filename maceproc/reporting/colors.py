@@ -1,14 +1,18 @@
 """The colours of all pictures, light and dark; matplotlib takes the light ones.
 
-Each pair has a contrast of 3 or more against its background (WCAG 2.2, 1.4.11), and text of 4.5 or
-more. Hues are those of M. Okabe, K. Ito, "Color Universal Design", 2008, darker or lighter.
+Each colour has a contrast of 3 or more against its background (WCAG 2.2, 1.4.11), each text colour
+one of 4.5 or more. Hues are those of M. Okabe, K. Ito, "Color Universal Design", 2008, darker or
+lighter.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# Name: light, dark. A pair of traced and untraced shares a hue; series are drawn in this order.
+from maceproc import ledger, series
+
+# Name: light, dark. A traced series and its untraced one share a hue. Pictures draw the series in
+# this order, the last one in front.
 BASE_COLORS = {
     "background": ("#ffffff", "#11161c"),
     "panel": ("#f5f7f9", "#1a212a"),
@@ -20,27 +24,31 @@ BASE_COLORS = {
     "warning": ("#8a5600", "#f0b850"),
     "problem": ("#b3261e", "#ff8f86"),
 }
+# The outbound and the inbound crossing, in every picture.
+CROSSING_COLORS = {
+    ledger.OUTBOUND: ("#0072b2", "#4fb4f5"),
+    ledger.INBOUND: ("#d05a00", "#ff8f47"),
+}
 SERIES_COLORS = {
-    "container, traced": ("#d05a00", "#ff8f47"),
-    "container, untraced": ("#a87000", "#f0b429"),
-    "container, corrected": ("#0072b2", "#4fb4f5"),
-    "native, untraced": ("#00805e", "#31d0a3"),
-    "native, traced": ("#005c43", "#1aa37d"),
-    "wire": ("#6b7680", "#a3adb8"),
-    "wire, native": ("#858f99", "#7f8b97"),
-    "outbound": ("#0072b2", "#4fb4f5"),
-    "inbound": ("#d05a00", "#ff8f47"),
+    series.RAW.name: ("#d05a00", "#ff8f47"),
+    series.UNTRACED.name: ("#a87000", "#f0b429"),
+    series.CORRECTED.name: ("#0072b2", "#4fb4f5"),
+    series.NATIVE.name: ("#00805e", "#31d0a3"),
+    series.NATIVE_RAW.name: ("#005c43", "#1aa37d"),
+    series.WIRE.name: ("#6b7680", "#a3adb8"),
+    series.NATIVE_WIRE.name: ("#858f99", "#7f8b97"),
+    **{str(segment.direction): pair for segment, pair in CROSSING_COLORS.items()},
     "not corrected": ("#b3261e", "#ff8f86"),
 }
-SEGMENT_COLORS = {
-    "tx stack": ("#7a8590", "#98a4b0"),
-    "outbound crossing": ("#0072b2", "#4fb4f5"),
-    "outer queue": ("#8a7a00", "#e8d94a"),
-    "wire": ("#00805e", "#31d0a3"),
-    "inbound crossing": ("#d05a00", "#ff8f47"),
-    "delivery": ("#4d5863", "#c3ccd5"),
-    "residual": ("#b0578d", "#e08fc0"),
+_SEGMENT_COLORS = {
+    **CROSSING_COLORS,
+    ledger.TX_STACK: ("#7a8590", "#98a4b0"),
+    ledger.OUTER_QUEUE: ("#8a7a00", "#e8d94a"),
+    ledger.WIRE: ("#00805e", "#31d0a3"),
+    ledger.DELIVERY: ("#4d5863", "#c3ccd5"),
+    ledger.RESIDUAL: ("#b0578d", "#e08fc0"),
 }
+SEGMENT_COLORS = {segment.name: _SEGMENT_COLORS[segment] for segment in ledger.LEDGER}
 
 
 def light(colors: Mapping[str, tuple[str, str]]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""One ping, event by event: its way, its ledger, why these packets, and what else was possible."""
+"""One ping in detail: its events, its ledger, and why these packets were taken for it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,43 @@ from maceproc.errors import AnalysisError
 from maceproc.following.crossings import INBOUND
 from maceproc.following.replies import MATCHED_BY
 from maceproc.following.verdicts import STATUSES
-from maceproc.schema import SCHEMA_VERSION, rows_of
+from maceproc.foreign_text import clean
+from maceproc.ledger import COLUMNS
+from maceproc.schema import SCHEMA_VERSION, Column, Table, rows_of
+from maceproc.series import TRACED_ARMS
 from maceproc.units import format_us
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
-# The ledger, in the order of the way; what is added up is the RTT.
-LEDGER = {
-    "tx stack": "tx_stack_ns",
-    "outbound crossing": "outbound_ns",
-    "outer queue": "outer_queue_ns",
-    "wire": "wire_rtt_ns",
-    "inbound crossing": "inbound_ns",
-    "delivery": "delivery_ns",
-    "residual": "residual_ns",
-}
-
+EVENTS = Table(
+    "events",
+    "one event of the ping",
+    (
+        Column("after_ns", "int64", "ns", "since the send call, or the first event seen"),
+        Column("step_ns", "Int64", "ns", "since the event before"),
+        Column("journey", "Int64", "", "its journey; unknown for a system call"),
+        Column("event", "str", "", "the kernel's name of the event"),
+        Column("dev", "category", "", "device name; unknown where the event names none"),
+        Column("netns", "category", "", "namespace of the device; unknown when not known"),
+        Column("cpu", "Int64", "", "CPU it was recorded on"),
+        Column("pid", "Int64", "", "task that ran; in softirq, the task that was interrupted"),
+        Column("softirq", "boolean", "", "in softirq, not in the task's own system call"),
+        Column("len", "Int64", "byte", "skb->len"),
+    ),
+)
+CANDIDATES = Table(
+    "candidates",
+    "one packet that came in while the reply was due",
+    (
+        Column("after_ns", "Int64", "ns", "since the send call"),
+        Column("residual_ns", "Int64", "ns", "the residual it would leave"),
+        Column("len", "int64", "byte", "skb->len"),
+        Column("journey", "int64", "", "its journey"),
+        Column("status", "str", "", "of its crossing: complete or incomplete"),
+        Column("taken", "bool", "", "whether it was taken for the reply"),
+    ),
+)
 
 SENDING = ("net_dev_queue", "net_dev_start_xmit", "net_dev_xmit")
 
@@ -43,14 +63,11 @@ class Explanation:
     ping
         Its row of RTTS.
     events
-        Its events in the order of time: ``after_ns`` since the send call, ``step_ns`` since the
-        event before, ``journey``, ``event``, ``dev``, ``netns``, ``cpu``, ``pid``, ``softirq``,
-        ``len``.
+        Its events in the order of time: the columns of `EVENTS`.
     ledger
         Segment and time [ns]; they add up to the RTT.
     candidates
-        The packets that came in between its send call and its line: ``after_ns``, the residual
-        each would leave, and whether it was ``taken``.
+        The packets that came in while its reply was due: the columns of `CANDIDATES`.
     """
 
     ping: pd.Series
@@ -63,12 +80,12 @@ class Explanation:
         return f"<Explanation of icmp_seq {ping['seq']}, round {ping['round']}: {ping['status']}>"
 
     def __str__(self) -> str:
-        return "\n".join(_lines(self))
+        return "\n".join(map(clean, _lines(self)))
 
     def _repr_html_(self) -> str:
         from maceproc.reporting.notebook import explanation_html
 
-        return explanation_html(self)
+        return explanation_html(self.ping, self.events, self.ledger, self.candidates)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what ``maceproc explain --json`` prints: unknown values are null, times in ns."""
@@ -92,7 +109,7 @@ def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanati
     """
     rtts = analysis.rtts
     traced = rtts[rtts["status"] != "untraced"]
-    rows = traced[traced["arm"].isin(["container traced", "native traced"])]
+    rows = traced[traced["arm"].isin(TRACED_ARMS)]
     if round is not None:
         rows = rows[rows["round"] == round]
     found = rows[rows["seq"] == seq]
@@ -102,7 +119,7 @@ def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanati
             hint=f"there are {rows['seq'].min()} to {rows['seq'].max()}" if len(rows) else "",
         )
     ping = found.iloc[0]
-    ledger = pd.Series({name: ping[column] for name, column in LEDGER.items()}, name="time_ns")
+    ledger = pd.Series({name: ping[column] for name, column in COLUMNS.items()}, name="time_ns")
     return Explanation(ping, _events(analysis, ping), ledger, _candidates(analysis, ping))
 
 
@@ -110,7 +127,7 @@ def _events(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
     """Return the hops of both journeys within the ping's time, with the calls around them."""
     hops = analysis.hops
     ours = hops[hops["journey"].isin(ping[["outbound_journey", "inbound_journey"]].dropna())]
-    columns = ["time_ns", "journey", "event", "dev", "netns", "cpu", "pid", "softirq", "len"]
+    columns = ["time_ns", *EVENTS.names[2:]]
     rows = ours[columns].astype({"event": str, "dev": object, "netns": object})
     calls = []
     if pd.notna(ping["sent_ns"]):
@@ -128,9 +145,10 @@ def _events(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
 
 
 def _until_sent_again(rows: pd.DataFrame, ping: pd.Series) -> pd.DataFrame:
-    """Cut off what follows the delivery: a packet received is not sent any more.
+    """Cut off what follows the delivery: a packet that was received is not sent again.
 
-    Without events of its freeing, a journey goes on with whatever packet uses the address next.
+    Where the freeing of packets was not recorded, a journey continues with the next packet that
+    uses the same address.
     """
     end_ns = ping["received_ns"]
     if pd.isna(end_ns):
@@ -144,15 +162,16 @@ def _until_sent_again(rows: pd.DataFrame, ping: pd.Series) -> pd.DataFrame:
 def _candidates(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
     """Return the packets that came in while the ping's reply was due."""
     crossings = analysis.crossings
-    names = ["after_ns", "residual_ns", "len", "journey", "status", "taken"]
     if pd.isna(ping["sent_ns"]) or pd.isna(ping["rtt_ns"]):
-        return pd.DataFrame(columns=names)
+        return pd.DataFrame(columns=CANDIDATES.names)
     inbound = crossings[(crossings["direction"] == INBOUND) & crossings["left_ns"].notna()]
     after_ns = inbound["left_ns"] - ping["sent_ns"]
     due = inbound[after_ns.between(0, ping["rtt_ns"] + ping["rtt_resolution_ns"])]
     after_ns = after_ns[due.index]
     taken = due["journey"] == ping["inbound_journey"]
-    return due.assign(after_ns=after_ns, residual_ns=ping["rtt_ns"] - after_ns, taken=taken)[names]
+    return due.assign(after_ns=after_ns, residual_ns=ping["rtt_ns"] - after_ns, taken=taken)[
+        CANDIDATES.names
+    ]
 
 
 def _lines(explanation: Explanation) -> Iterator[str]:
@@ -187,7 +206,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 
 def _why(ping: pd.Series) -> Iterator[str]:
-    """Say why these packets are the ping's, where any are."""
+    """Yield why these packets were taken for the ping's request and reply."""
     if pd.notna(ping["outbound_journey"]):
         yield "  request: it is the only packet that the send call of this icmp_seq queued"
     if pd.notna(ping["matched_by"]):

@@ -6,26 +6,30 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from maceproc.following.perturbation import (
+from maceproc.following.coverage import coverage
+from maceproc.series import (
     CORRECTED,
     NATIVE,
+    NATIVE_PERTURBATION,
     NATIVE_RAW,
     NATIVE_WIRE,
+    PERTURBATION,
     RAW,
+    REMAINDER,
     UNTRACED,
     WIRE,
 )
 from maceproc.units import NS_PER_MS, NS_PER_US
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 
 MINUS, NO_BREAK = "\u2212", "\u00a0"
 
 
 def headline(analysis: Analysis) -> str:
-    """Say what the ping reported, what it is corrected, what tracing cost, how much was used."""
+    """Return what the ping reported, its corrected RTT, what tracing cost, and the coverage."""
     medians = analysis.series.set_index("series")["median_ns"].to_dict()
     sentences = [
         _the_rtt(medians),
@@ -83,7 +87,7 @@ def _the_native_rtt(medians: dict[str, float]) -> str:
 
 
 def _the_remainder(comparisons: pd.DataFrame) -> str:
-    left = _comparison(comparisons, "corrected - native")
+    left = _comparison(comparisons, REMAINDER.name)
     if left is None:
         return ""
     off, ends = duration(left["estimate_ns"], signed=True), interval(left.low_ns, left.high_ns)
@@ -91,20 +95,18 @@ def _the_remainder(comparisons: pd.DataFrame) -> str:
 
 
 def _the_tracing(comparisons: pd.DataFrame) -> str:
-    for name in ("perturbation", "perturbation, native"):
-        cost = _comparison(comparisons, name)
+    for added in (PERTURBATION, NATIVE_PERTURBATION):
+        cost = _comparison(comparisons, added.name)
         if cost is not None:
-            added, ends = (
+            estimate, ends = (
                 duration(cost.estimate_ns, signed=True),
                 interval(cost.low_ns, cost.high_ns),
             )
-            return f"Recording added {added} ({ends})."
+            return f"Recording added {estimate} ({ends})."
     return "What recording added is not known: there was no untraced run."
 
 
 def _the_coverage(rtts: pd.DataFrame) -> str:
-    from maceproc.reporting.report import coverage
-
     counts = coverage(rtts)
     if not counts["answered"]:
         return ""

@@ -1,6 +1,7 @@
 """JSON Schemas of everything the command line prints as JSON, made from the declared tables.
 
-``maceproc/reporting/schemas/VERB.schema.json`` are these, checked in: ``make schemas`` writes them anew.
+They are checked in as ``maceproc/reporting/schemas/VERB.schema.json``;
+``make schemas`` writes them.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from maceproc import comparison, schema
-from maceproc.reporting.explain import LEDGER
+from maceproc import analysis, schema
+from maceproc.ledger import COLUMNS
+from maceproc.pings.flavours import HABITS
+from maceproc.reporting import explain
+from maceproc.reporting.pings_listing import ROW_FIELDS
 from maceproc.schema import SCHEMA_VERSION, Column, Table
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -24,36 +28,6 @@ INTEGER: Schema = {"type": "integer"}
 STRING: Schema = {"type": "string"}
 TIME_NS: Schema = {"type": ["number", "null"], "unit": "ns"}
 
-# What `maceproc.reporting.explain.Explanation` adds to the columns of HOPS.
-_EVENTS = Table(
-    "events",
-    "one event of the ping",
-    (
-        Column("after_ns", "int64", "ns", "since the send call, or the first event seen"),
-        Column("step_ns", "Int64", "ns", "since the event before"),
-        Column("journey", "Int64", "", "its journey; unknown for a system call"),
-        Column("event", "str", "", "the kernel's name of the event"),
-        Column("dev", "category", "", "device name; unknown where the event names none"),
-        Column("netns", "category", "", "namespace of the device; unknown when not known"),
-        Column("cpu", "Int64", "", "CPU it was recorded on"),
-        Column("pid", "Int64", "", "task that ran; in softirq, the task that was interrupted"),
-        Column("softirq", "boolean", "", "in softirq, not in the task's own system call"),
-        Column("len", "Int64", "byte", "skb->len"),
-    ),
-)
-_CANDIDATES = Table(
-    "candidates",
-    "one packet that came in while the reply was due",
-    (
-        Column("after_ns", "Int64", "ns", "since the send call"),
-        Column("residual_ns", "Int64", "ns", "the residual it would leave"),
-        Column("len", "int64", "byte", "skb->len"),
-        Column("journey", "int64", "", "its journey"),
-        Column("status", "str", "", "of its crossing: complete or incomplete"),
-        Column("taken", "bool", "", "whether it was taken for the reply"),
-    ),
-)
-
 
 def schemas() -> dict[str, Schema]:
     """Return the schema of every verb that has ``--json``, and of ``export --format json``."""
@@ -62,6 +36,7 @@ def schemas() -> dict[str, Schema]:
         "explain": explain_schema(),
         "compare": compare_schema(),
         "events": events_schema(),
+        "pings": pings_schema(),
         "export": export_schema(),
     }
 
@@ -117,7 +92,7 @@ def analyze_schema() -> Schema:
             "summary": _object(summary),
             "rtts": rows_schema(schema.RTTS),
             "perturbation": {"oneOf": [{"type": "null"}, comparison_row]},
-            "observer": rows_schema(schema.OBSERVER),
+            "observer": rows_schema(schema.EVENT_COSTS),
             "findings": rows_schema(schema.FINDINGS),
         },
     )
@@ -129,9 +104,9 @@ def explain_schema() -> Schema:
         "explain",
         {
             "ping": row_schema(schema.RTTS),
-            "events": rows_schema(_EVENTS),
-            "ledger": _object(dict.fromkeys(LEDGER, TIME_NS)),
-            "candidates": rows_schema(_CANDIDATES),
+            "events": rows_schema(explain.EVENTS),
+            "ledger": _object(dict.fromkeys(COLUMNS, TIME_NS)),
+            "candidates": rows_schema(explain.CANDIDATES),
         },
     )
 
@@ -141,9 +116,9 @@ def compare_schema() -> Schema:
     return _document(
         "compare",
         {
-            "captures": rows_schema(comparison.CAPTURES),
-            "quantities": rows_schema(comparison.QUANTITIES),
-            "contrasts": rows_schema(comparison.CONTRASTS),
+            "captures": rows_schema(analysis.CAPTURES),
+            "quantities": rows_schema(analysis.QUANTITIES),
+            "contrasts": rows_schema(analysis.CONTRASTS),
             "notes": _list(STRING),
         },
     )
@@ -169,6 +144,35 @@ def events_schema() -> Schema:
             "buffers": _list(_object({**buffer, "count": INTEGER, "lost": INTEGER})),
             "info": {"description": "what else the file tells about itself", "type": "object"},
             "notes": _list(STRING),
+        },
+    )
+
+
+def pings_schema() -> Schema:
+    """Return the schema of ``maceproc pings --json``."""
+    row = {name: column_schema(schema.PINGS[name]) for name in ROW_FIELDS}
+    maybe: Schema = {"type": ["integer", "null"]}
+    run = {
+        "round": {"description": "of a capture's run", **maybe},
+        "arm": {"type": ["string", "null"]},
+        "flavour": {"enum": [*HABITS, "unknown"]},
+        "flavour_why": STRING,
+        "first_seq": {"description": "null: 0 or 1, not known which", **maybe},
+        "first_seq_why": STRING,
+        "stamped_by": {"enum": ["kernel", "program", None]},
+        "target": {"type": ["string", "null"]},
+        "payload_bytes": {"unit": "byte", **maybe},
+        "sent": {"description": "as the summary counts", **maybe},
+        "received": {"description": "as the summary counts", **maybe},
+        "remarks": _list(STRING),
+        "rows": _list(_object(row)),
+    }
+    return _document(
+        "pings",
+        {
+            "runs": {"description": "one for each run and target", **_list(_object(run))},
+            "not_understood": {"description": "lines that were not understood", **INTEGER},
+            "not_understood_first": {"description": "the first of them", **_list(STRING)},
         },
     )
 

@@ -3,37 +3,27 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 
 import pandas as pd
 
 from maceproc.errors import AnalysisError
-from maceproc.schema import SCHEMA_VERSION, Trace
-from maceproc.tracedat.container import is_trace_dat
-from maceproc.tracedat.reader import read_events
-from maceproc.tracedat.summary import Summary, summarize, summarize_tables
-from maceproc.tracetext import read_text
-
-
-def read_any(path: Path, events: list[str] | None = None) -> Trace:
-    """Read a trace.dat or ftrace text, whichever it is."""
-    return read_events(path, events) if is_trace_dat(path) else read_text(path, events)
-
-
-def summarize_any(path: Path) -> Summary:
-    """Summarize a trace.dat or ftrace text, whichever it is."""
-    return summarize(path) if is_trace_dat(path) else summarize_tables(read_text(path))
+from maceproc.foreign_text import clean, clean_lines
+from maceproc.reporting.export.tables import csv_ready
+from maceproc.schema import SCHEMA_VERSION
+from maceproc.traces import read_trace, summarize_trace
 
 
 def listing_json(path: Path) -> str:
     """Return the list of events as one JSON object."""
-    summary = {"schema_version": SCHEMA_VERSION, **summarize_any(path).as_json()}
+    summary = {"schema_version": SCHEMA_VERSION, **summarize_trace(path).as_json()}
     return json.dumps(summary, indent=1)
 
 
 def listing(path: Path) -> str:
     """Return the list of events for people: count, rate and fields; then what is missing."""
-    summary = summarize_any(path)
+    summary = summarize_trace(path)
     total = sum(event.count for event in summary.events)
     width = max([len(event.event) for event in summary.events], default=5)
     lines = [f"{'event':<{width}} {'count':>10} {'per second':>12}  fields"]
@@ -49,7 +39,7 @@ def listing(path: Path) -> str:
         )
     if summary.gaps:
         lines.append(f"{summary.lost} events are known to be lost, in {summary.gaps} places")
-    return "\n".join([*lines, *(f"note: {note}" for note in summary.notes)])
+    return "\n".join(map(clean, [*lines, *(f"note: {note}" for note in summary.notes)]))
 
 
 def rows(path: Path, event: str, head: int) -> str:
@@ -60,20 +50,24 @@ def rows(path: Path, event: str, head: int) -> str:
         if shown[column].dtype == "uint64":  # addresses are known by their hexadecimal form
             shown[column] = shown[column].map("{:#x}".format)
     more = f"... {len(frame)} rows in all\n" if len(frame) > head else ""
-    return f"{shown.to_string(index=False)}\n{more}"
+    return clean_lines(f"{shown.to_string(index=False)}\n{more}")
 
 
 def rows_csv(path: Path, event: str) -> str:
-    """Return an event's table as CSV."""
-    text: str = _table(path, event).to_csv(index=False)
+    """Return an event's table as CSV, its text made safe as in exports."""
+    text: str = csv_ready(_table(path, event)).to_csv(index=False)
     return text
 
 
 def _table(path: Path, event: str) -> pd.DataFrame:
-    trace = read_any(path, [event])
+    trace = read_trace(path, [event])
     if not trace.events:
+        names = [known.event for known in summarize_trace(path).events]
+        close = get_close_matches(event.rpartition(":")[2], names, n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else ""
         raise AnalysisError(
-            f"{path}: no event {event!r}", hint=f"`maceproc events {path}` lists what is there"
+            f"{path}: no event {event!r}",
+            hint=hint or f"`maceproc events {path}` lists what is there",
         )
     if len(trace.events) > 1:
         raise AnalysisError(

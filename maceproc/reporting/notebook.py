@@ -10,11 +10,10 @@ import pandas as pd
 
 from maceproc.following.verdicts import STATUSES
 from maceproc.reporting.headline import duration, headline, interval
-from maceproc.reporting.report import COMPARISON_MEANING, SERIES_MEANING
+from maceproc.series import DIFFERENCE_MEANING, MEANING
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
-    from maceproc.reporting.explain import Explanation
+    from maceproc.analysis import Analysis
 
 
 LOCATION = ["median_ns", "mean_ns", "sd_ns", "p5_ns", "p95_ns"]
@@ -22,9 +21,9 @@ LOCATION = ["median_ns", "mean_ns", "sd_ns", "p5_ns", "p95_ns"]
 
 def analysis_html(analysis: Analysis) -> str:
     """Render the headline, the series, the comparisons and the findings of an analysis."""
-    series = analysis.series.set_index("series").reindex(list(SERIES_MEANING))
+    series = analysis.series.set_index("series").reindex(list(MEANING))
     medians = [
-        (name, f"{row['used']:.0f}", *map(duration, row[LOCATION]), SERIES_MEANING[str(name)])
+        (name, f"{row['used']:.0f}", *map(duration, row[LOCATION]), MEANING[str(name)])
         for name, row in series.dropna(subset="used").iterrows()
     ]
     differences = [
@@ -33,7 +32,7 @@ def analysis_html(analysis: Analysis) -> str:
             duration(row.estimate_ns, signed=True),
             interval(row.low_ns, row.high_ns),
             str(row.rounds),
-            COMPARISON_MEANING[row.comparison],
+            DIFFERENCE_MEANING[row.comparison],
         )
         for row in analysis.comparisons.itertuples()
     ]
@@ -52,13 +51,17 @@ def analysis_html(analysis: Analysis) -> str:
     )
 
 
-def explanation_html(explanation: Explanation) -> str:
-    """Render the events of one ping, its ledger, and the packets that could have been its reply."""
-    ping = explanation.ping
+def explanation_html(
+    ping: pd.Series, events: pd.DataFrame, ledger: pd.Series, candidates: pd.DataFrame
+) -> str:
+    """Render the events of one ping, its ledger, and the packets that could have been its reply.
+
+    The tables are those of `maceproc.reporting.explain.Explanation`.
+    """
     about = ping["reason"] or STATUSES[ping["status"]]
     if ping["causes"]:
         about += f"; shown by its events: {ping['causes']}"
-    events = [
+    event_rows = [
         (
             duration(row.after_ns),
             "" if pd.isna(row.step_ns) else duration(row.step_ns, signed=True),
@@ -67,22 +70,22 @@ def explanation_html(explanation: Explanation) -> str:
             "" if pd.isna(row.cpu) else f"{row.cpu:.0f}",
             "" if pd.isna(row.softirq) else ("softirq" if row.softirq else "task"),
         )
-        for row in explanation.events.itertuples()
+        for row in events.itertuples()
     ]
-    ledger = [(name, duration(time_ns)) for name, time_ns in explanation.ledger.items()]
-    ledger.append(("RTT as printed", duration(ping["rtt_ns"])))
-    ledger.append(("corrected", duration(ping["bare_metal_rtt_ns"])))
-    candidates = [
+    segments = [(name, duration(time_ns)) for name, time_ns in ledger.items()]
+    segments.append(("RTT as printed", duration(ping["rtt_ns"])))
+    segments.append(("corrected", duration(ping["bare_metal_rtt_ns"])))
+    candidate_rows = [
         (duration(row.after_ns), duration(row.residual_ns), "taken" if row.taken else "not taken")
-        for row in explanation.candidates.itertuples()
+        for row in candidates.itertuples()
     ]
     title = f"icmp_seq {ping['seq']}, round {ping['round']}, {ping['arm']}: {ping['status']}"
     return "".join(
         [
             f"<h4>{escape(title)}</h4><p>{escape(about)}</p>",
-            _table(("after", "step", "event", "where", "CPU", "context"), events),
-            _table(("ledger", "time"), ledger),
-            _table(("packet came in after", "would leave a residual of", ""), candidates),
+            _table(("after", "step", "event", "where", "CPU", "context"), event_rows),
+            _table(("ledger", "time"), segments),
+            _table(("packet came in after", "would leave a residual of", ""), candidate_rows),
         ]
     )
 

@@ -17,20 +17,20 @@ import pandas as pd
 
 from maceproc.errors import AnalysisError
 from maceproc.reporting.colors import BASE_COLORS, SEGMENT_COLORS, SERIES_COLORS, light
-from maceproc.reporting.views import usual_ping
+from maceproc.reporting.views import Views, usual_ping
 from maceproc.units import NS_PER_MS, NS_PER_S, NS_PER_US
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 COLORS = light(SERIES_COLORS)
 SEGMENTS = light(SEGMENT_COLORS)
 INK, QUIET = (BASE_COLORS[name][0] for name in ("text", "quiet"))
 FEW = 50
-CLOSE_TOGETHER = 0.06  # of the picture's width: events that share a label
-WIDE_SPREAD = 5.0  # 99.5th percentile over median, from which an axis is logarithmic
+CLOSE_TOGETHER = 0.06  # share of the picture's width within which events have one label
+WIDE_SPREAD = 5.0  # ratio of the 99.5th percentile to the median from which an axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Plots:
 
     def rtt(self, ax: Axes | None = None) -> Axes:
         """Plot every RTT over time; pings that could not be corrected are marked."""
-        rows = self.analysis.view.rtt()
+        rows = Views(self.analysis).rtt()
         rows = rows[~rows["series"].str.startswith("wire")]
         ax = ax or new_axes(10, 4.2)
         unit_ns, unit = unit_of(rows["rtt_ns"])
@@ -66,7 +66,7 @@ class Plots:
 
     def ecdf(self, ax: Axes | None = None) -> Axes:
         """Plot the distribution of every series, the wire's too."""
-        rows = self.analysis.view.ecdf()
+        rows = Views(self.analysis).ecdf()
         ax = ax or new_axes(9, 4.2)
         unit_ns, unit = unit_of(rows["rtt_ns"])
         for name, part in _by_series(rows):
@@ -80,7 +80,7 @@ class Plots:
 
     def crossings(self, ax: Axes | None = None) -> Axes:
         """Plot how long every ping took to cross, outbound and inbound."""
-        rows = self.analysis.view.crossings()
+        rows = Views(self.analysis).crossings()
         ax = ax or new_axes(10, 4.2)
         unit_ns, unit = unit_of(rows["latency_ns"])
         x, label = _time_axis(rows)
@@ -95,7 +95,7 @@ class Plots:
 
     def path(self, ax: Axes | None = None) -> Axes:
         """Plot the usual ping's way: how long each step takes, one after the other."""
-        rows = self.analysis.view.path()
+        rows = Views(self.analysis).path()
         ax = ax or new_axes(9, 1.1 + 0.42 * max(len(rows), 3))
         unit_ns, unit = unit_of(rows["median_ns"])
         width = rows["median_ns"] / unit_ns
@@ -105,9 +105,9 @@ class Plots:
         late = (rows["p95_ns"] - rows["median_ns"]) / unit_ns
         ax.barh(y, width, left=left, color=colors, height=0.62)
         ax.errorbar(left + width, y, xerr=[0 * late, late], fmt="none", ecolor=QUIET, lw=1)
-        for place, end, text in zip(y, left + width + late, width, strict=True):
+        for height, end, text in zip(y, left + width + late, width, strict=True):
             ax.annotate(
-                f"{text:.1f}", (end, place), (4, 0), textcoords="offset points", va="center"
+                f"{text:.1f}", (end, height), (4, 0), textcoords="offset points", va="center"
             )
         ax.set_yticks(y, [_step_label(row) for row in rows.itertuples()], fontsize="small")
         ax.invert_yaxis()
@@ -126,20 +126,20 @@ class Plots:
     ) -> Axes:
         """Plot one ping as a train's timetable: time across, the devices it passes downwards.
 
-        Of events close together only the first is named: ``netif_rx +1``.
-        Without `seq` it is the ping whose RTT is nearest the median. Raises AnalysisError when
-        there is no such ping.
+        Events close together share one label, with the first one's name: ``netif_rx +1``. Without
+        `seq` it is the ping whose RTT is nearest the median. Raises AnalysisError when there is no
+        such ping.
         """
         if seq is None:
             seq, round = usual_ping(self.analysis)  # noqa: A001
-        rows = self.analysis.view.waterfall(seq, round)
+        rows = Views(self.analysis).waterfall(seq, round)
         if rows.empty:
             raise AnalysisError(f"no event of the ping {seq} was found")
-        places = order_of_places(self.analysis, rows)
-        ax = ax or new_axes(10.5, 1.4 + 0.6 * len(places))
+        devices = order_of_devices(self.analysis, rows)
+        ax = ax or new_axes(10.5, 1.4 + 0.6 * len(devices))
         unit_ns, unit = unit_of(rows["after_ns"])
         x = (rows["after_ns"] / unit_ns).to_numpy()
-        y = np.array([places.index(place) for place in rows["place"]])
+        y = np.array([devices.index(device) for device in rows["device"]])
         on_way = ~rows["event"].isin(["consume_skb", "kfree_skb"]).to_numpy()
         _draw_way(ax, x[on_way], y[on_way], list(rows["segment"][on_way]))
         softirq = rows["softirq"].fillna(False).to_numpy(bool)
@@ -151,19 +151,19 @@ class Plots:
             if mask.any():
                 ax.scatter(x[mask], y[mask], color=fill, label=name, **style)
         _label_events(ax, x, y, rows["event"])
-        ax.set_yticks(range(len(places)), places)
-        ax.set_ylim(len(places) - 0.4, -0.9)
+        ax.set_yticks(range(len(devices)), devices)
+        ax.set_ylim(len(devices) - 0.4, -0.9)
         ax.margins(x=0.12)
         title = f"icmp_seq {seq}" + (f", round {round}" if round else "")
         finish(ax, f"time since the send call [{unit}]", "", title, legend="")
         ax.legend(
-            frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16 - 0.3 / len(places)), ncols=4
+            frameon=False, loc="upper left", bbox_to_anchor=(0, -0.16 - 0.3 / len(devices)), ncols=4
         )
         return ax
 
     def perturbation(self, ax: Axes | None = None) -> Axes:
         """Plot what tracing and the container cost, and what the correction leaves, by round."""
-        rows, comparisons = self.analysis.view.perturbation(), self.analysis.comparisons
+        rows, comparisons = Views(self.analysis).perturbation(), self.analysis.comparisons
         ax = ax or new_axes(8, 1.2 + 0.6 * max(len(comparisons), 1))
         unit_ns, unit = unit_of(rows["difference_ns"].abs())
         for y, row in enumerate(comparisons.itertuples()):
@@ -199,12 +199,12 @@ def is_wide(times_ns: pd.Series) -> bool:
     return bool(np.percentile(values, 99.5) > WIDE_SPREAD * np.median(values))
 
 
-def order_of_places(analysis: Analysis, rows: pd.DataFrame) -> list[str]:
-    """Return the places of a waterfall from the container outwards, others where first seen."""
+def order_of_devices(analysis: Analysis, rows: pd.DataFrame) -> list[str]:
+    """Return the devices of a waterfall: those of the path outwards, then others as first seen."""
     sidecar = analysis.capture.sidecar
     on_path = [str(hop) for hop in sidecar.target.path] if sidecar else []
-    seen = list(dict.fromkeys(rows["place"]))
-    return [p for p in on_path if p in seen] + [p for p in seen if p not in on_path]
+    seen = list(dict.fromkeys(rows["device"]))
+    return [one for one in on_path if one in seen] + [one for one in seen if one not in on_path]
 
 
 def new_axes(width: float, height: float) -> Axes:
@@ -247,7 +247,7 @@ def _by_series(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
 
 
 def _time_axis(rows: pd.DataFrame) -> tuple[pd.Series, str]:
-    """Return where each row is across, and what that means: time where ping -D told it."""
+    """Return the x values and their label: time where ping -D printed it, else the number."""
     if rows["after_ns"].notna().all():
         return rows["after_ns"].astype("float64") / NS_PER_S, "time [s]"
     kind = "series" if "series" in rows else "direction"
@@ -278,9 +278,9 @@ def finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> Ax
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
     if legend and ax.get_legend_handles_labels()[0]:
-        # Beside the picture: wherever points can be, a legend would cover some.
-        place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
-        ax.legend(frameon=False, markerscale=2 if legend == "points" else 1, **place)
+        # Beside the picture, where it covers no points.
+        position: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
+        ax.legend(frameon=False, markerscale=2 if legend == "points" else 1, **position)
     return ax
 
 
@@ -302,7 +302,7 @@ def note(ax: Axes, text: str) -> None:
 def _step_label(row: Any) -> str:
     if not row.segment.endswith("crossing"):
         return row.segment
-    (start, from_event), (end, to_event) = (text.split(" ") for text in (row.start, row.end))
+    (start, from_event), (end, to_event) = (text.rsplit(" ", 1) for text in (row.start, row.end))
     places = start if start == end else f"{start} → {end}"
     return f"{places}\n{from_event} → {to_event}"
 
@@ -323,7 +323,7 @@ def _draw_way(
 def _label_events(
     ax: Axes, x: npt.NDArray[np.float64], y: npt.NDArray[np.int64], names: pd.Series
 ) -> None:
-    """Write the events' names slanted beside their points; of those close together the first."""
+    """Write the events' names slanted beside their points; one label for events close together."""
     near = CLOSE_TOGETHER * float(np.ptp(x)) if len(x) else 0.0
     style: dict[str, Any] = {"rotation": 25, "fontsize": "x-small", "va": "bottom"}
     left = list(range(len(x)))

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from rich.markup import escape
 
-from maceproc.comparison import QUANTITIES_COMPARED, Comparison
+from maceproc.analysis import Comparison
+from maceproc.following.perturbation import values_of
+from maceproc.reporting.console import CleanConsole, escape
 from maceproc.reporting.plots import new_axes, unit_of
-from maceproc.reporting.report import WIDTH, report_table
+from maceproc.reporting.report import WIDTH
+from maceproc.reporting.text_table import report_table
+from maceproc.series import QUANTITIES
 from maceproc.units import format_us
 
 if TYPE_CHECKING:
@@ -22,16 +25,14 @@ if TYPE_CHECKING:
 
 # M. Okabe, K. Ito, "Color Universal Design", 2008
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-WIDE_RANGE = 40.0  # longest over shortest time, from which the axis is logarithmic
+WIDE_RANGE = 40.0  # ratio of the longest to the shortest time from which the axis is logarithmic
 DIFFERS = 0.05  # adjusted p below which a difference is printed bold
 
 
 def as_text(comparison: Comparison) -> str:
     """Render a comparison as plain text."""
-    from rich.console import Console
-
     out = io.StringIO()
-    console = Console(file=out, width=WIDTH, force_jupyter=False, highlight=False)
+    console = CleanConsole(file=out, width=WIDTH, force_jupyter=False, highlight=False)
     print_comparison(comparison, console)
     return out.getvalue()
 
@@ -97,7 +98,7 @@ def _contrasts_table(comparison: Comparison) -> RenderableType:
 
 
 def format_p(p_value: float) -> str:
-    """Write a p value with what digits it deserves: ``0.24``, ``0.003``, ``<0.001``."""
+    """Write a p value with two or three digits: ``0.24``, ``0.003``, ``<0.001``."""
     if p_value < 0.001:
         return "<0.001"
     return f"{p_value:.3f}" if p_value < 0.0995 else f"{p_value:.2f}"
@@ -139,6 +140,6 @@ def plot(comparison: Comparison, ax: Axes | None = None) -> Axes:
 
 
 def _round_medians(comparison: Comparison, name: str, quantity: str) -> npt.NDArray[np.float64]:
-    series = next(series for series in QUANTITIES_COMPARED if series.name == quantity)
-    values = series.of(comparison.analyses[name].rtts)
+    series = next(series for series in QUANTITIES if series.name == quantity)
+    values = values_of(comparison.analyses[name].rtts, series)
     return np.asarray(values.groupby("round")["value_ns"].median().to_numpy(float))

@@ -1,4 +1,4 @@
-"""What is looked at: one table for every picture, whoever draws it.
+"""The tables behind the pictures: one for each picture.
 
 Matplotlib (`maceproc.reporting.plots`) and the report page (`maceproc.reporting.page`) draw these
 and nothing else, so that every picture can be had as numbers: ``analysis.plot.ecdf()`` shows
@@ -14,20 +14,23 @@ import numpy as np
 import pandas as pd
 
 from maceproc.errors import AnalysisError
-from maceproc.following.perturbation import ALL_COMPARISONS, ALL_SERIES, CORRECTED
-from maceproc.reporting.explain import LEDGER, explain
-from maceproc.schema import Column, Table
+from maceproc.following.perturbation import values_of
+from maceproc.ledger import CROSSINGS as CROSSING_SEGMENTS
+from maceproc.ledger import LEDGER, OUTER_QUEUE, RESIDUAL
+from maceproc.reporting.explain import explain
+from maceproc.schema import RTTS, Column, Table
+from maceproc.series import ALL_SERIES, CORRECTED, DIFFERENCES, INBOUND, OUTBOUND, TRACED_ARMS
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 RTT = Table(
     "rtt",
     "one RTT of one series",
     (
         Column("series", "str", "", "raw, corrected, native, ...: the names of SERIES"),
-        Column("round", "int64", "", "round of the recording, from 1"),
-        Column("seq", "int64", "", "icmp_seq"),
+        RTTS["round"],
+        RTTS["seq"],
         Column(
             "after_ns", "Int64", "ns", "printed so long after the first one; unknown without -D"
         ),
@@ -51,8 +54,8 @@ CROSSINGS = Table(
     "one crossing of one corrected ping",
     (
         Column("direction", "str", "", "outbound or inbound, seen from the container"),
-        Column("round", "int64", "", "round of the recording, from 1"),
-        Column("seq", "int64", "", "icmp_seq"),
+        RTTS["round"],
+        RTTS["seq"],
         Column(
             "after_ns", "Int64", "ns", "printed so long after the first one; unknown without -D"
         ),
@@ -78,7 +81,7 @@ WATERFALL = Table(
     "one event of one ping",
     (
         Column("after_ns", "int64", "ns", "since the send call, or the first event seen"),
-        Column("place", "str", "", "namespace:device"),
+        Column("device", "str", "", "namespace:device"),
         Column("event", "str", "", "the kernel's name of the event"),
         Column("cpu", "Int64", "", "CPU it was recorded on"),
         Column("softirq", "boolean", "", "in softirq, not in the task's own system call"),
@@ -92,8 +95,8 @@ EXAMPLES = Table(
     "one ping worth a look",
     (
         Column("why", "str", "", "what it is an example of: median, slowest, ambiguous, ..."),
-        Column("round", "int64", "", "round of the recording, from 1"),
-        Column("seq", "int64", "", "icmp_seq"),
+        RTTS["round"],
+        RTTS["seq"],
         Column("rtt_ns", "Int64", "ns", "its RTT: as printed, or the kernel's when none was"),
         Column("status", "str", "", "status of the ping in RTTS"),
     ),
@@ -115,7 +118,7 @@ PERTURBATION = Table(
     "one comparison in one round",
     (
         Column("comparison", "str", "", "perturbation, overhead or residual error"),
-        Column("round", "int64", "", "round of the recording, from 1"),
+        RTTS["round"],
         Column("difference_ns", "float64", "ns", "difference of the round's medians"),
     ),
 )
@@ -164,29 +167,30 @@ class Views:
         """Return the crossings of all corrected pings: `CROSSINGS`."""
         rtts, after_ns = self.analysis.rtts, _after_ns(self.analysis)
         parts = []
-        for direction, column in (("outbound", "outbound_ns"), ("inbound", "inbound_ns")):
-            rows = rtts[rtts[column].notna() & (rtts["status"] == "corrected")]
-            times = {"after_ns": after_ns[rows.index], "latency_ns": rows[column]}
-            parts.append(rows[["round", "seq"]].assign(direction=direction, **times))
+        for segment in CROSSING_SEGMENTS:
+            rows = rtts[rtts[segment.column].notna() & (rtts["status"] == "corrected")]
+            times = {"after_ns": after_ns[rows.index], "latency_ns": rows[segment.column]}
+            parts.append(rows[["round", "seq"]].assign(direction=segment.direction, **times))
         return CROSSINGS.frame(pd.concat(parts))
 
     def path(self) -> pd.DataFrame:
-        """Return what the usual corrected ping spends where, step by step: `PATH`."""
+        """Return how long the usual corrected ping takes for each step of its way: `PATH`."""
         rtts, steps = self.analysis.rtts, self.analysis.steps
         corrected = rtts[rtts["status"].isin(["corrected", "native"])]
         rows: list[tuple[object, ...]] = []
-        for segment, column in LEDGER.items():
-            direction = segment.partition(" ")[0] if segment.endswith("crossing") else ""
-            on_way = steps[steps["direction"] == direction]
-            for step in on_way.itertuples():
-                if not _is_outer_queue(step, on_way):
-                    times = (step.used, step.median_ns, step.p95_ns)
-                    rows.append((segment, step.start, step.end, *times))
-            values_ns = corrected[column].dropna().astype("float64")
-            if segment in SEGMENT_ENDS and len(values_ns):
+        for segment in LEDGER:
+            if segment.part == "inside":
+                on_way = steps[steps["direction"] == segment.direction]
+                for step in on_way.itertuples():
+                    if not _is_outer_queue(step, on_way):
+                        times = (step.used, step.median_ns, step.p95_ns)
+                        rows.append((segment.name, step.start, step.end, *times))
+                continue
+            values_ns = corrected[segment.column].dropna().astype("float64")
+            if segment.start and len(values_ns):
                 used, (median, p95) = len(values_ns), np.percentile(values_ns, [50, 95])
-                if p95:  # of no length where its events were not recorded
-                    rows.append((segment, *SEGMENT_ENDS[segment], used, median, p95))
+                if p95:  # it is 0 where its events were not recorded
+                    rows.append((segment.name, segment.start, segment.end, used, median, p95))
         return PATH.from_rows(rows)
 
     def waterfall(self, seq: int | None = None, round: int | None = None) -> pd.DataFrame:  # noqa: A002
@@ -199,7 +203,7 @@ class Views:
         explained = explain(self.analysis, seq, round)
         events = explained.events
         segment = segments_at(explained.ping, events["after_ns"])
-        return WATERFALL.frame(events.assign(place=_places(events), segment=segment))
+        return WATERFALL.frame(events.assign(device=_devices_of(events), segment=segment))
 
     def examples(self) -> pd.DataFrame:
         """Return pings worth a look: the usual, the extremes, those not corrected: `EXAMPLES`."""
@@ -231,7 +235,7 @@ class Views:
     def lost(self) -> pd.DataFrame:
         """Return where events were lost, on the time axis of `RTT`: `LOST`.
 
-        Both ends of a gap are unknown when nothing tells how the trace clock stands to ping's.
+        Both ends of a gap are unknown where the offset between the trace clock and ping's clock is.
         """
         lost = self.analysis.trace.lost
         offset_ns = _axis_minus_trace_ns(self.analysis)
@@ -244,9 +248,9 @@ class Views:
         Their mean and its interval are in ``analysis.comparisons``.
         """
         rows = []
-        for name, series, against in ALL_COMPARISONS:
+        for name, series, against, _ in DIFFERENCES:
             mine, other = (
-                part.of(self.analysis.rtts).groupby("round")["value_ns"].median()
+                values_of(self.analysis.rtts, part).groupby("round")["value_ns"].median()
                 for part in (series, against)
             )
             both = (mine - other).dropna()
@@ -259,44 +263,36 @@ class Views:
         corrected = rtts[rtts["status"] == "corrected"]
         if corrected.empty:
             return LEDGER_MEANS.frame()
-        values = {name: corrected[column].astype("float64") for name, column in LEDGER.items()}
+        values = {part.name: corrected[part.column].astype("float64") for part in LEDGER}
         return LEDGER_MEANS.from_rows(
             [(name, value.mean(), value.quantile(0.95)) for name, value in values.items()]
         )
 
 
-# Where the segments between the crossings begin and end, in words: they are no steps of a journey.
-SEGMENT_ENDS = {
-    "tx stack": ("send call", "first device"),
-    "outer queue": ("queued on the outer device", "its driver"),
-    "wire": ("outer device", "and back"),
-    "delivery": ("container's device", "the program"),
-}
-
-TRACED_ARMS = ("container traced", "native traced")
 LARGEST = {
-    "outbound_ns": "longest outbound crossing",
-    "inbound_ns": "longest inbound crossing",
-    "outer_queue_ns": "longest in the outer queue",
-    "residual_ns": "largest residual",
+    OUTBOUND.column: "longest outbound crossing",
+    INBOUND.column: "longest inbound crossing",
+    OUTER_QUEUE.column: "longest in the outer queue",
+    RESIDUAL.column: "largest residual",
 }
 NOT_CORRECTED = ("ambiguous", "incomplete", "unanswered", "unprinted", "error")
 
 
 def segments_at(ping: pd.Series, after_ns: pd.Series) -> list[str]:
-    """Return the segment of the ledger that ends at or spans each time after the send call [ns].
+    """Return the segment of the ledger that contains each time after the send call [ns].
 
-    Empty at the send call, after the receive stamp, and from where the ledger is not known.
+    A segment includes its end. The name is empty at the send call, after the receive stamp, and
+    after a segment that is not known.
     """
     names, ends_ns, end_ns = [], [], 0
-    for name, column in LEDGER.items():
-        nothing_to_cross = ping["status"] == "native" and name.endswith("crossing")
-        if name == "residual" or pd.isna(ping["sent_ns"]):
+    for segment in LEDGER:
+        nothing_to_cross = ping["status"] == "native" and segment.part == "inside"
+        if segment.part == "unseen" or pd.isna(ping["sent_ns"]):
             break
-        if pd.isna(ping[column]) and not nothing_to_cross:
+        if pd.isna(ping[segment.column]) and not nothing_to_cross:
             break
-        end_ns += 0 if nothing_to_cross else int(ping[column])
-        names.append(name)
+        end_ns += 0 if nothing_to_cross else int(ping[segment.column])
+        names.append(segment.name)
         ends_ns.append(end_ns)
     within = np.searchsorted(ends_ns, after_ns.to_numpy("int64"), side="left")
     ongoing = after_ns.to_numpy("int64") > 0
@@ -330,10 +326,10 @@ def _after_ns(analysis: Analysis) -> pd.Series:
 
 
 def _axis_minus_trace_ns(analysis: Analysis) -> int | Any:
-    """Return what brings a time of the trace clock onto the time axis [ns]; NA when not known.
+    """Return the offset from the trace clock to the time axis [ns]; NA when it is not known.
 
-    The sidecar has both clocks at the begin of every run; without one, what `ping -D` printed is
-    next to the receive stamps.
+    The sidecar has the time of both clocks at the beginning of every run. Without a sidecar the
+    offset is the median of printed time (`ping -D`) minus receive time stamp.
     """
     pings, rtts = analysis.pings, analysis.rtts
     start_ns = pings["received_at_ns"].min()
@@ -348,29 +344,30 @@ def _axis_minus_trace_ns(analysis: Analysis) -> int | Any:
 
 def _is_outer_queue(step: Any, way: pd.DataFrame) -> bool:
     """Tell whether it is the wait in the outer device's queue, which follows the crossing."""
-    (start, queued), (end, sent) = step.start.split(" "), step.end.split(" ")
+    (start, queued), (end, sent) = step.start.rsplit(" ", 1), step.end.rsplit(" ", 1)
     last = step.direction == "outbound" and step.step == way["step"].max()
     return last and start == end and (queued, sent) == ("net_dev_queue", "net_dev_start_xmit")
 
 
-def _places(events: pd.DataFrame) -> list[str]:
-    """Return namespace:device of every event.
+def _devices_of(events: pd.DataFrame) -> list[str]:
+    """Return namespace:device for every event.
 
-    What names no namespace but the device its packet just passed is still there, and so is a packet
-    that is freed. What is of no packet, a system call, gets the place of what is next to it.
+    An event without a namespace, but with the device that its packet passed last, is still at that
+    device. An event without a device, such as the freeing of a packet, is where its packet was
+    last. A system call belongs to no packet: it gets the device of the event next to it.
     """
     last: dict[Any, str] = {}  # of each journey
-    places: list[str | None] = []
+    devices: list[str | None] = []
     for journey, netns, dev in events[["journey", "netns", "dev"]].itertuples(index=False):
         before = last.get(journey)
         if pd.isna(dev):
-            place = before
+            device = before
         elif pd.notna(netns):
-            place = f"{netns}:{dev}"
+            device = f"{netns}:{dev}"
         else:
-            place = before if before and before.endswith(f":{dev}") else str(dev)
-        if place and pd.notna(journey):
-            last[journey] = place
-        places.append(place)
-    filled = pd.Series(places, dtype=object).bfill().ffill()
-    return [str(place) for place in filled.fillna("")]
+            device = before if before and before.endswith(f":{dev}") else str(dev)
+        if device and pd.notna(journey):
+            last[journey] = device
+        devices.append(device)
+    filled = pd.Series(devices, dtype=object).bfill().ffill()
+    return [str(device) for device in filled.fillna("")]

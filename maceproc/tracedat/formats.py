@@ -23,7 +23,7 @@ from maceproc.tracedat.container import (
 # A field's line: "field:unsigned short common_type;\toffset:0;\tsize:2;\tsigned:0;". The sign is
 # missing before v2.6.34.
 FIELD = re.compile(
-    r"^\s*field:\s*(?P<declaration>[^;]*);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
+    r"^[ \t]*field:\s*(?P<declaration>[^;]*);\s*offset:(?P<offset>\d+);\s*size:(?P<size>\d+);"
     r"(?:\s*signed:(?P<signed>\d+);)?",
     re.MULTILINE,
 )
@@ -31,6 +31,7 @@ DECLARATION = re.compile(
     r"^(?:(?P<place>__data_loc|__rel_loc)\s+)?(?P<type>.*?)(?P<dynamic>\[\])?\s*"
     r"\b(?P<name>\w+)(?:\[(?P<length>[^\]]*)\])?$"
 )
+DECLARATION_LENGTH = 1000  # of the longest declaration that is taken apart [characters]
 
 # Sizes of the element types that arrays have [bytes]; anything else is taken from size and length.
 ELEMENT_SIZES = {
@@ -144,7 +145,8 @@ def parse_format(text: str, system: str, long_size: int = 8) -> EventFormat | No
 def _parse_field(match: re.Match[str], long_size: int) -> Field:
     declaration = match["declaration"].strip()
     size = min(int(match["size"][:9]), 1 << 20)
-    parts = DECLARATION.match(declaration)
+    short = len(declaration) <= DECLARATION_LENGTH  # the pattern takes the square of it
+    parts = DECLARATION.match(declaration) if short else None
     # A declaration C has and this grammar has not, such as a pointer to a function: its bytes.
     ctype, name, place, length = declaration, declaration, "", "?"
     if parts:

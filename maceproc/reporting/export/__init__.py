@@ -7,14 +7,18 @@ kernel, followed by which version of maceproc. The same capture gives the same f
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from maceproc.errors import AnalysisError
+from maceproc.capture import sidecar_path
+from maceproc.errors import AnalysisError, CaptureError
+from maceproc.reporting.export import tables
+from maceproc.whole_file import check_free, opened_whole
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
+    from maceproc.reporting.export.perfetto import Told
 
 Format = Literal["csv", "json", "parquet", "perfetto", "pcapng"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -27,8 +31,6 @@ SUFFIXES: Mapping[str, Format] = {
     ".pcapng": "pcapng",
 }
 
-Told = Callable[[int, int], object]
-
 
 def export(
     analysis: Analysis,
@@ -36,12 +38,14 @@ def export(
     *,
     table: str = "rtts",
     format: Format | None = None,  # noqa: A002
+    force: bool = True,
     tell: Told | None = None,
 ) -> list[Path]:
     """Write one table, the timeline or the packets of an analysis; return the files written.
 
-    Raises AnalysisError when the format or table is unknown, a library it needs is missing, or the
-    file cannot be written.
+    A file appears when it is complete, or not at all. Raises AnalysisError when the format or table
+    is unknown, a library it needs is missing, or the file cannot be written; CaptureError when it
+    exists and `force` is not given.
 
     Parameters
     ----------
@@ -52,24 +56,45 @@ def export(
     format
         ``csv``, with units and provenance in ``PATH-metadata.json`` beside it; ``json``;
         ``parquet``; ``perfetto``: a timeline of every packet; ``pcapng``: the pings as packets.
+    force
+        Replace files that exist; the command line does so with ``--force`` only.
     tell
         Called now and then with how many packets are done, of how many.
     """
-    from maceproc.reporting.export import pcapng, perfetto, tables
+    from maceproc.reporting.export import pcapng, perfetto
 
     path = Path(path)
     format = format or format_of(path)  # noqa: A001
+    if format in OF_TABLES:
+        tables.table_of(analysis, table)  # whether there is one
+    paths = files_of(path, format)
+    for file in paths:
+        check_replaceable(analysis.capture.trace, file, force=force)
     try:
         if format in OF_TABLES:
-            return tables.write(analysis, table, format, path)
-        with path.open("wb") as file:
+            tables.write(analysis, table, format, path)
+            return paths
+        with opened_whole(path) as stream:
             if format == "perfetto":
-                perfetto.write(analysis, file, tell)
+                perfetto.write(analysis, stream, tell)
             else:
-                pcapng.write(analysis, file)
+                pcapng.write(analysis, stream)
     except OSError as error:
         raise AnalysisError(f"{path}: {error.strerror or error}") from error
-    return [path]
+    return paths
+
+
+def files_of(path: Path, format: Format) -> list[Path]:  # noqa: A002
+    """Return the files that an export to `path` writes."""
+    return [path, *tables.beside(path)] if format == "csv" else [path]
+
+
+def check_replaceable(trace: Path, path: Path, *, force: bool) -> None:
+    """Raise CaptureError when `path` may not be written: it exists, or is the capture itself."""
+    for own in (trace, sidecar_path(trace)):
+        if path.exists() and own.exists() and path.samefile(own):
+            raise CaptureError(f"{path}: is the capture itself", hint="give another name")
+    check_free(path, force=force)
 
 
 def format_of(path: Path) -> Format:

@@ -28,8 +28,8 @@ from maceproc.following.journeys import HOP_EVENTS, Kind
 from maceproc.reporting.export.provenance import provenance, required, utc_offset
 
 if TYPE_CHECKING:
+    from maceproc.analysis import Analysis
     from maceproc.capture import Sidecar
-    from maceproc.pipeline import Analysis
 
 LINKTYPE_RAW = (
     101  # IPv4 or IPv6 without a link-layer header, https://www.tcpdump.org/linktypes.html

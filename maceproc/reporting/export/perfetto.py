@@ -9,7 +9,7 @@ Timestamps are those of the trace clock, without any change.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
@@ -17,12 +17,14 @@ import numpy as np
 import pandas as pd
 
 from maceproc.following.journeys import HOP_EVENTS, Kind
-from maceproc.reporting.explain import LEDGER
+from maceproc.ledger import COLUMNS
 from maceproc.reporting.export.provenance import provenance, required, utc_offset
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
-    from maceproc.reporting.export import Told
+    from maceproc.analysis import Analysis
+
+Told = Callable[[int, int], object]
+"""Called with how many packets are written, and of how many."""
 
 UNKNOWN = "(namespace not known)"
 PINGS, LOST = "pings", "events lost"
@@ -195,7 +197,7 @@ def _last_ns(ping: Any) -> int:
 def _segments(ping: Any) -> Iterator[tuple[str, int, int]]:
     """Give the segments that follow the send call without a gap: name, start, end [ns]."""
     at_ns = int(ping.sent_ns)
-    for name, column in LEDGER.items():
+    for name, column in COLUMNS.items():
         length_ns = getattr(ping, column)
         if name == "residual" or pd.isna(length_ns):
             return  # what comes after something unknown has no place of its own

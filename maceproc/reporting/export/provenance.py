@@ -16,7 +16,7 @@ from maceproc.schema import SCHEMA_VERSION
 from maceproc.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 
 def provenance(analysis: Analysis) -> dict[str, Any]:

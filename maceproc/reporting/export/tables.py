@@ -17,11 +17,13 @@ import pandas as pd
 
 from maceproc import schema
 from maceproc.errors import AnalysisError
+from maceproc.foreign_text import clean
 from maceproc.reporting.export.provenance import provenance, required
 from maceproc.schema import Column, Table, rows_of
+from maceproc.whole_file import is_stream, written_whole
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 TABLES: dict[str, Table] = {
     table.name: table
@@ -38,6 +40,8 @@ TABLES: dict[str, Table] = {
         schema.LOST,
     )
 }
+
+FORMULA_STARTS = ("=", "+", "-", "@")  # of a cell that a spreadsheet takes for a formula
 
 # https://www.w3.org/TR/tabular-metadata/#built-in-datatypes
 CSVW_DATATYPES = {
@@ -59,26 +63,57 @@ def table_of(analysis: Analysis, name: str) -> tuple[Table, pd.DataFrame]:
     return TABLES[name], frame
 
 
-def write(analysis: Analysis, name: str, form: str, path: Path) -> list[Path]:
-    """Write a table as csv, json or parquet; return the files written."""
+def write(analysis: Analysis, name: str, form: str, path: Path) -> None:
+    """Write a table as csv, json or parquet, each file whole or not at all."""
     table, frame = table_of(analysis, name)
-    if form == "parquet":
-        _write_parquet(table, frame, provenance(analysis), path)
-        return [path]
-    if form == "json":
-        path.write_text(as_json(analysis, name) + "\n")
-        return [path]
-    frame.to_csv(path, index=False)
-    beside = path.with_name(path.name + "-metadata.json")
-    document = csvw(table, path.name, provenance(analysis))
-    beside.write_text(json.dumps(document, indent=1) + "\n")
-    return [path, beside]
+    with written_whole(path) as file:
+        if form == "parquet":
+            _write_parquet(table, frame, provenance(analysis), file)
+        elif form == "json":
+            file.write_text(as_json(analysis, name) + "\n")
+        else:
+            csv_ready(frame).to_csv(file, index=False, errors="backslashreplace")
+            for about in beside(path):
+                document = csvw(table, path.name, provenance(analysis))
+                with written_whole(about) as metadata:
+                    metadata.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def beside(path: Path) -> list[Path]:
+    """Return the file that describes a CSV file; none where the CSV goes to a device or a pipe."""
+    return [] if is_stream(path) else [path.with_name(path.name + "-metadata.json")]
 
 
 def as_csv(analysis: Analysis, name: str) -> str:
-    """Return a table as CSV text; missing values are empty."""
-    text: str = table_of(analysis, name)[1].to_csv(index=False)
+    """Return a table as CSV text, quoted as RFC 4180 says; missing values are empty."""
+    text: str = csv_ready(table_of(analysis, name)[1]).to_csv(index=False)
     return text
+
+
+def csv_ready(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a table whose text can neither act on a terminal nor be a spreadsheet's formula.
+
+    Control, bidi and zero-width characters become escapes (`maceproc.foreign_text`), and text that
+    begins like a formula gets an apostrophe before it (OWASP, CSV injection). Numbers stay.
+    """
+    return frame.assign(
+        **{name: frame[name].map(_harmless, na_action="ignore") for name in _texts(frame)}
+    )
+
+
+def _texts(frame: pd.DataFrame) -> list[str]:
+    return [
+        str(name)
+        for name, dtype in frame.dtypes.items()
+        if not (pd.api.types.is_numeric_dtype(dtype) or pd.api.types.is_bool_dtype(dtype))
+    ]
+
+
+def _harmless(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    text = clean(value)
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def as_json(analysis: Analysis, name: str) -> str:

@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from maceproc import __version__
 from maceproc.errors import AnalysisError
+from maceproc.following.coverage import coverage
+from maceproc.foreign_text import clean
 from maceproc.reporting.colors import as_css, slug
 from maceproc.reporting.headline import headline
 from maceproc.reporting.page.charts import charts
@@ -36,12 +38,12 @@ from maceproc.reporting.page.parts import (
     pings_shown,
     recorded,
 )
-from maceproc.reporting.report import COMPARISON_MEANING, SERIES_MEANING, coverage
+from maceproc.series import DIFFERENCE_MEANING, MEANING
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Page:
     def as_dict(self) -> dict[str, Any]:
         """Return the names the template uses."""
         analysis, sidecar = self.analysis, self.analysis.capture.sidecar
-        series = analysis.series.set_index("series").reindex(list(SERIES_MEANING))
+        series = analysis.series.set_index("series").reindex(list(MEANING))
         return {
             "version": __version__,
             "file": analysis.capture.trace.name,
@@ -71,9 +73,9 @@ class Page:
             "path": path_rows(analysis),
             "charts": {chart["id"]: chart for chart in self.charts},
             "series": series.dropna(subset="used").reset_index().to_dict("records"),
-            "series_meaning": SERIES_MEANING,
+            "series_meaning": MEANING,
             "costs": costs(analysis),
-            "cost_meaning": COMPARISON_MEANING,
+            "cost_meaning": DIFFERENCE_MEANING,
             "coverage": coverage(analysis.rtts),
             "crossings": crossing_rows(analysis),
             "ledger": ledger_rows(analysis),
@@ -110,15 +112,22 @@ def _template() -> Template:
     from maceproc.reporting.headline import duration, interval
 
     environment = Environment(
-        loader=PackageLoader("maceproc", "page"),
+        loader=PackageLoader("maceproc.reporting", "page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_shown,
     )
     environment.filters |= {"duration": duration, "slug": slug, "typeset": typeset}
     environment.globals |= {"interval": interval}
     return environment.get_template("page.html.j2")
+
+
+def _shown(value: object) -> object:
+    """Show control, bidi and zero-width characters of foreign text as escapes."""
+    is_text = isinstance(value, str) and not hasattr(value, "__html__")
+    return clean(value, keep="\n\t") if is_text else value
 
 
 def typeset(text: str) -> str:

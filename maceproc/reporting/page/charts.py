@@ -16,10 +16,11 @@ import pandas as pd
 
 from maceproc.reporting.colors import slug
 from maceproc.reporting.plots import COLORS, is_wide, unit_of
+from maceproc.reporting.views import Views
 from maceproc.units import NS_PER_S
 
 if TYPE_CHECKING:
-    from maceproc.pipeline import Analysis
+    from maceproc.analysis import Analysis
 
 Integers = npt.NDArray[np.int64]
 
@@ -36,7 +37,7 @@ def charts(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _rtt(analysis: Analysis) -> dict[str, Any]:
-    rows = analysis.view.rtt()
+    rows = Views(analysis).rtt()
     rows = rows[~rows["series"].str.startswith("wire")]
     missed = rows[rows["status"].isin(NOT_CORRECTED) & rows["series"].str.endswith("traced")]
     rows = pd.concat([rows, missed.assign(series="not corrected")])
@@ -45,13 +46,13 @@ def _rtt(analysis: Analysis) -> dict[str, Any]:
 
 
 def _crossings(analysis: Analysis) -> dict[str, Any]:
-    rows = analysis.view.crossings().rename(columns={"direction": "series"})
+    rows = Views(analysis).crossings().rename(columns={"direction": "series"})
     chart = _over_time("crossings", "crossing", rows, "series", "latency_ns")
     return chart | {"bands": _lost_bands(analysis)}
 
 
 def _ecdf(analysis: Analysis) -> dict[str, Any]:
-    rows = analysis.view.ecdf()
+    rows = Views(analysis).ecdf()
     # Of equal values the last one says how many are not above it.
     rows = rows.drop_duplicates(["series", "rtt_ns"], keep="last")
     series = []
@@ -130,7 +131,7 @@ def thinned(values: Integers, most: int = MOST_POINTS) -> Integers:
 
 def _lost_bands(analysis: Analysis) -> list[list[int | None]]:
     """Return begin and end of every gap in the events [ns], where they are known."""
-    lost = analysis.view.lost()
+    lost = Views(analysis).lost()
     known = lost[lost[["after_ns", "until_ns"]].notna().any(axis=1)]
     return [
         [None if pd.isna(end) else int(end) for end in (row.after_ns, row.until_ns)]

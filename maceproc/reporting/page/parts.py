@@ -10,28 +10,20 @@ import numpy as np
 import pandas as pd
 
 from maceproc import __version__
-from maceproc.following.perturbation import (
-    CORRECTED,
-    NATIVE,
-    NATIVE_RAW,
-    NATIVE_WIRE,
-    RAW,
-    UNTRACED,
-    WIRE,
-)
+from maceproc.following.coverage import coverage
 from maceproc.following.verdicts import STATUSES
-from maceproc.reporting.explain import LEDGER, explain
+from maceproc.ledger import COLUMNS
+from maceproc.reporting.explain import explain
 from maceproc.reporting.headline import duration, interval
-from maceproc.reporting.report import SERIES_MEANING, coverage
+from maceproc.reporting.views import Views
+from maceproc.series import SHOWN
 from maceproc.units import NS_PER_S
 
 if TYPE_CHECKING:
+    from maceproc.analysis import Analysis
     from maceproc.capture import Sidecar
-    from maceproc.pipeline import Analysis
 
 Row = dict[str, Any]
-
-TILES = (UNTRACED, RAW, CORRECTED, NATIVE, NATIVE_RAW, WIRE, NATIVE_WIRE)
 
 
 def medians(analysis: Analysis) -> list[Row]:
@@ -41,10 +33,10 @@ def medians(analysis: Analysis) -> list[Row]:
         {
             "name": one.name,
             "value": duration(series.at[one.name, "median_ns"]),
-            "detail": SERIES_MEANING[one.name],
+            "detail": one.meaning,
             "series": one.name,
         }
-        for one in TILES
+        for one in SHOWN
         if one.name in series.index
     ]
 
@@ -66,7 +58,7 @@ def differences(analysis: Analysis) -> list[Row]:
 
 def path_rows(analysis: Analysis) -> list[Row]:
     """Return the steps of the usual ping's way, one bar after the other."""
-    path = analysis.view.path()
+    path = Views(analysis).path()
     begins_ns = path["median_ns"].cumsum() - path["median_ns"]
     whole_ns = float((begins_ns + path[["median_ns", "p95_ns"]].max(axis=1)).max())
     return [
@@ -86,7 +78,7 @@ def path_rows(analysis: Analysis) -> list[Row]:
 
 def crossing_rows(analysis: Analysis) -> list[Row]:
     """Return median and 95th percentile of the crossings by direction."""
-    latency_ns = analysis.view.crossings().groupby("direction", sort=False)["latency_ns"]
+    latency_ns = Views(analysis).crossings().groupby("direction", sort=False)["latency_ns"]
     return [
         {"direction": direction, "median_ns": part.median(), "p95_ns": part.quantile(0.95)}
         for direction, part in latency_ns
@@ -95,7 +87,7 @@ def crossing_rows(analysis: Analysis) -> list[Row]:
 
 def ledger_rows(analysis: Analysis) -> list[Row]:
     """Return the segments of the mean corrected RTT and their share of it."""
-    ledger = analysis.view.ledger()
+    ledger = Views(analysis).ledger()
     whole_ns = float(ledger["mean_ns"].clip(lower=0).sum())
     return [
         row | {"width": _percent(max(row["mean_ns"], 0), whole_ns)}
@@ -105,7 +97,7 @@ def ledger_rows(analysis: Analysis) -> list[Row]:
 
 def costs(analysis: Analysis) -> dict[str, Any]:
     """Return the comparisons on one scale: estimate, interval, and a dot for every round."""
-    comparisons, rounds = analysis.comparisons, analysis.view.perturbation()
+    comparisons, rounds = analysis.comparisons, Views(analysis).perturbation()
     ends_ns = [*comparisons[["low_ns", "high_ns"]].to_numpy().ravel(), *rounds["difference_ns"], 0]
     low_ns, high_ns = np.nanmin(ends_ns), np.nanmax(ends_ns)
     margin_ns = 0.04 * (high_ns - low_ns)
@@ -126,7 +118,7 @@ def costs(analysis: Analysis) -> dict[str, Any]:
 def pings_shown(analysis: Analysis) -> list[Row]:
     """Return the pings worth a look, each event by event."""
     shown = []
-    for example in analysis.view.examples().itertuples():
+    for example in Views(analysis).examples().itertuples():
         seq, number = int(example.seq), int(example.round)
         explained = explain(analysis, seq, number)
         ping = explained.ping
@@ -140,7 +132,7 @@ def pings_shown(analysis: Analysis) -> list[Row]:
                 "reason": ping["reason"] or STATUSES[ping["status"]],
                 "causes": ping["causes"],
                 "facts": _facts_of(ping),
-                "events": _event_rows(analysis.view.waterfall(seq, number)),
+                "events": _event_rows(Views(analysis).waterfall(seq, number)),
                 "candidates": _candidate_rows(explained.candidates),
             }
         )
@@ -149,8 +141,8 @@ def pings_shown(analysis: Analysis) -> list[Row]:
 
 def lost_rows(analysis: Analysis) -> Row:
     """Return the gaps in the events, and their places on the time axis of the RTTs."""
-    lost = analysis.view.lost()
-    times_ns = pd.concat([analysis.view.rtt()["after_ns"], lost["after_ns"], lost["until_ns"]])
+    lost = Views(analysis).lost()
+    times_ns = pd.concat([Views(analysis).rtt()["after_ns"], lost["after_ns"], lost["until_ns"]])
     end_ns = times_ns.max()
     placed = lost[["after_ns", "until_ns"]].notna().any(axis=None)
     rows = []
@@ -215,7 +207,7 @@ def _recorded_by_us(sidecar: Sidecar) -> Iterator[tuple[str, str]]:
 def _facts_of(ping: pd.Series) -> list[tuple[str, str]]:
     """Return the ping's numbers: as printed, corrected, and its ledger."""
     facts = [("RTT as printed", "rtt_ns"), ("corrected", "bare_metal_rtt_ns")]
-    facts += [(name, column) for name, column in LEDGER.items()]
+    facts += [(name, column) for name, column in COLUMNS.items()]
     return [(name, duration(ping[column])) for name, column in facts if pd.notna(ping[column])]
 
 
@@ -228,7 +220,7 @@ def _event_rows(events: pd.DataFrame) -> list[Row]:
             "after_ns": row.after_ns,
             "step_ns": row.after_ns - begin_ns,
             "event": row.event,
-            "place": row.place,
+            "place": row.device,
             "context": _context(row),
             "segment": row.segment,
             "left": _percent(begin_ns, whole_ns),

@@ -1,0 +1,132 @@
+"""What an analysis consists of, and a comparison of analyses: their tables, and nothing else.
+
+Everything that shows results takes these. What users hold, `maceproc.Analysis` and
+`maceproc.Comparison`, are the same tables with ways to show them; see `maceproc.pipeline` and
+`maceproc.comparison`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from maceproc.following.journeys import journeys_table
+from maceproc.schema import Column, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from maceproc.capture import Capture
+    from maceproc.schema import Trace
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Analysis:
+    """The tables of one capture, from its events to corrected RTTs.
+
+    Attributes
+    ----------
+    capture
+        The trace file, and its sidecar where there is one.
+    trace
+        The events that the analysis used, and what was lost.
+    hops, crossings, pings, rtts, steps, series, comparisons, findings
+        The tables of these names in `maceproc.schema`.
+    events_on_path
+        How many events fell into each ping's time: `maceproc.schema.EVENTS_ON_PATH`.
+    event_costs
+        What these events cost: `maceproc.schema.EVENT_COSTS`.
+    """
+
+    capture: Capture
+    trace: Trace
+    hops: pd.DataFrame
+    crossings: pd.DataFrame
+    pings: pd.DataFrame
+    rtts: pd.DataFrame
+    steps: pd.DataFrame
+    series: pd.DataFrame
+    comparisons: pd.DataFrame
+    findings: pd.DataFrame
+    events_on_path: pd.DataFrame
+    event_costs: pd.DataFrame
+
+    @property
+    def journeys(self) -> pd.DataFrame:
+        """The JOURNEYS table, a row per packet."""
+        return journeys_table(self.hops)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Captures side by side.
+
+    Attributes
+    ----------
+    analyses
+        The analyses by label. The others are compared with the first one.
+    captures, quantities, contrasts
+        The tables `CAPTURES`, `QUANTITIES` and `CONTRASTS`.
+    notes
+        In what else the captures differ, one sentence each.
+    """
+
+    analyses: Mapping[str, Analysis]
+    captures: pd.DataFrame
+    quantities: pd.DataFrame
+    contrasts: pd.DataFrame
+    notes: tuple[str, ...]
+
+
+CAPTURES = Table(
+    "captures",
+    "one capture of a comparison",
+    (
+        Column("capture", "str", "", "its label: what tells its path from the others'"),
+        Column("file", "str", "", "its path"),
+        Column("command", "str", "", "what ran"),
+        Column("path", "str", "", "the devices its packets pass"),
+        Column("event_set", "str", "", "what was recorded: minimal, full or list"),
+        Column("kernel", "str", "", "kernel release"),
+        Column("rounds", "int64", "", "rounds"),
+        Column("answered", "int64", "", "traced pings that were answered"),
+        Column("corrected", "int64", "", "those of them that were corrected"),
+        Column("events_lost", "int64", "", "events known to be lost"),
+    ),
+)
+
+QUANTITIES = Table(
+    "quantities",
+    "one quantity in one capture",
+    (
+        Column("capture", "str", "", "label of the capture"),
+        Column("quantity", "str", "", "a series of RTTs, or a crossing"),
+        Column("used", "int64", "", "pings with a value"),
+        Column("rounds", "int64", "", "rounds they are from"),
+        Column("median_ns", "float64", "ns", "median of all pings"),
+        Column("p5_ns", "float64", "ns", "5th percentile"),
+        Column("p95_ns", "float64", "ns", "95th percentile"),
+    ),
+)
+
+CONTRASTS = Table(
+    "contrasts",
+    "one quantity in one capture, against the first capture",
+    (
+        Column("capture", "str", "", "label of the capture"),
+        Column("against", "str", "", "label of the first capture"),
+        Column("quantity", "str", "", "what is compared"),
+        Column("estimate_ns", "float64", "ns", "difference of the medians: capture - against"),
+        Column("low_ns", "float64", "ns", "lower end of its 95 % interval"),
+        Column("high_ns", "float64", "ns", "upper end of its 95 % interval"),
+        Column("delta", "float64", "", "Cliff's delta over all pings, -1 to 1"),
+        Column("delta_low", "float64", "", "lower end of its 95 % interval"),
+        Column("delta_high", "float64", "", "upper end of its 95 % interval"),
+        Column("p_value", "float64", "", "of no difference, two-sided"),
+        Column("p_adjusted", "float64", "", "the same, adjusted for all tests (Holm)"),
+        Column("unit", "str", "", "what was counted as repeated: rounds or pings"),
+        Column("units", "int64", "", "of these, in the capture"),
+        Column("units_against", "int64", "", "of these, in the first capture"),
+    ),
+)

@@ -1,0 +1,28 @@
+"""Root is asked for before anything is made, by every verb that needs it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from maceproc.errors import PrivilegeError
+
+
+def require_root(what: str) -> None:
+    """Raise PrivilegeError, with the line to type, unless this process is root's."""
+    if os.geteuid() != 0:
+        raise PrivilegeError(f"{what} needs root", hint=f"run: {sudo_line(sys.argv)}")
+
+
+def sudo_line(argv: list[str]) -> str:
+    """Return a command line as root types it, with the program's whole path.
+
+    sudo looks for programs in directories of its own, where a virtual environment is not.
+    """
+    program = shutil.which(argv[0]) or argv[0]
+    if argv[0].endswith("__main__.py") or not Path(program).is_file():
+        return shlex.join(["sudo", sys.executable, "-m", "maceproc", *argv[1:]])
+    return shlex.join(["sudo", str(Path(program).absolute()), *argv[1:]])

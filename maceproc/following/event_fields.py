@@ -1,0 +1,69 @@
+"""What following needs of the tables of a trace: these fields, of these types.
+
+Kernels and tools differ in what they print, text can be cut, and a file can be damaged: then the
+analysis ends with one line that names the event and the field, instead of a wrong match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from maceproc.errors import AnalysisError
+from maceproc.following.calls import RECEIVE_CALLS, SEND_CALLS
+from maceproc.following.journeys import HOP_EVENTS, Kind
+from maceproc.schema import Trace
+
+DEVICE_FIELDS = ("name", "dev")  # the kernel's name of the field, and what it prints
+
+
+def require_fields(path: Path, trace: Trace) -> None:
+    """Raise AnalysisError for the first field that is missing or of another type than it must be.
+
+    Tables without rows need no fields.
+    """
+    for event, table in trace.events.items():
+        for complaint in _complaints(event.rpartition(":")[2], table) if len(table) else ():
+            raise AnalysisError(
+                f"{path}: {event} {complaint}",
+                hint=f"`maceproc events {path} {event}` shows what it has",
+            )
+
+
+def _complaints(event: str, table: pd.DataFrame) -> Iterator[str]:
+    if event in HOP_EVENTS:
+        yield from _integers(table, "skbaddr", may_be_missing=True)
+        if HOP_EVENTS[event] < Kind.COPY:
+            yield from _integers(table, "len")
+            if not any(name in table for name in DEVICE_FIELDS):
+                yield "has no field name or dev, which tells the device"
+        for name in DEVICE_FIELDS:
+            if name in table and not isinstance(table[name].dtype, pd.CategoricalDtype):
+                yield f"has a field {name} that is a number, expected a device's name"
+    elif event in SEND_CALLS:
+        for name in ("fd", "len"):
+            if name in table:
+                yield from _integers(table, name, may_be_missing=True)
+    elif event in RECEIVE_CALLS:
+        yield from _integers(table, "ret")
+
+
+def _integers(table: pd.DataFrame, name: str, *, may_be_missing: bool = False) -> Iterator[str]:
+    """Complain when a field is absent, no integer, or missing in a row where it must not be."""
+    if name not in table:
+        yield f"has no field {name}"
+        return
+    column = table[name]
+    if not pd.api.types.is_integer_dtype(column.dtype):
+        yield f"has a field {name} that is no integer, such as {_odd_one(column)!r}"
+    elif column.hasnans and not may_be_missing:
+        yield f"has {int(column.isna().sum())} rows without {name}"
+
+
+def _odd_one(column: pd.Series) -> str:
+    """Return the first value of a column that is no integer, cut short."""
+    texts = column.dropna().astype(str)
+    odd = texts[~texts.str.fullmatch(r"-?\d{1,20}|0x[0-9a-f]{1,16}")]
+    return str(next(iter(odd), ""))[:40]

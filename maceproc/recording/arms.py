@@ -1,0 +1,62 @@
+"""The arms of a round: the ways of running the command, and the order they run in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from maceproc.capture import Place
+from maceproc.recording.command import Command, resolve
+from maceproc.recording.entrances import Entrance
+from maceproc.recording.native import why_no_program, why_no_reply
+from maceproc.recording.sites import Site
+from maceproc.recording.survey import Survey
+
+
+class Arm(NamedTuple):
+    """One way of running the command."""
+
+    place: Place
+    traced: bool
+    entrance: Entrance
+
+    def __str__(self) -> str:
+        return f"{self.place} {'traced' if self.traced else 'untraced'}"
+
+
+def schedule(arms: list[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
+    """Yield (round, arm) in the order they run: every second round the other way round."""
+    for number in range(1, rounds + 1):
+        for arm in arms if number % 2 else reversed(arms):
+            yield number, arm
+
+
+def arms_of_round(
+    site: Site, surveyed: Survey, command: Command, baseline: bool, notes: list[str]
+) -> Iterator[Arm]:
+    """Yield the arms of a round; a note tells why one that was wanted is missing."""
+    place: Place = "native" if site.is_native else "container"
+    yield Arm(place, True, site.entrance)
+    if not baseline:
+        return
+    yield Arm(place, False, site.entrance)
+    if site.is_native:
+        return
+    reason = no_native_control(site, surveyed, command)
+    if reason:
+        notes.append(f"no native control: {reason}")
+    elif surveyed.host:
+        yield Arm("native", False, site.native_entrance(surveyed.host))
+
+
+def no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
+    """Return why the command cannot be run from the host; empty when it can."""
+    if surveyed.host is None:
+        return "no outer device is known"
+    address = surveyed.target.address
+    if command.destination and resolve(command.destination, command.family) != address:
+        return f"{surveyed.host.name} does not know {command.destination} as {address}"
+    reason = why_no_program(site, command)
+    if not reason and command.is_ping:
+        reason = why_no_reply(site, surveyed.host, command, address)
+    return reason

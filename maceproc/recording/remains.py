@@ -1,0 +1,85 @@
+"""What recordings leave behind that were killed: tracing instances and temporary directories.
+
+Their names hold the pid of their owner. /run/maceproc says where the recording of an instance is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from maceproc.recording.tracing import TRACEFS
+
+INSTANCE_PREFIX = "maceproc-"
+REGISTRY = Path("/run/maceproc")  # links named after instances, to the traces they are recorded to
+
+_TEMPORARY = re.compile(r"maceproc-(\d+)-\w+")
+
+
+def remember(instance: str, trace: Path) -> None:
+    """Note where an instance is recorded to, for whoever finds it when we were killed."""
+    with contextlib.suppress(OSError):  # without it, only what is in the ring buffer is not found
+        REGISTRY.mkdir(mode=0o700, exist_ok=True)
+        (REGISTRY / instance).unlink(missing_ok=True)
+        (REGISTRY / instance).symlink_to(trace.absolute())
+
+
+def forget(instance: str) -> None:
+    """Remove the note of an instance."""
+    with contextlib.suppress(OSError):
+        (REGISTRY / instance).unlink(missing_ok=True)
+
+
+def recorded_trace(instance: str) -> Path | None:
+    """Return the trace that an instance was recorded to; None when nobody noted it."""
+    with contextlib.suppress(OSError):
+        return (REGISTRY / instance).readlink()
+    return None
+
+
+def stale_instances(tracefs: Path = TRACEFS) -> list[str]:
+    """Return the names of the instances whose recordings were killed."""
+    names = (path.name for path in (tracefs / "instances").glob(f"{INSTANCE_PREFIX}[0-9]*"))
+    pids = {name: name.removeprefix(INSTANCE_PREFIX).partition("-")[0] for name in names}
+    return sorted(name for name, pid in pids.items() if pid.isdigit() and not _is_alive(pid))
+
+
+@contextlib.contextmanager
+def temporary_directory() -> Iterator[Path]:
+    """Give a new directory with our pid in its name, and remove it."""
+    with tempfile.TemporaryDirectory(prefix=f"maceproc-{os.getpid()}-") as directory:
+        yield Path(directory)
+
+
+def stale_temporary_directories() -> list[Path]:
+    """Return our temporary directories whose processes were killed."""
+    return [
+        path
+        for path in sorted(Path(tempfile.gettempdir()).glob("maceproc-*"))
+        if (owner := _TEMPORARY.fullmatch(path.name))
+        and not _is_alive(owner[1])
+        and _is_our_directory(path)
+    ]
+
+
+def _is_our_directory(path: Path) -> bool:
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
+
+
+def remove_stale_temporary_directories() -> list[Path]:
+    """Remove our temporary directories whose processes were killed; return them."""
+    stale = stale_temporary_directories()
+    for path in stale:
+        shutil.rmtree(path, ignore_errors=True)
+    return stale
+
+
+def _is_alive(pid: str) -> bool:
+    return Path(f"/proc/{pid}").exists()

@@ -1,0 +1,195 @@
+"""A private directory beside the output: a recording is made in it, and moved out when it is done.
+
+Whoever may write to the output's directory may plant links there. Nothing is written through them:
+the directory is new and for its owner alone, every file is made in it, and the finished files are
+renamed, which replaces a link and does not follow it.
+
+The directory is also the claim on the output's name: making it is atomic, so a second recorder
+with the same name is refused. A lock on it, which trace-cmd inherits, tells whether anybody still
+writes in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from maceproc.capture import Sidecar, recording_directory, save_sidecar, sidecar_path
+from maceproc.errors import CaptureError
+from maceproc.recording.written import pieces_of
+
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Workplace:
+    """The private directory of one output; as a context manager it is removed when empty of data.
+
+    `trace` and `sidecar` are where the recording writes; `publish` moves them to the output.
+    """
+
+    def __init__(self, output: Path, *, force: bool = False) -> None:
+        """Prepare for an output; with `force` the remains of a killed recording are discarded."""
+        self.output = output
+        self.directory = recording_directory(output)
+        self.trace = self.directory / output.name
+        self.sidecar = sidecar_path(self.trace)
+        self.keep = False  # it holds what only salvage can make a trace of
+        self._force = force
+        self._lock = -1
+
+    def __enter__(self) -> Workplace:
+        """Claim the output; CaptureError when somebody else has, or it cannot be written."""
+        while not self._is_ours():
+            self._close()
+            try:
+                self.directory.mkdir(mode=0o700)
+            except FileExistsError:
+                pass
+            except OSError as error:
+                raise CaptureError(
+                    f"{self.output}: cannot be written: {error.strerror}",
+                    hint="choose another place with -o",
+                ) from error
+            self._lock = self._locked()
+        try:
+            self._empty()
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if not self.keep:
+            shutil.rmtree(self.directory, ignore_errors=True)
+        self._close()
+
+    @property
+    def lock(self) -> int:
+        """The descriptor whose lock says that the recording goes on; for those who write too."""
+        return self._lock
+
+    def _is_ours(self) -> bool:
+        """Whether we hold the directory's lock, and it is still the directory of that name."""
+        if self._lock < 0:
+            return False
+        try:
+            return os.path.samestat(os.fstat(self._lock), self.directory.lstat())
+        except FileNotFoundError:  # whoever had it has just removed it
+            return False
+
+    def _locked(self) -> int:
+        """Lock the directory; -1 when its owner has just removed it."""
+        try:
+            lock = lock_abandoned(self.directory)
+        except CaptureError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return -1
+            raise
+        if lock is None:
+            raise CaptureError(
+                f"{self.output}: is being recorded by another process ({self.directory})",
+                hint="choose another name with -o, or wait for its end",
+            )
+        return lock
+
+    def _empty(self) -> None:
+        """Empty what a killed recording left, when we are forced to."""
+        for entry in list(os.scandir(self._lock)):
+            if not self._force:
+                raise CaptureError(
+                    f"{self.directory}: holds what a killed recording of {self.output.name} left",
+                    hint=f"`maceproc salvage {self.output}` makes a capture of it; "
+                    "--force discards it",
+                )
+            os.unlink(entry.name, dir_fd=self._lock)
+
+    def _close(self) -> None:
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def save(self, sidecar: Sidecar) -> None:
+        """Write the sidecar, and move both files to the output.
+
+        Where pieces are still to be joined they stay, and `keep` is set; the sidecar may be
+        missing then. Raises CaptureError when something cannot be written.
+        """
+        self.keep = bool(pieces_of(self.trace))
+        try:
+            save_sidecar(self.sidecar, sidecar)
+        except CaptureError:
+            if not self.keep:
+                self.keep = self.trace.exists()
+                raise
+        self.publish()
+
+    def publish(self) -> None:
+        """Move trace and sidecar to the output, unless there are pieces still to be joined.
+
+        The trace goes first: until the sidecar follows, the directory still has it. Raises
+        CaptureError when they cannot be moved; then they stay.
+        """
+        self.keep = bool(pieces_of(self.trace))
+        if self.keep or not self.trace.exists():
+            return
+        try:
+            move_out(self.trace, self.output, replace=self._force)
+            if self.sidecar.exists():
+                move_out(self.sidecar, sidecar_path(self.output), replace=self._force)
+        except CaptureError:
+            self.keep = True
+            raise
+
+
+def move_out(source: Path, target: Path, *, replace: bool = False) -> None:
+    """Move a finished file out of the private directory; CaptureError when that cannot be done.
+
+    It becomes readable for its owner only: whoever called sudo, where it was called.
+    """
+    if os.path.lexists(target) and not replace:
+        raise CaptureError(
+            f"{target}: was made by somebody else meanwhile",
+            hint=f"the capture is in {source.parent}",
+        )
+    try:
+        file = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            os.fchmod(file, 0o600)
+            user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+            if user.isdigit() and group.isdigit() and os.geteuid() == 0:
+                os.fchown(file, int(user), int(group))
+        finally:
+            os.close(file)
+        source.rename(target)
+    except OSError as error:
+        raise CaptureError(
+            f"{target}: {error.strerror}", hint=f"the capture is in {source.parent}"
+        ) from error
+
+
+def lock_abandoned(directory: Path) -> int | None:
+    """Lock the directory of a recording that nobody works on; None when somebody does.
+
+    Raises CaptureError when it is not one that we made: then what is in it is not to be trusted.
+    """
+    try:
+        file = os.open(directory, _FLAGS)
+    except OSError as error:
+        raise CaptureError(
+            f"{directory}: {error.strerror}", hint="remove it, or choose another -o"
+        ) from error
+    status = os.fstat(file)
+    if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) & 0o077:
+        os.close(file)
+        raise CaptureError(
+            f"{directory}: exists, and is not a recording's", hint="choose another name with -o"
+        )
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+    os.close(file)
+    return None

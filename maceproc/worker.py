@@ -1,0 +1,95 @@
+"""A process of its own that calls functions for this one, and never runs the caller's script.
+
+`multiprocessing` makes its new processes import the caller's main module: a script without
+``if __name__ == "__main__":`` then starts itself again in every one of them. These workers import
+nothing of the caller. They get a function and its argument, pickled, on standard input, and
+answer on standard output.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import IO, Any
+
+_BOOT = (
+    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    "from maceproc.worker import serve; serve()"
+)
+
+
+class WorkerDied(Exception):  # noqa: N818  named after what happened
+    """The process ended before it answered; its exit status is the argument."""
+
+
+class Worker:
+    """One process, started when it is first called, and again when it has died."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def call(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        """Return ``function(argument)``, called in the process; WorkerDied when that has ended."""
+        process = self._process = self._process or _start()
+        try:
+            _send(process.stdin, (function, argument))
+            return pickle.load(process.stdout)  # type: ignore[arg-type]
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError) as error:
+            self.stop()
+            raise WorkerDied(f"exit status {process.wait()}") from error
+
+    def stop(self) -> None:
+        """End the process."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            assert stream is not None
+            with suppress(OSError):  # what was not sent cannot be flushed
+                stream.close()
+
+
+def serve() -> None:
+    """Answer calls until standard input ends; whatever else prints goes to standard error."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the caller's to handle
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    while True:
+        try:
+            function, argument = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        _send(answers, function(argument))
+
+
+def _start() -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", _BOOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    _send(process.stdin, sys.path)
+    return process
+
+
+def _send(stream: IO[bytes] | None, message: Any) -> None:
+    assert stream is not None
+    pickle.dump(message, stream, protocol=pickle.HIGHEST_PROTOCOL)
+    stream.flush()
