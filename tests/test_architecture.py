@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).parents[1] / "maceproc"
 # The rooms in the order of the pipeline, and the modules or packages that each consists of.
 ROOMS = {
     "words": "errors units schema statistics ledger series foreign_text whole_file worker",
-    "capture": "capture sidecar_checks",
+    "capture": "capture sidecar_checks uplinks",
     "reading": "tracedat tracetext pings traces perfdata",
     "recording": "recording",
     "following": "following",
