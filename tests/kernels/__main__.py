@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.kernels.machine import (
@@ -21,9 +23,10 @@ from tests.kernels.machine import (
     guest_script,
     has_modules,
     newest_package,
+    run_here,
     unpacked,
 )
-from tests.kernels.scenarios import SCENARIOS, SMOKE, Scenario
+from tests.kernels.scenarios import HERE, SCENARIOS, SMOKE, Scenario
 from tests.kernels.table import RESULTS
 from tests.kernels.verdicts import Verdict, judge
 
@@ -33,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.kernels", description=__doc__)
     parser.add_argument("--kernel", action="append", choices=NAMES, help="default: all")
     parser.add_argument("--smoke", action="store_true", help="few scenarios, on one kernel")
+    parser.add_argument("--here", action="store_true", help="on the running kernel, no other")
     parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="default: all")
     options = parser.parse_args()
@@ -42,10 +46,27 @@ def main() -> int:
     names = options.scenarios or (SMOKE if options.smoke else tuple(SCENARIOS))
     series = options.kernel or list(NAMES)[: 1 if options.smoke else None]
     chosen = {name: SCENARIOS[name] for name in names}
-    verdicts = [verdict for name in series for verdict in run_kernel(name, chosen)]
+    verdicts = []
+    if options.here or options.save:
+        verdicts += run_on_this_kernel(options.scenarios or HERE)
+    if not options.here:
+        verdicts += [verdict for name in series for verdict in run_kernel(name, chosen)]
     if options.save:
         RESULTS.write_text(json.dumps([v.as_dict() for v in verdicts], indent=1) + "\n")
     return int(not verdicts or any(verdict.problem for verdict in verdicts))
+
+
+def run_on_this_kernel(names: Sequence[str]) -> list[Verdict]:
+    """Record scenarios on the running kernel, and judge what was recorded."""
+    scenarios = {name: SCENARIOS[name] for name in names}
+    results = KERNELS / "results" / "here"
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    script = results / "script.sh"
+    script.write_text(guest_script(scenarios, results))
+    (results / "console.log").write_text(run_here(script, seconds=SCENARIO_S * len(scenarios)))
+    release = platform.release()
+    return [told(judge(name, s, release, results / f"{name}.dat")) for name, s in scenarios.items()]
 
 
 def run_kernel(series: str, scenarios: dict[str, Scenario]) -> list[Verdict]:

@@ -85,12 +85,20 @@ def boot(root: Path, release: str, script: Path, results: Path, *, seconds: floa
             return guest.communicate()[0] + f"\nended after {seconds:.0f} s"
 
 
+def run_here(script: Path, *, seconds: float) -> str:
+    """Run a script on the running kernel; the namespaces that it names are seen by it alone."""
+    alone = "mkdir -p /run/netns && mount -t tmpfs none /run/netns && exec bash "
+    argv = ["unshare", "--mount", "bash", "-c", alone + shlex.quote(str(script))]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=False)
+    return done.stdout + done.stderr
+
+
 def guest_script(scenarios: Mapping[str, Scenario], results: Path) -> str:
     """Return the script that records every scenario, each in namespaces made anew."""
     parts = [f"cd {shlex.quote(str(ROOT))}\nexport HOME=/root PYTHONDONTWRITEBYTECODE=1\n"]
     for name, scenario in scenarios.items():
         parts.append(
-            f"(\nset -x\n{''.join(f'modprobe {module}{chr(10)}' for module in scenario.modules)}"
+            f"(\nset -x\nfor m in {' '.join(scenario.modules)}; do modprobe -q $m; done\n"
             f"{scenario.begins or BASE}{scenario.setup}\n"
             f"ip netns exec ct ping -c 3 -i 0.3 -W 2 {scenario.target}\n"
             f"{shlex.join(record_command(name, scenario, results))}\n"

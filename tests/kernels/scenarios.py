@@ -324,3 +324,6 @@ SCENARIOS: dict[str, Scenario] = {
 
 SMOKE = ("bond-vlan", "uplink-bridge", "netem")
 """What a run in continuous integration records, on one kernel."""
+
+HERE = ("bridge-nat", "uplink-bridge", "vxlan", "vxlan-own-namespace")
+"""What most kernels can do without further modules: recorded on the running one."""
