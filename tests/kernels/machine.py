@@ -6,6 +6,7 @@ what it writes anywhere but in the directory for results is thrown away.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -70,13 +71,20 @@ def has_modules(root: Path, release: str, scenario: Scenario) -> bool:
 
 def boot(root: Path, release: str, script: Path, results: Path, *, seconds: float) -> str:
     """Boot a kernel, run a script in it as root, and return what the console showed."""
-    vng = Path(sys.executable).with_name("vng")
-    argv = [str(vng), "--verbose", "--run", str(root / "boot" / f"vmlinuz-{release}")]
+    programs = Path(sys.executable).parent  # vng calls others of its package by their names
+    path = f"{programs}:{os.environ['PATH']}"
+    argv = [str(programs / "vng"), "--verbose", "--run", str(root / "boot" / f"vmlinuz-{release}")]
     argv += ["--cpus", "2", "--memory", "3G", "--disable-microvm", "--user", "root"]
     argv += ["--force-9p", "--disable-kvm", "--rwdir", str(results)]
     argv += ["--", "bash", str(script)]
     with subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PATH": path},
     ) as guest:
         try:
             return guest.communicate(timeout=seconds)[0]
