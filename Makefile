@@ -12,7 +12,7 @@ DEMO   := build/demo
 
 demo: setup
 	mkdir -p $(DEMO)
-	$(BIN)/maceproc record --lab --awake --rounds 3 --force -o $(DEMO)/trace.dat -- ping -i 0.01 -c 200
+	$(BIN)/maceproc record --lab --rounds 32 --force -o $(DEMO)/trace.dat -- ping -i 0.01 -c 20
 	$(BIN)/maceproc analyze $(DEMO)/trace.dat
 
 test: develop tools engines browser

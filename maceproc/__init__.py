@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from maceproc.pipeline import Analysis as Analysis
     from maceproc.pipeline import analyze as analyze
     from maceproc.recording.lab import Lab as Lab
-    from maceproc.tracedat import read_events as read_events
+    from maceproc.traces import read_events as read_events
 
 # Public names and where they are. They are imported when asked for: recording runs beside a
 # measurement and must not wait for pandas.
@@ -43,7 +43,7 @@ _PUBLIC = {
     "analyze_many": "maceproc.many",
     "compare": "maceproc.comparison",
     "open_capture": "maceproc.capture",
-    "read_events": "maceproc.tracedat",
+    "read_events": "maceproc.traces",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604  the names above

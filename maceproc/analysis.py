@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from maceproc.capture import Capture
+    from maceproc.following.calibrating import Native
     from maceproc.schema import Trace
 
 
@@ -37,6 +38,8 @@ class Analysis:
         How many events fell into each ping's time: `maceproc.schema.EVENTS_ON_PATH`.
     event_costs
         What these events cost: `maceproc.schema.EVENT_COSTS`.
+    native
+        How `native_rtt_ns` came about, and what is left of it.
     """
 
     capture: Capture
@@ -51,6 +54,7 @@ class Analysis:
     findings: pd.DataFrame
     events_on_path: pd.DataFrame
     event_costs: pd.DataFrame
+    native: Native
 
     @property
     def journeys(self) -> pd.DataFrame:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from maceproc.calibration import Calibration
 from maceproc.errors import CaptureError
 from maceproc.sidecar_checks import check_sidecar, read_bounded
 
@@ -68,6 +69,7 @@ class Namespace(msgspec.Struct, kw_only=True, omit_defaults=True):
     addresses: dict[str, list[str]] = {}  # device -> addresses with prefix length
     routes: list[str] = []  # as `ip route` prints them, both families
     nat: list[str] = []  # rules that translate addresses, as iptables or nft prints them
+    rules: str = ""  # digest of all netfilter rules; empty when not known
 
 
 class Hop(msgspec.Struct, kw_only=True, frozen=True):
@@ -217,6 +219,7 @@ class Machine(msgspec.Struct, kw_only=True, omit_defaults=True):
     virtualization: str = ""
     load_average: float = 0.0  # over one minute, when the recording began
     awake: bool = False  # the CPUs were kept from going idle
+    identity: str = ""  # digest of what tells this machine from others; empty when not known
 
 
 class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -234,6 +237,7 @@ class Sidecar(msgspec.Struct, kw_only=True, omit_defaults=True):
     machine: Machine
     trace: Identity | None = None  # the file that this belongs to; None: recorded before this
     interrupted: str = ""  # why the recording ended early; empty when it did not
+    calibration: Calibration | None = None  # that was given to be used for this capture
     notes: list[str] = []  # what a reader of the results should know, one sentence each
     # What the native runs ran in place of a container's program; None when it was the same one.
     native: NativeProgram | None = None
@@ -306,11 +310,11 @@ def check_is_trace(path: Path) -> None:
         if recording_directory(path).is_dir():
             hint = f"its recording goes on or was killed: then `maceproc salvage {path}`"
         raise CaptureError(f"{path}: no such file", hint=hint)
-    if path.is_dir():
+    if path.is_dir() and not (path / "data").is_file():  # perf record --threads makes a directory
         inside = sorted(file.name for file in path.glob("*.dat"))
         hint = f"give a trace in it, such as {path / inside[0]}" if inside else "give a trace.dat"
         raise CaptureError(f"{path}: is a directory", hint=hint)
-    if not path.is_file():
+    if not path.is_file() and not path.is_dir():
         raise CaptureError(f"{path}: not a regular file", hint="copy it to one, and give that")
     trace = path.with_suffix("")
     if path.suffix == SIDECAR_SUFFIX and trace.is_file():

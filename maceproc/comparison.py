@@ -25,13 +25,14 @@ import pandas as pd
 from maceproc.analysis import CAPTURES, CONTRASTS, QUANTITIES
 from maceproc.analysis import Comparison as ComparisonTables
 from maceproc.errors import AnalysisError
+from maceproc.following.calibrating import CALIBRATION
 from maceproc.following.coverage import coverage
 from maceproc.following.perturbation import values_of
 from maceproc.foreign_text import clean
 from maceproc.pipeline import Analysis, analyze
 from maceproc.reporting.document import capture_facts
 from maceproc.schema import SCHEMA_VERSION, rows_of
-from maceproc.series import NATIVE, OVERHEAD
+from maceproc.series import NATIVE, NATIVE_RTT, OVERHEAD
 from maceproc.series import QUANTITIES as QUANTITIES_COMPARED
 from maceproc.statistics import (
     CONFIDENCE,
@@ -154,7 +155,10 @@ def _contrasts(named: dict[str, Analysis]) -> pd.DataFrame:
     for name in others:
         for quantity, mine in _quantities(named[name]).items():
             if len(mine) and len(against[quantity]):
-                rows.append((name, first, quantity, *_contrast(mine, against[quantity])))
+                contrast = _contrast(mine, against[quantity])
+                if quantity == NATIVE_RTT.name:
+                    contrast = _with_corrections(contrast, named[name], named[first])
+                rows.append((name, first, quantity, *contrast))
         rows += [(name, first, OVERHEAD.name, *row) for row in _overhead(named[name], named[first])]
     table = pd.DataFrame(rows, columns=[n for n in CONTRASTS.names if n != "p_adjusted"])
     return CONTRASTS.frame(table.assign(p_adjusted=holm(table["p_value"].to_numpy(float))))
@@ -171,6 +175,28 @@ def _contrast(mine: pd.DataFrame, other: pd.DataFrame) -> tuple[object, ...]:
         estimate, low, high, p_value = brunner_munzel(mine["value_ns"], other["value_ns"])
         units = ("pings", len(mine), len(other))
     return estimate, low, high, *delta, p_value, *units
+
+
+def _with_corrections(
+    contrast: tuple[Any, ...], mine: Analysis, other: Analysis
+) -> tuple[object, ...]:
+    """Return a contrast of native RTTs with the uncertainty of what was added to each.
+
+    Where both have the same calibration the same was added, and its error is in both.
+    """
+    from scipy.stats import norm
+
+    natives = (mine.native, other.native)
+    given = [native.calibration for native in natives if native.source == CALIBRATION]
+    if len(given) == 2 and given[0] == given[1]:
+        return contrast
+    variance = sum(n.correction.variance_ns2 for n in natives if n.correction)
+    estimate, low, high, *delta, _, unit, units, units_against = contrast
+    quantile = float(norm.ppf((1 + CONFIDENCE) / 2))
+    error = float(np.hypot((high - low) / 2 / quantile, np.sqrt(variance)))
+    ends = (estimate - quantile * error, estimate + quantile * error)
+    p_value = 2 * float(norm.sf(abs(estimate) / error)) if error else float(not estimate)
+    return estimate, *ends, *delta, p_value, unit, units, units_against
 
 
 def _overhead(mine: Analysis, other: Analysis) -> Iterator[tuple[object, ...]]:

@@ -10,13 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maceproc.analysis import Analysis as AnalysisTables
+from maceproc.calibration import Calibration, load_calibration
 from maceproc.capture import Capture, open_capture
 from maceproc.following import causes, checks, event_costs, perturbation
+from maceproc.following.calibrating import find_native
 from maceproc.following.event_fields import require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
+from maceproc.following.native_doubts import native_doubts
+from maceproc.following.native_rtt import add_native_rtt
 from maceproc.following.steps import steps_of
-from maceproc.schema import Trace
-from maceproc.traces import read_times, read_trace
+from maceproc.schema import RTTS, Trace
+from maceproc.traces import read_times, read_trace, require_cpus
 
 if TYPE_CHECKING:
     from maceproc.reporting.plots import Plots
@@ -80,6 +84,7 @@ def analyze(
     inner: str = "",
     outer: str = "",
     peer: str = "",
+    calibration: str | os.PathLike[str] | Calibration | None = None,
 ) -> Analysis:
     """Follow every packet of a capture and correct the RTT of every ping.
 
@@ -95,10 +100,14 @@ def analyze(
     inner, outer, peer
         The container's device, the outer device, and the other end of the container's veth pair,
         where no sidecar says so. Without `peer` it is learnt from the events.
+    calibration
+        A calibration, or its file, that gives `native_rtt_ns` instead of the capture's own natives;
+        by default the one that the sidecar holds.
     """
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
     trace = read_trace(capture.trace, EVENTS_USED)
+    require_cpus(capture.trace, trace)
     require_fields(capture.trace, trace)
     # The file is read again for this now, while no other table takes memory.
     recorded = capture.sidecar.tracing.events if capture.sidecar else None
@@ -106,19 +115,34 @@ def analyze(
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
     followed = follow_pings(capture, trace, ping=ping, inner=inner, outer=outer, peer=peer)
     LOG.info("summarizing %d pings and %d hops of packets", len(followed.rtts), len(followed.hops))
-    return _summarize(capture, trace, times, followed)
+    given = _given(calibration)
+    return _summarize(capture, trace, times, followed, given)
+
+
+def _given(calibration: str | os.PathLike[str] | Calibration | None) -> Calibration | None:
+    if calibration is None or isinstance(calibration, Calibration):
+        return calibration
+    return load_calibration(Path(calibration))
 
 
 def _summarize(
-    capture: Capture, trace: Trace, times: Mapping[int, event_costs.Times], followed: Followed
+    capture: Capture,
+    trace: Trace,
+    times: Mapping[int, event_costs.Times],
+    followed: Followed,
+    calibration: Calibration | None,
 ) -> Analysis:
     """Describe the corrected pings: what they show, what it cost, and what to doubt."""
     hops, crossed, printed, rtts, outputs = followed
     rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
     runs = capture.sidecar.runs if capture.sidecar else ()
+    on_path = event_costs.count_events(rtts, hops, times)
+    native = find_native(capture, rtts, on_path, calibration)
+    rtts = RTTS.frame(add_native_rtt(rtts, native.correction))
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts, runs)
-    on_path = event_costs.count_events(rtts, hops, times)
+    others = native_doubts(capture.sidecar, native)
+    findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons, outputs, others)
     return Analysis(
         capture=capture,
         trace=trace,
@@ -129,7 +153,8 @@ def _summarize(
         steps=steps_of(hops, crossed, rtts),
         series=series,
         comparisons=comparisons,
-        findings=checks.find_doubts(capture.sidecar, trace, rtts, comparisons, outputs),
+        findings=findings,
         events_on_path=on_path,
         event_costs=event_costs.summarize(on_path, series, comparisons),
+        native=native,
     )

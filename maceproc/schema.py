@@ -239,6 +239,7 @@ RTTS = Table(
         *(PINGS[name] for name in ("rtt_ns", "rtt_resolution_ns")),
         Column("kernel_rtt_ns", "Int64", "ns", "receive time stamp - entry of the send call"),
         Column("bare_metal_rtt_ns", "Int64", "ns", "RTT without the crossings, see rtt_basis"),
+        Column("native_rtt_ns", "Int64", "ns", "what this host's own ping would have printed"),
         Column("rtt_basis", "category", "", "the RTT corrected: printed, or kernel if too coarse"),
         _segment(ledger.WIRE),
         _segment(ledger.TX_STACK),
@@ -305,6 +306,20 @@ COMPARISONS = Table(
     ),
 )
 
+CLOSURE = Table(
+    "closure",
+    "one term of what is between a corrected RTT and the native one",
+    (
+        Column("term", "str", "", "its name"),
+        Column("estimate_ns", "float64", "ns", "mean over the rounds of the difference of medians"),
+        Column("low_ns", "float64", "ns", "lower end of its 95 % interval"),
+        Column("high_ns", "float64", "ns", "upper end of its 95 % interval"),
+        Column("rounds", "int64", "", "rounds it rests on"),
+        Column("share", "float64", "", "of the container's overhead; unknown if that is not told"),
+        Column("meaning", "str", "", "what it is, in words"),
+    ),
+)
+
 EVENTS_ON_PATH = Table(
     "events_on_path",
     "one traced ping, and the events recorded while it was on its way",
@@ -336,7 +351,7 @@ EVENT_COSTS = Table(
         Column("left_ns", "float64", "ns", "share of the cost that the correction leaves"),
         Column("share", "float64", "", "cost divided by the untraced RTT"),
         Column("basis", "str", "", "measured against untraced runs, or assumed per event"),
-        Column("verdict", "str", "", "negligible, small, large, or not told from nothing"),
+        Column("verdict", "str", "", "negligible, small, large, or why that is not told"),
     ),
 )
 

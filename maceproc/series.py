@@ -75,6 +75,12 @@ CORRECTED = Series(
     "RTT - outbound - inbound crossing",
     Label("container corrected", "RTT - outbound - inbound crossing"),
 )
+NATIVE_RTT = Series(
+    "container, as native",
+    CONTAINER_TRACED,
+    "native_rtt_ns",
+    "what this host's own ping would have printed",
+)
 WIRE = Series(
     "wire",
     CONTAINER_TRACED,
@@ -111,10 +117,10 @@ NATIVE = Series(
     Label("native control", "from the host, untraced"),
 )
 
-ALL_SERIES = (RAW, UNTRACED, NATIVE_RAW, NATIVE, CORRECTED, WIRE, NATIVE_WIRE)
+ALL_SERIES = (RAW, UNTRACED, NATIVE_RAW, NATIVE, NATIVE_RTT, CORRECTED, WIRE, NATIVE_WIRE)
 """Every series of RTTs, in the order of the table SERIES."""
 
-SHOWN = (UNTRACED, RAW, CORRECTED, NATIVE, NATIVE_RAW, WIRE, NATIVE_WIRE)
+SHOWN = (UNTRACED, RAW, NATIVE_RTT, CORRECTED, NATIVE, NATIVE_RAW, WIRE, NATIVE_WIRE)
 """The same series, in the order in which people read them."""
 
 OUTBOUND, INBOUND = (

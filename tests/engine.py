@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from maceproc.recording.lab import Lab
 
@@ -296,7 +296,7 @@ def _mount(kind: str, place: Path) -> bool:
 
 
 @contextmanager
-def started_engine() -> Iterator[Engine]:
+def started_engine(remote: Literal["kernel", "program"] = "kernel") -> Iterator[Engine]:
     """Give an engine; NoEngineError tells why there can be none."""
     if os.geteuid() != 0:
         raise NoEngineError("not root")
@@ -306,7 +306,7 @@ def started_engine() -> Iterator[Engine]:
     with (
         tempfile.TemporaryDirectory(prefix="maceproc-engine-") as directory,
         mounted_cgroups(),
-        Lab() as lab,
+        Lab(remote=remote) as lab,
         Engine(lab, Path(directory)) as engine,
     ):
         yield engine

@@ -27,16 +27,18 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 from maceproc.errors import TraceFormatError
 from maceproc.tracedat import formats, native, onepass
-from maceproc.tracedat.container import EVENT_FORMATS, TraceFile, open_trace, read_structure
+from maceproc.tracedat.container import open_trace, read_structure
 from maceproc.tracedat.formats import read_formats
 from maceproc.tracedat.merge import merge_events
 from maceproc.tracedat.reader import read_trace
 from maceproc.tracedat.selection import Selection
+from maceproc.tracedat.tracefile import EVENT_FORMATS, TraceFile
 from tests.tracedat_writer import Buffer, File
 
 compiled = native.loops
@@ -149,28 +151,50 @@ def read(rng: random.Random, data: bytes, names: list[str]) -> str:
     return "read"
 
 
+Subject = Callable[
+    [list[Path]],
+    tuple[Callable[[random.Random], bytes], Callable[[random.Random, bytes], str]],
+]
+"""Prepares recordings; returns what makes a damaged file, and what reads it."""
+
+
+def trace_dat(
+    paths: list[Path],
+) -> tuple[Callable[[random.Random], bytes], Callable[[random.Random, bytes], str]]:
+    files = [file for path in paths for file in slim(path)]
+    written = [file.write() for file in files]
+    names = sorted(
+        {re.search(r"name: (\w+)", t)[1] for f in files for ts in f.formats.values() for t in ts}
+    )
+    return (
+        lambda rng: damaged(rng, files, written),
+        lambda rng, data: read(rng, data, names),
+    )
+
+
 def work(
-    seed: int, seconds: float, keep: Path, paths: list[Path], counts: object, memory: int
+    subject: Subject,
+    seed: int,
+    seconds: float,
+    keep: Path,
+    paths: list[Path],
+    counts: object,
+    memory: int,
 ) -> None:
     faulthandler.enable()
     if memory:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     rng = random.Random(seed)
-    files = [file for path in paths for file in slim(path)]
-    written = [file.write() for file in files]
-    names = [
-        re.search(r"name: (\w+)", t)[1] for f in files for ts in f.formats.values() for t in ts
-    ]
-    names = sorted(set(names))
+    make, read_it = subject(paths)
     end = time.monotonic() + seconds
     current = keep / f"current-{seed}"
     while time.monotonic() < end:
         for _ in range(100):
-            data = damaged(rng, files, written)
+            data = make(rng)
             current.write_bytes(data)  # what a crash of the interpreter leaves behind
             signal.setitimer(signal.ITIMER_PROF, 10)
             try:
-                answer = read(rng, data, names)
+                answer = read_it(rng, data)
             except BaseException:
                 answer = "broken"
                 name = keep / f"{seed}-{rng.randrange(1 << 40):x}"
@@ -186,8 +210,8 @@ def on_alarm(*_: object) -> None:
     raise TimeoutError("ten seconds are over")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(subject: Subject = trace_dat, about: str = __doc__ or "") -> None:
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("recordings", nargs="+", type=Path)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--workers", type=int, default=1)
@@ -200,7 +224,7 @@ def main() -> None:
     counts = multiprocessing.Array("q", 3)
     given = (options.seconds, options.keep, options.recordings, counts, options.memory)
     workers = [
-        multiprocessing.Process(target=work, args=(options.seed + n, *given))
+        multiprocessing.Process(target=work, args=(subject, options.seed + n, *given))
         for n in range(options.workers)
     ]
     for worker in workers:

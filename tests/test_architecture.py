@@ -55,11 +55,10 @@ TOLERATED = {
     "recording.record",
     "recording.record:record",
     "recording.targets",
-    "tracedat.container",
     "tracedat.ringbuffer:walk_stream",
 }
 
-CIRCLES = {"capture", "sidecar_checks", "tracedat.container", "tracedat.recovery"}
+CIRCLES = {"capture", "sidecar_checks"}
 
 
 def modules() -> dict[str, ast.Module]:

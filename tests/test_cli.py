@@ -165,7 +165,7 @@ def test_verbose_recording_tells_every_run(tmp_path: Path) -> None:
     words = ("record", "--lab", "--rounds", "2", "-o", str(tmp_path / "t.dat"))
     done = run(*words, "-v", *ping)
     assert done.returncode == 0, done.stderr
-    assert len(re.findall(r"ms  run \d of 6: (container|native) (un)?traced", done.stderr)) == 6
+    assert len(re.findall(r"ms  run \d of 8: (container|native) (un)?traced", done.stderr)) == 8
     assert "ip netns add" in done.stderr
     quiet = run(*words, "--force", "-q", *ping)
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")

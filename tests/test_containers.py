@@ -109,7 +109,7 @@ def test_default_bridge_with_nat(engine: Engine, web: str, tmp_path: Path) -> No
     made = record(engine, trace, "--container", web, "--", *PING, REMOTE)
     assert devices(made) == "web:eth0 -> host:vethN -> docker0 -> (NAT) -> eth0"
     assert [run.arm for run in made.runs] == [
-        "container traced", "container untraced", "native untraced",
+        "container traced", "container untraced", "native traced", "native untraced",
     ]  # fmt: skip
     assert made.target.kind == "container"
     assert notes(made) == []
@@ -381,7 +381,7 @@ def test_docker_exec(engine: Engine, web: str, tmp_path: Path) -> None:
     made = record(engine, trace, "--", "docker", "exec", "-it", "-e", "A=1", web, *PING, REMOTE)
     assert devices(made) == "web:eth0 -> host:vethN -> docker0 -> (NAT) -> eth0"
     assert [run.arm for run in made.runs] == [
-        "container traced", "container untraced", "native untraced",
+        "container traced", "container untraced", "native traced", "native untraced",
     ]  # fmt: skip
     assert made.runs[0].argv == ["ping", "-D", *PING[1:], REMOTE]
     assert sender(trace, made) >= {made.runs[0].pid}
@@ -395,7 +395,7 @@ def test_docker_run(engine: Engine, tmp_path: Path) -> None:
     words = ("docker", "run", "-it", "--init", "--name", "once", IMAGE, *ping, REMOTE)
     made = record(engine, trace, "--rounds", "2", "--", *words)
     assert devices(made) == "once:eth0 -> host:vethN -> docker0 -> (NAT) -> eth0"
-    arms = ["container traced", "container untraced", "native untraced"]
+    arms = ["container traced", "container untraced", "native traced", "native untraced"]
     assert [run.arm for run in made.runs] == [*arms, *reversed(arms)]
     assert made.runs[0].argv == ["ping", "-D", *ping[1:], REMOTE]
     assert sender(trace, made) >= {run.pid for run in made.runs if run.traced}
@@ -480,7 +480,7 @@ def test_podman(engine: Engine, podman: Podman, tmp_path: Path) -> None:
         made = record(engine, trace, *words, REMOTE, env=podman.env)
         assert devices(made).replace("cni-", "") == f"{where}:eth0 -> {path}"
         assert [run.arm for run in made.runs] == [
-            "container traced", "container untraced", "native untraced",
+            "container traced", "container untraced", "native traced", "native untraced",
         ]  # fmt: skip
         assert_corrected(engine, trace)
 

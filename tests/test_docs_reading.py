@@ -15,6 +15,7 @@ from maceproc.cli import cli
 from maceproc.tracedat.container import open_trace
 from maceproc.tracedat.formats import read_layout
 from maceproc.tracedat.pages import load_pages
+from tests.perfdata_from_trace import converted
 from tests.recorded import path_of
 from tests.tracing import has_trace_cmd
 
@@ -32,6 +33,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(path_of("idle"), "trace.dat")
     with Path("trace.txt").open("wb") as text:
         subprocess.run(["trace-cmd", "report", "-t", "trace.dat"], stdout=text, check=True)
+    Path("perf.data").write_bytes(converted(path_of("idle")))
     with open_trace("trace.dat") as trace:  # as a recorder leaves them that was killed
         data, streams = load_pages(trace, list(trace.buffers), read_layout(trace))
         for stream in streams:

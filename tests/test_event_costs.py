@@ -8,7 +8,7 @@ import pytest
 
 from maceproc.following import event_costs
 from maceproc.reporting.document import as_dict
-from maceproc.reporting.report import as_text
+from maceproc.reporting.report import _event_cost_lines, as_text
 from maceproc.schema import COMPARISONS, HOPS, RTTS, SERIES
 from tests.recorded import NAMES, analyzed
 
@@ -113,10 +113,22 @@ def test_cost_is_what_was_measured_and_what_the_correction_leaves() -> None:
 
 @pytest.mark.parametrize(
     ("interval", "verdict"),
-    [((500, 700), "negligible"), ((9000, 11000), "large"), ((-100, 2000), event_costs.UNTOLD)],
+    [
+        ((500, 700), "negligible"),
+        ((9000, 11000), "large"),
+        ((-100, 2000), event_costs.UNTOLD),
+        ((-9000, -3600), event_costs.IMPOSSIBLE),
+    ],
 )
 def test_verdict(interval: tuple[float, float], verdict: str) -> None:
     assert summarized(*interval)["verdict"] == verdict
+
+
+def test_a_negative_cost_is_never_a_finding() -> None:
+    table = pd.DataFrame([summarized(-9000, -3600)])
+    said = " ".join(_event_cost_lines(table))
+    assert "tracing cannot speed a ping up: the rounds differ by more than the interval" in said
+    assert not any(word in said for word in ("small", "large", "an event", "stay in"))
 
 
 def test_a_refused_perturbation_is_not_used() -> None:

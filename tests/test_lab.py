@@ -1,3 +1,4 @@
+import os
 import re
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import pytest
 
 from maceproc.errors import LabError
 from maceproc.recording.lab import NETNS_DIR, REMOTE_IPV4, REMOTE_IPV6, Lab, labs, remove_stale_labs
+from maceproc.recording.lab_remote import spinning
+from maceproc.recording.sites import lab_site
 
 pytestmark = pytest.mark.kernel
 
@@ -67,12 +70,59 @@ def test_a_remote_that_is_a_program_answers_and_ends_with_the_lab(nat: bool) -> 
             for address in (REMOTE_IPV4, REMOTE_IPV6):
                 assert ping(lab, role, address) == 0, (role, address)
             assert ping(lab, role, "-s8000", REMOTE_IPV4) == 0
-        assert ping(lab, "host", "192.0.2.3") != 0  # nobody has that address
+        assert ping(lab, "host", "192.0.2.4") != 0  # nobody has that address
         (pid,) = program()
     deadline = time.monotonic() + 10
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def cpu_ticks(pid: int) -> int:
+    """Clock ticks that a process has run, user and system: fields 14 and 15 of proc_pid_stat(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+def grows(pid: int, seconds: float = 0.3) -> bool:
+    """Tell whether a process uses most of a CPU; one that is asleep uses next to nothing."""
+    before = cpu_ticks(pid)
+    time.sleep(seconds)
+    return cpu_ticks(pid) - before > 0.3 * seconds * os.sysconf("SC_CLK_TCK")
+
+
+def test_the_remote_spins_only_while_a_recorder_is_there() -> None:
+    hold = (
+        "import sys, time; from pathlib import Path\n"
+        "from maceproc.recording.lab_remote import spinning\n"
+        "with spinning(Path(sys.argv[1])) as cpu: print(cpu, flush=True); time.sleep(60)"
+    )
+    with Lab(remote="program") as lab:
+        argv = ["ip", "netns", "pids", lab.netns("remote")]
+        (pid,) = map(int, subprocess.check_output(argv).split())
+        assert not grows(pid)
+        held = [sys.executable, "-c", hold, str(lab.remote_socket)]
+        with subprocess.Popen(held, stdout=subprocess.PIPE, text=True) as recorder:
+            assert recorder.stdout is not None
+            cpu = int(recorder.stdout.readline())
+            assert os.sched_getaffinity(pid) == {cpu}
+            assert grows(pid)
+            assert ping(lab, "container", REMOTE_IPV4) == 0
+            recorder.kill()
+        wait = time.monotonic() + 5
+        while grows(pid):
+            assert time.monotonic() < wait
+        assert ping(lab, "container", REMOTE_IPV4) == 0
+        # What is recorded runs on another CPU.
+        others = os.sched_getaffinity(0) - {cpu}
+        assert lab_site(lab).inside.cpu in (others or {None})
+    assert not lab.remote_socket.exists()
+
+
+def test_a_remote_in_the_kernel_has_nothing_to_spin() -> None:
+    with Lab() as lab, spinning(lab.remote_socket) as cpu:
+        assert cpu is None
+        assert lab_site(lab).inside.cpu is None
 
 
 def test_labs_live_side_by_side_and_leave_the_machine_alone() -> None:

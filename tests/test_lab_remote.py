@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maceproc.recording.lab_remote import IPV4, IPV6, MAC, answer, ones_complement
+from maceproc.recording.lab_remote import ALL_IPV4, IPV4, IPV6, MAC, answer, ones_complement
 
 HOST_MAC = bytes.fromhex("02aabbccddee")
 HOST, HOST_V6 = bytes([192, 0, 2, 1]), bytes.fromhex("fd6d6163650000020000000000000001")
@@ -87,3 +87,8 @@ def test_its_addresses_are_told() -> None:
 )
 def test_what_asks_nothing_of_it_is_left_alone(frame: bytes) -> None:
     assert answer(frame) == b""
+
+
+@pytest.mark.parametrize("target", ALL_IPV4)
+def test_both_addresses_answer(target: bytes) -> None:
+    assert answer(ipv4(echo(8, b"1234"), target=target))[26:30] == target

@@ -1,3 +1,4 @@
+import itertools
 import os
 import pty
 import re
@@ -6,6 +7,7 @@ import struct
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 
 from maceproc.capture import Capture, Link, Sidecar, load_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, TracingError
-from maceproc.recording.arms import Arm, schedule
+from maceproc.recording.arms import Arm, balanced_orders, schedule
 from maceproc.recording.event_sets import MINIMAL_EVENTS, choose_events, minimal_events
 from maceproc.recording.lab import NETNS_DIR, Lab, is_complete
 from maceproc.recording.machine import CPU_DMA_LATENCY, cpus_awake
@@ -103,7 +105,7 @@ def run_maceproc(
 
 
 def test_rounds_alternate_the_order_of_the_arms(sidecar: Sidecar) -> None:
-    arms = ["container traced", "container untraced", "native untraced"]
+    arms = ["container traced", "container untraced", "native traced", "native untraced"]
     assert [(run.round, run.arm) for run in sidecar.runs] == [
         *((1, arm) for arm in arms),
         *((2, arm) for arm in reversed(arms)),
@@ -111,11 +113,26 @@ def test_rounds_alternate_the_order_of_the_arms(sidecar: Sidecar) -> None:
 
 
 def test_schedule_runs_every_arm_once_a_round() -> None:
-    arms = [Arm("container", True, HERE), Arm("container", False, HERE), Arm("native", False, HERE)]
+    arms = [
+        Arm(place, traced, HERE) for place in ("container", "native") for traced in (True, False)
+    ]
     plan = list(schedule(arms, 5))
     for number in range(1, 6):
         assert sorted(arm for n, arm in plan if n == number) == sorted(arms)
-    assert [arm for _, arm in plan[:3]] == [arm for _, arm in plan[5:2:-1]]
+    assert [arm for _, arm in plan[:4]] == [arm for _, arm in plan[7:3:-1]]
+
+
+@pytest.mark.parametrize("arms", [1, 2, 3, 4, 5, 6])
+def test_orders_are_balanced(arms: int) -> None:
+    orders = balanced_orders(arms)
+    for position in range(arms):
+        counts = Counter(order[position] for order in orders)
+        assert set(counts.values()) == {len(orders) // arms}
+        assert len(counts) == arms
+    followers = Counter(pair for order in orders for pair in itertools.pairwise(order))
+    assert len(followers) == arms * (arms - 1)
+    assert len(set(followers.values())) <= 1
+    assert all(one == other[::-1] for one, other in zip(orders[::2], orders[1::2], strict=True))
 
 
 def test_every_run_keeps_what_ping_said_and_when(sidecar: Sidecar) -> None:
@@ -184,7 +201,7 @@ def test_ipv6_in_the_lab(lab: Lab, tmp_path: Path) -> None:
     made = record(["ping", "-6", *PING[1:]], lab_site(lab), tmp_path / "trace.dat").sidecar
     assert made is not None
     assert {run.argv[-1] for run in made.runs} == {"fd6d:6163:6500:2::2"}
-    assert len(made.runs) == 3
+    assert len(made.runs) == 4
 
 
 def test_no_native_control_where_the_packet_does_not_leave_the_host(
@@ -629,7 +646,7 @@ def switches(pid: int) -> list[str]:
     ("words", "shown"),
     [
         (["--no-baseline"], r"64 bytes from 192.0.2.2.*20 packets transmitted"),
-        (["--rounds", "2"], r"container traced.*run 0 of 6.*recorded"),
+        (["--rounds", "2"], r"container traced.*run 0 of 8.*recorded"),
     ],
 )
 def test_a_terminal_shows_ping_or_a_bar(
@@ -657,4 +674,4 @@ def test_a_namespace_by_name(lab: Lab, tmp_path: Path) -> None:
     made = record([*PING, "192.0.2.2"], site, tmp_path / "trace.dat").sidecar
     assert made is not None
     arms = [run.arm for run in made.runs]
-    assert arms == ["container traced", "container untraced", "native untraced"]
+    assert arms == ["container traced", "container untraced", "native traced", "native untraced"]

@@ -9,8 +9,9 @@ import pytest
 
 from maceproc.schema import EVENTS
 from maceproc.tracedat import merge_events, read_events
-from maceproc.tracedat.container import KALLSYMS, open_trace
+from maceproc.tracedat.container import open_trace
 from maceproc.tracedat.formats import read_formats
+from maceproc.tracedat.tracefile import KALLSYMS
 from tests.recorded import NAMES, path_of
 from tests.tracedat_recordings import RECORDINGS, Recording, record_everything
 from tests.tracing import can_record, has_trace_cmd, instance, record, report, trace_cmd

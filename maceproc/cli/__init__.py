@@ -15,6 +15,7 @@ import click
 
 from maceproc import __version__
 from maceproc.cli.analyze import analyze, explain
+from maceproc.cli.calibrate import calibrate
 from maceproc.cli.compare import compare
 from maceproc.cli.completion import NAME, completion
 from maceproc.cli.doctor import doctor
@@ -64,7 +65,7 @@ def cli() -> None:
 
 
 VERBS = (
-    *(lab, doctor, selftest, record, analyze, explain, compare, experiment, export),
+    *(lab, doctor, selftest, record, analyze, explain, calibrate, compare, experiment, export),
     *(events, pings, salvage, completion),
 )
 for verb in VERBS:

@@ -18,6 +18,11 @@ PAGE_SUFFIXES = (".html", ".htm")
 @click.command()
 @TRACE
 @by_hand
+@click.option(
+    "--calibration",
+    metavar="FILE",
+    help="Take what makes the native RTT from a calibration: see `maceproc calibrate`.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a report.")
 @click.option("--html", metavar="FILE", help="Write the report as a page for a browser, too.")
 def analyze(
@@ -26,6 +31,7 @@ def analyze(
     inner: str,
     outer: str,
     peer: str,
+    calibration: str | None,
     as_json: bool,
     html: str | None,
 ) -> None:
@@ -34,6 +40,7 @@ def analyze(
     \b
     maceproc analyze trace.dat
     maceproc analyze trace.dat --html report.html
+    maceproc analyze trace.dat --calibration calibration.json
     maceproc analyze trace.dat --json | jq '.summary.series'
     A trace recorded by hand, and what the ping printed:
       maceproc analyze trace.txt --ping ping.txt --inner eth0 --outer eno1
@@ -45,7 +52,7 @@ def analyze(
         check_page(Path(file), Path(html))
     with working():
         given = {"inner": inner, "outer": outer, "peer": peer}
-        analysis = analyze_capture(file, ping=ping or None, **given)
+        analysis = analyze_capture(file, ping=ping or None, calibration=calibration, **given)
         page = analysis.as_html() if html else ""
     if html:
         _write_page(page, Path(html))

@@ -27,12 +27,16 @@ def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool
         raise click.UsageError("--json prints the list of events; the rows of one come with --csv")
     from maceproc.reporting import listing as view
 
+    notes: tuple[str, ...] = ()
     with working():
         if event is None:
             text = (view.listing_json(file) if as_json else view.listing(file)) + "\n"
         else:
-            text = view.rows_csv(file, event) if as_csv else view.rows(file, event, head)
+            text, notes = (
+                view.rows_csv(file, event) if as_csv else (view.rows(file, event, head), ())
+            )
     click.echo(text, nl=False)
+    tell_notes(notes)
 
 
 @click.command()

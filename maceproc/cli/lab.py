@@ -6,6 +6,7 @@ from typing import Literal
 
 import click
 
+from maceproc.cli.options import REMOTE
 from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import working
 from maceproc.foreign_text import clean
@@ -29,24 +30,20 @@ LAB_NAME = click.option("--name", default="maceproc", show_default=True, help="T
 @LAB_NAME
 @click.option("--containers", default=1, show_default=True, help="Containers on the bridge.")
 @click.option("--no-nat", is_flag=True, help="Route to the containers; no netfilter rules.")
-@click.option(
-    "--remote",
-    type=click.Choice(["kernel", "program"]),
-    default="kernel",
-    show_default=True,
-    help="What answers: this kernel's own stack, or a program behind a tap device.",
-)
-def up(name: str, containers: int, no_nat: bool, remote: Literal["kernel", "program"]) -> None:
+@REMOTE
+def up(
+    name: str, containers: int, no_nat: bool, remote: Literal["kernel", "program"] | None
+) -> None:
     r"""Bring the lab up; it stays until `maceproc lab down`.
 
     \b
     maceproc lab up --containers 2
     ip netns exec maceproc-container ping 192.0.2.2
     """
-    from maceproc.recording.lab import Lab
+    from maceproc.recording.lab import Lab, usual_remote
 
     require_root("a lab")
-    made = Lab(name, containers, nat=not no_nat, remote=remote)
+    made = Lab(name, containers, nat=not no_nat, remote=remote or usual_remote())
     with working():
         made.up()
     namespaces = ", ".join(made.netns(role) for role in made.roles)

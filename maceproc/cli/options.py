@@ -50,6 +50,14 @@ _RECORDED = (
 )
 
 
+REMOTE = click.option(
+    "--remote",
+    type=click.Choice(["kernel", "program"]),
+    help="Of a lab that is made: what answers, this kernel's own stack, or a program behind a tap "
+    "device, on a CPU of its own. [default: a program where there are two CPUs]",
+)
+
+
 def recorded(verb: Verb) -> Verb:
     """Add where something is recorded, and how."""
     for option in reversed(_RECORDED):

@@ -6,11 +6,11 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from maceproc.cli.options import recorded
+from maceproc.cli.options import REMOTE, recorded
 from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @recorded
+@REMOTE
 @click.option(
     "--host-ping",
     is_flag=True,
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     metavar="minimal|full|LIST",
     help="What to record; LIST is SYSTEM:EVENT,... with * and ? as wildcards.",
 )
+@click.option(
+    "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."
+)
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
@@ -51,6 +55,7 @@ def record(
     lab_name: str | None,
     netns: str | None,
     container: str | None,
+    remote: Literal["kernel", "program"] | None,
     host_ping: bool,
     native: sites.NativeChoice | None,
     pid: int | None,
@@ -61,13 +66,14 @@ def record(
     events: str,
     buffer_kb: int | None,
     awake: bool,
+    calibration: str | None,
     output: str,
     force: bool,
     command: tuple[str, ...],
 ) -> None:
     """Record a command, usually ping, and the kernel's net events beside it.
 
-    Each round runs the command traced and untraced in the target, and untraced from the host.
+    Each round runs the command traced and untraced, in the target and from the host.
     Without a target the command runs here, as a native ping.
 
     \b
@@ -75,17 +81,20 @@ def record(
     maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
     maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
     """  # noqa: D301  \b is click's
+    from maceproc.calibration import load_calibration
     from maceproc.recording import record as recording
+    from maceproc.recording.lab import usual_remote
 
     if host_ping and container is None:
         raise click.UsageError("--host-ping goes with --container")
     check_one_place(lab_name, netns, container, pid, host)
-    with _doctor_at_hand():
+    with doctor_at_hand():
         require_root("recording")
     interrupt_cleanly()
     told: list[str] = []
-    where = chosen_site(lab_name, netns, container, host_ping, pid, host, native=native or "")
-    with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
+    place = (lab_name, netns, container, host_ping, pid, host)
+    where = chosen_site(*place, native=native or "", remote=remote or usual_remote())
+    with doctor_at_hand(), recording_progress() as (follow, show), where as site:
         try:
             capture = recording.record(
                 list(command),
@@ -98,6 +107,7 @@ def record(
                 force=force,
                 buffer_kb=buffer_kb,
                 awake=awake,
+                calibration=load_calibration(calibration) if calibration else None,
                 announce=lambda sidecar: told.extend(_announce(sidecar)),
                 tell=follow,
                 show=show,
@@ -109,7 +119,7 @@ def record(
 
 
 @contextmanager
-def _doctor_at_hand() -> Iterator[None]:
+def doctor_at_hand() -> Iterator[None]:
     """Point to `maceproc doctor` where a recording fails for reasons of this machine."""
     try:
         yield
@@ -185,18 +195,19 @@ def chosen_site(
     *,
     containers: int = 1,
     native: sites.NativeChoice = "",
+    remote: Literal["kernel", "program"] = "kernel",
 ) -> Iterator[sites.Site]:
     """Give the site that the options name; where no lab is up yet, one is up just inside.
 
-    That one has so many `containers`. `native` is what a container's command is compared with,
-    as of a command line of an engine, which names its container itself.
+    That one has so many `containers`, and such a `remote`. `native` is what a container's command
+    is compared with, as of a command line of an engine, which names its container itself.
     """
     from maceproc.recording import sites
     from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
 
     check_one_place(lab_name, netns, container, pid, host)
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab(containers=containers) as lab:
+        with Lab(containers=containers, remote=remote) as lab:
             yield sites.lab_site(lab)
     elif lab_name is not None:
         yield sites.lab_site(Lab(lab_name or DEFAULT_NAME))
@@ -216,7 +227,7 @@ def _show_output(printed: bytes) -> None:
 
 
 @contextmanager
-def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
+def recording_progress() -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows a recording's progress on a terminal: a bar, or the command's own output."""
     with bar(unit="run", per_second=1) as update:
 

@@ -6,7 +6,8 @@ less than it seems to, a `note` that a reader should know how it came about.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +32,7 @@ class Finding(NamedTuple):
 RESIDUAL_BAND_NS = 3 * NS_PER_US
 GOOD_COVERAGE = 0.99
 ROUNDS_MAY_DIFFER = 0.2  # of the median of a baseline arm, before drift is worth a word
+LARGE_LEFT = 0.2  # of the container's overhead
 GLOBAL_CLOCKS = ("mono", "mono_raw", "boot", "tai", "global", "perf", "x86-tsc", "tsc2nsec")
 
 
@@ -40,10 +42,11 @@ def find_doubts(
     rtts: pd.DataFrame,
     comparisons: pd.DataFrame,
     outputs: Sequence[tuple[Run, PingOutput]] = (),
+    others: Iterable[Finding] = (),
 ) -> pd.DataFrame:
     """Return FINDINGS about one analyzed capture, the gravest first.
 
-    `outputs` is what every run of the ping printed.
+    `outputs` is what every run of the ping printed; `others` are findings from elsewhere.
     """
     findings: list[Finding] = [
         *_from_the_trace(trace, sidecar),
@@ -53,6 +56,7 @@ def find_doubts(
         *_from_residuals(rtts),
         *_from_comparisons(comparisons, rtts),
         *_from_drift(rtts),
+        *others,
     ]
     gravity = ["problem", "warning", "note"]
     findings.sort(key=lambda finding: gravity.index(finding.level))
@@ -253,17 +257,7 @@ def _from_comparisons(comparisons: pd.DataFrame, rtts: pd.DataFrame) -> Iterator
             f"{row.comparison} is no evidence: {row.refused}",
             "record on a quieter machine, or more and shorter rounds",
         )
-    off = comparisons[comparisons["comparison"] == "corrected - native"]
-    for row in off.itertuples():
-        if row.low_ns > 0 or row.high_ns < 0:
-            yield Finding(
-                "corrected is not native",
-                "note",
-                f"the corrected median is {format_us(row.estimate_ns, signed=True)} us from the "
-                f"native one, 95 % interval {format_us(row.low_ns, signed=True)} to "
-                f"{format_us(row.high_ns, signed=True)}",
-                "the native path has costs of its own (cold caches, connection tracking)",
-            )
+    yield from _from_what_is_left(comparisons)
     if "native untraced" not in set(rtts["arm"]) and "container traced" in set(rtts["arm"]):
         yield Finding(
             "no native control",
@@ -271,6 +265,29 @@ def _from_comparisons(comparisons: pd.DataFrame, rtts: pd.DataFrame) -> Iterator
             "the same ping was not run from the host: nothing to hold the corrected RTT against",
             "",
         )
+
+
+def _from_what_is_left(comparisons: pd.DataFrame) -> Iterator[Finding]:
+    by_name = comparisons.set_index("comparison")
+    if "corrected - native" not in by_name.index:
+        return
+    row = by_name.loc["corrected - native"]
+    told = row["low_ns"] > 0 or row["high_ns"] < 0
+    if not told:
+        return
+    share = math.nan
+    if "container overhead" in by_name.index and by_name.loc["container overhead", "low_ns"] > 0:
+        share = abs(row["estimate_ns"]) / by_name.loc["container overhead", "estimate_ns"]
+    yield Finding(
+        "corrected is not native",
+        "warning" if share > LARGE_LEFT else "note",
+        f"the corrected median is {format_us(row['estimate_ns'], signed=True)} us from the "
+        f"native one, 95 % interval {format_us(row['low_ns'], signed=True)} to "
+        f"{format_us(row['high_ns'], signed=True)}"
+        + ("" if math.isnan(share) else f": {share:.0%} of the container's overhead"),
+        "bare_metal_rtt_ns is that of a machine without this host's own rules, while traced; "
+        "native_rtt_ns is what this host's own ping would have printed",
+    )
 
 
 def _from_drift(rtts: pd.DataFrame) -> Iterator[Finding]:

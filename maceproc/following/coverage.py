@@ -6,15 +6,17 @@ from typing import Any
 
 import pandas as pd
 
-from maceproc.series import CORRECTED, TRACED_ARMS
+from maceproc.series import CONTAINER_TRACED, CORRECTED, NATIVE_TRACED
 
 
 def coverage(rtts: pd.DataFrame) -> dict[str, Any]:
-    """Count the traced pings: corrected, of how many answered, by status, direction and round.
+    """Count the container's traced pings; where there are none, the native ones.
 
-    ``bounds`` says where the corrected median and mean would lie whatever the others were.
+    Counted are those corrected, of how many answered, by status, direction and round. ``bounds``
+    says where the corrected median and mean would lie whatever the others were.
     """
-    traced = rtts[rtts["arm"].isin(TRACED_ARMS)]
+    inside = rtts["arm"] == CONTAINER_TRACED
+    traced = rtts[inside] if inside.any() else rtts[rtts["arm"] == NATIVE_TRACED]
     settled = traced["status"].isin(["corrected", "native"])
     answered = traced["rtt_ns"].notna() | settled
     answered &= traced["status"] != "duplicate"

@@ -17,14 +17,16 @@ from maceproc.following.positions import FOREVER, Bools, Choice, Indices, Times
 from maceproc.following.run_packets import RunPackets, meets_gap
 from maceproc.units import NS_PER_MS, NS_PER_US
 
-OFFSET_RANGE_NS = (-2 * NS_PER_US, 100 * NS_PER_US)
+OFFSET_RANGE_NS = (-5 * NS_PER_US, 100 * NS_PER_US)
 """The offsets that are possible.
 
 The send stamp is 0 to 4 us ahead of the send call as a rule. Where the send call was not recorded,
-the way through the stack to the first event is part of the offset.
+the way through the stack to the first event is part of the offset. It is negative for a native ping
+whose device receives by netif_receive_skb(): the kernel stamps the packet before that event fires
+(net/core/dev.c, netif_receive_skb_internal(), v6.8), 1 to 3 us before it where caches are cold.
 """
 
-OFFSET_OF_FEW_NS = (-2 * NS_PER_US, 10 * NS_PER_US)
+OFFSET_OF_FEW_NS = (-5 * NS_PER_US, 10 * NS_PER_US)
 """The offsets that are believed of fewer than `MANY` pings, which can agree by chance."""
 
 MANY = 5
@@ -152,10 +154,10 @@ def estimate_offset(due: Due, asked: Bools, seen_ns: Times, lost: pd.DataFrame) 
     """
     asked = asked & due.known & ~meets_gap(due.sent_ns, due.at_ns + due.tolerance_ns, lost)
     at_ns, slack_ns = due.at_ns[asked], due.tolerance_ns[asked]
-    last = np.searchsorted(seen_ns, at_ns + due.step_ns[asked] + PRINT_ERROR_NS, "right") - 1
-    offsets_ns = at_ns - Choice(last, last >= 0).of(seen_ns, -FOREVER)
     low, high = OFFSET_RANGE_NS if len(at_ns) >= MANY else OFFSET_OF_FEW_NS
     rounding_ns = due.step_ns[asked] // 2 + PRINT_ERROR_NS
+    last = np.searchsorted(seen_ns, at_ns - low + rounding_ns, "right") - 1
+    offsets_ns = at_ns - Choice(last, last >= 0).of(seen_ns, -FOREVER)
     near = (offsets_ns >= low - rounding_ns) & (offsets_ns <= high + rounding_ns)
     if not near.any():
         return None

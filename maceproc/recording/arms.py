@@ -25,10 +25,28 @@ class Arm(NamedTuple):
 
 
 def schedule(arms: list[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
-    """Yield (round, arm) in the order they run: every second round the other way round."""
+    """Yield (round, arm) in the order they run.
+
+    Every second round runs the one before it backwards. Over as many rounds as there are arms
+    (twice as many of an odd number), every arm runs equally often in each position and after each
+    other arm.
+    """
+    orders = balanced_orders(len(arms))
     for number in range(1, rounds + 1):
-        for arm in arms if number % 2 else reversed(arms):
-            yield number, arm
+        for place in orders[(number - 1) % len(orders)]:
+            yield number, arms[place]
+
+
+def balanced_orders(arms: int) -> list[list[int]]:
+    """Return balanced orders of so many arms, each followed by its reverse: a Williams design.
+
+    E. J. Williams, "Experimental designs balanced for the estimation of residual effects of
+    treatments", Aust. J. Sci. Res. A 2, 1949.
+    """
+    zigzag = [(step + 1) // 2 if step % 2 else -(step // 2) for step in range(arms)]
+    shifts = range(arms // 2 if arms % 2 == 0 else arms)
+    rows = [[(place + shift) % arms for place in zigzag] for shift in shifts]
+    return [order for row in rows for order in (row, row[::-1])]
 
 
 def arms_of_round(
@@ -46,7 +64,9 @@ def arms_of_round(
     if reason:
         notes.append(f"no native control: {reason}")
     elif surveyed.host:
-        yield Arm("native", False, site.native_entrance(surveyed.host))
+        outside = site.native_entrance(surveyed.host)
+        yield Arm("native", False, outside)
+        yield Arm("native", True, outside)
 
 
 def no_native_control(site: Site, surveyed: Survey, command: Command) -> str:

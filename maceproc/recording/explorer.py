@@ -5,6 +5,7 @@ All of it is what ip(8) and programs like it say, asked inside each namespace on
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -20,6 +21,7 @@ from maceproc.recording.lab import NETNS_DIR
 from maceproc.recording.sites import Netns, plain_name
 
 _NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat|dnat)\b")
+_COUNTERS = re.compile(r"\[\d+:\d+\]|counter packets \d+ bytes \d+")
 
 
 class Explorer:
@@ -96,6 +98,7 @@ class Explorer:
 def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:
     """Describe a namespace from what ip(8) says of it."""
     ifindex_of = {link["ifname"]: link["ifindex"] for link in links}
+    rulesets = _rulesets(netns)
     return Namespace(
         name=netns.name,
         inode=netns.inode,
@@ -110,7 +113,8 @@ def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:
             for family in ("-4", "-6")
             for line in lines(netns.enter(["ip", family, "route", "show"]))
         ],
-        nat=_nat_rules(netns),
+        nat=_nat_rules(rulesets),
+        rules=_digest(rulesets),
     )
 
 
@@ -132,24 +136,35 @@ def _link(link: dict[str, Any], ifindex_of: dict[str, int]) -> Link:
     )
 
 
-def _nat_rules(netns: Netns) -> list[str]:
-    """Return the rules of a namespace that translate addresses.
+def _rulesets(netns: Netns) -> list[list[str]]:
+    """Return the netfilter rules of a namespace, as iptables prints them and as nft does.
 
     ``iptables -t nat -S`` would load the nat table where there is none, and slow every packet
     down; ``iptables-save`` and ``nft list`` only show what is there.
     """
     programs = (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"])
-    for group in (programs[:2], programs[2:]):
-        rules = [
+    return [
+        [
             line.strip()
             for argv in group
             if shutil.which(argv[0])
             for line in lines(netns.enter(argv))
-            if _NAT_RULE.search(line) and not line.startswith("#")
+            if not line.startswith("#")
         ]
-        if rules:
-            return rules
-    return []
+        for group in (programs[:2], programs[2:])
+    ]
+
+
+def _nat_rules(rulesets: list[list[str]]) -> list[str]:
+    """Return the rules that translate addresses: iptables' words for them, else nft's."""
+    found = ([rule for rule in rules if _NAT_RULE.search(rule)] for rules in rulesets)
+    return next((rules for rules in found if rules), [])
+
+
+def _digest(rulesets: list[list[str]]) -> str:
+    """Return a digest of rules that does not change with their counters."""
+    lines = [_COUNTERS.sub("", line) for rules in rulesets for line in rules]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def _nsids(netns: Netns) -> dict[int, int]:

@@ -11,8 +11,12 @@ another machine no event would be seen. The host end of a veth has a name of its
 as in Docker: events do not say in which namespace they are.
 
 Without NAT the remote knows the way to the containers, and the host has no netfilter rules at all:
-what these cost, the host's own pings among others, is the difference between two such labs. The
-remote can be a program instead, behind a tap device: `maceproc.recording.lab_remote`.
+what these cost, the host's own pings among others, is the difference between two such labs.
+
+The remote can be a program instead, behind a tap device: `maceproc.recording.lab_remote`. That is
+the nearest to another machine that one machine can have, and what the command line makes where
+there are two CPUs or more: one for the remote, which spins while a recording runs, and one for the
+ping.
 """
 
 from __future__ import annotations
@@ -35,6 +39,7 @@ from maceproc.errors import LabError
 LOG = logging.getLogger("maceproc")
 
 DEFAULT_NAME = "maceproc"
+RUN_DIR = Path("/run")  # has the sockets of remotes that are programs
 NETNS_DIR = Path("/run/netns")  # where `ip netns` keeps named namespaces, ip-netns(8)
 MAX_CONTAINERS = 200  # the addresses .2 to .201
 
@@ -42,6 +47,8 @@ BRIDGE = "br0"
 REMOTE_IPV4 = "192.0.2.2"
 WIRE = "wire0"  # the remote's end
 REMOTE_IPV6 = "fd6d:6163:6500:2::2"
+# The remote has a second address each: another target on the same way.
+SECOND_IPV4, SECOND_IPV6 = "192.0.2.3", "fd6d:6163:6500:2::3"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _OWNED = re.compile(rf"{DEFAULT_NAME}-(\d+)-[0-9a-f]{{4}}")  # by the process of that pid
@@ -76,7 +83,9 @@ _REMOTE = """\
 link set lo up
 link set wire0 up
 addr add 192.0.2.2/24 dev wire0
+addr add 192.0.2.3/24 dev wire0
 addr add fd6d:6163:6500:2::2/64 dev wire0 nodad
+addr add fd6d:6163:6500:2::3/64 dev wire0 nodad
 """
 _WAY_BACK = """\
 route add 172.17.0.0/16 via 192.0.2.1
@@ -135,6 +144,11 @@ class Lab:
         return f"veth{zlib.crc32(self.name.encode()) & 0xFFFF:04x}{number}"
 
     @property
+    def remote_socket(self) -> Path:
+        """Where the remote listens, if it is a program: see `maceproc.recording.lab_remote`."""
+        return RUN_DIR / f"{self.name}-remote.{DEFAULT_NAME}"
+
+    @property
     def roles(self) -> list[str]:
         """The namespaces this lab is made of, containers first."""
         return [role for _, role in self._containers()] + ["host", "remote"]
@@ -172,6 +186,7 @@ class Lab:
         removed = self.existing()
         for role in removed:
             _run(["ip", "netns", "delete", self.netns(role)])
+        self.remote_socket.unlink(missing_ok=True)
         return removed
 
     def _containers(self) -> Iterator[tuple[int, str]]:
@@ -197,7 +212,8 @@ class Lab:
     def _start_remote(self) -> None:
         """Start the program that is the remote, and give the host its tap device as eth0."""
         program = [sys.executable, "-P", "-m", "maceproc.recording.lab_remote", WIRE]
-        _run([*self._inside("remote"), *program, str(max(os.sched_getaffinity(0)))])
+        cpu = str(max(os.sched_getaffinity(0)))
+        _run([*self._inside("remote"), *program, cpu, str(self.remote_socket)])
         moved = ["set", WIRE, "netns", self.netns("host"), "name", "eth0"]
         _run(["ip", "-n", self.netns("remote"), "link", *moved])
 
@@ -212,6 +228,17 @@ class Lab:
         for program, source in _MASQUERADE if self.nat else ():
             rule = f"-t nat -A POSTROUTING -s {source} ! -o {BRIDGE} -j MASQUERADE"
             _run([*inside_host, program, "-w", *rule.split()])
+
+
+def is_temporary(name: str) -> bool:
+    """Tell whether a lab is one without a name of its own: up as long as its process."""
+    return _OWNED.fullmatch(name) is not None
+
+
+def usual_remote() -> Literal["kernel", "program"]:
+    """Return what can be the remote here: a program needs a CPU of its own, and a tap device."""
+    own_cpu = len(os.sched_getaffinity(0)) > 1
+    return "program" if own_cpu and Path("/dev/net/tun").exists() else "kernel"
 
 
 def is_complete(roles: list[str]) -> bool:

@@ -1,8 +1,9 @@
 """Make a capture: record the kernel's net events beside a ping, in arms and rounds.
 
 A round runs the command once per arm: in the container traced and untraced, and natively (from the
-host) untraced. What tracing costs is the difference of the first two; how good the correction is
-shows against the third. Rounds alternate the order of the arms, so that drift cancels.
+host) untraced and traced. What tracing costs is the difference of traced and untraced; what the
+host does to its own pings shows between the two that are traced; how good the correction is shows
+against the native untraced one. The order of the arms is balanced over the rounds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from maceproc import __version__
+from maceproc.calibration import Calibration
 from maceproc.capture import (
     Capture,
     Sidecar,
@@ -35,7 +37,8 @@ from maceproc.recording.command import (
 from maceproc.recording.engine_command import is_engine, parse_engine_command
 from maceproc.recording.entrances import EngineExec, Entrance
 from maceproc.recording.event_sets import EventSet, choose_events, minimal_events, path_links
-from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6
+from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6, Lab
+from maceproc.recording.lab_remote import spinning
 from maceproc.recording.machine import (
     cpus_awake,
     describe_machine,
@@ -77,6 +80,7 @@ def record(
     buffer_kb: int | None = None,
     awake: bool = False,
     piece_limit_bytes: int = PIECE_LIMIT_BYTES,
+    calibration: Calibration | None = None,
     announce: Callable[[Sidecar], None] = lambda _: None,
     tell: Callable[[Progress], None] = lambda _: None,
     show: Callable[[bytes], None] | None = None,
@@ -108,6 +112,8 @@ def record(
         Keep the CPUs from going idle while any arm runs: RTTs without the cost of waking up.
     piece_limit_bytes
         The recording ends when one CPU's events take so much: trace-cmd cannot count beyond 4 GiB.
+    calibration
+        Kept in the sidecar, and used when the capture is analyzed.
     announce
         Told, before anything runs, what will be recorded, on which path, and what cannot be seen.
     tell
@@ -153,6 +159,7 @@ def record(
             tracing=describe_tracing(recorder, event_set),
             machine=describe_machine(awake),
             notes=notes,
+            calibration=calibration,
         )
         plan = list(schedule(arms, rounds))
         if any(arm.place == "native" for arm in arms) and not place.is_native:
@@ -162,7 +169,7 @@ def record(
         _quietly(announce)(sidecar)
         interruption.raises = False
         try:
-            with cpus_awake() if awake else contextlib.nullcontext():
+            with cpus_awake() if awake else contextlib.nullcontext(), _remote_spinning(place):
                 session.execute(
                     plan, _quietly(tell), _quietly(show) if show and len(plan) == 1 else None
                 )
@@ -200,6 +207,13 @@ def _understood(command: list[str], site: Site) -> Iterator[tuple[Site, Command]
     with engine_site(parse_engine_command(command), site.native) as (inside, parsed):
         require_command(parsed, inside)
         yield inside, parsed
+
+
+def _remote_spinning(site: Site) -> contextlib.AbstractContextManager[int | None]:
+    """Keep a lab's remote from sleeping, where it is a program."""
+    return (
+        spinning(Lab(site.name).remote_socket) if site.kind == "lab" else contextlib.nullcontext()
+    )
 
 
 def check_output(trace: Path, *, force: bool) -> None:

@@ -22,14 +22,19 @@ from maceproc.recording.entrances import (
     image_on_host,
 )
 from maceproc.recording.lab import NETNS_DIR, Lab, is_complete
+from maceproc.recording.lab_remote import spinning
 
 
 @dataclass(frozen=True)
 class Netns:
-    """A network namespace: its name for people, and a file to enter it by."""
+    """A network namespace: its name for people, and a file to enter it by.
+
+    With `cpu`, what runs in it runs on that CPU alone.
+    """
 
     name: str
     path: str
+    cpu: int | None = None
 
     @property
     def inode(self) -> int:
@@ -44,7 +49,8 @@ class Netns:
 
     def enter(self, argv: list[str]) -> list[str]:
         """Return the command line that executes `argv` in this namespace, as the same process."""
-        return ["nsenter", f"--net={self.path}", "--", *argv]
+        pinned = [] if self.cpu is None else ["taskset", "--cpu-list", str(self.cpu)]
+        return [*pinned, "nsenter", f"--net={self.path}", "--", *argv]
 
     def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
         """Return the command's pid: nsenter becomes it."""
@@ -130,15 +136,25 @@ class Site:
 
 
 def lab_site(lab: Lab) -> Site:
-    """Return the site of a lab that is up; TargetError when it is not."""
+    """Return the site of a lab that is up; TargetError when it is not.
+
+    Where its remote is a program, that has a CPU of its own: what is recorded runs on another one.
+    """
     roles = lab.existing()
     if not is_complete(roles):
         raise TargetError(
             f"lab {lab.name!r} is not up", hint=f"run `maceproc lab up --name {lab.name}`"
         )
-    spaces = {role: Netns(role, str(NETNS_DIR / lab.netns(role))) for role in roles}
+    with spinning(lab.remote_socket) as remote_cpu:
+        cpu = None if remote_cpu is None else _other_cpu(remote_cpu)
+    spaces = {role: Netns(role, str(NETNS_DIR / lab.netns(role)), cpu) for role in roles}
     inside = spaces.pop("container")
     return Site("lab", lab.name, inside, tuple(spaces.values()))
+
+
+def _other_cpu(taken: int) -> int | None:
+    """Return a CPU that is not taken; None when there is no other."""
+    return min(os.sched_getaffinity(0) - {taken}, default=None)
 
 
 def netns_site(name: str) -> Site:

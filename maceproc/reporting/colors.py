@@ -32,6 +32,7 @@ CROSSING_COLORS = {
 SERIES_COLORS = {
     series.RAW.name: ("#d05a00", "#ff8f47"),
     series.UNTRACED.name: ("#a87000", "#f0b429"),
+    series.NATIVE_RTT.name: ("#6a3fb5", "#b79cf2"),
     series.CORRECTED.name: ("#0072b2", "#4fb4f5"),
     series.NATIVE.name: ("#00805e", "#31d0a3"),
     series.NATIVE_RAW.name: ("#005c43", "#1aa37d"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from maceproc import __version__
@@ -17,8 +18,9 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
 
     Keys: ``schema_version``; ``capture`` (file, how it was recorded); ``summary`` (series,
     comparisons by name, coverage, steps); ``rtts`` (rows of RTTS); ``perturbation`` (the row of
-    COMPARISONS, or null); ``observer`` (rows of EVENT_COSTS); ``findings`` (rows of
-    FINDINGS). Unknown values are null, times in ns.
+    COMPARISONS, or null); ``native`` (how ``native_rtt_ns`` was made, its median with its interval,
+    and rows of CLOSURE); ``observer`` (rows of EVENT_COSTS); ``findings`` (rows of FINDINGS).
+    Unknown values are null, times in ns.
     """
     comparisons = rows_of(analysis.comparisons)
     by_name = {row["comparison"]: row for row in comparisons}
@@ -33,9 +35,28 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
         },
         "rtts": rows_of(analysis.rtts),
         "perturbation": by_name.get(PERTURBATION.name) or by_name.get(NATIVE_PERTURBATION.name),
+        "native": _native(analysis),
         "observer": rows_of(analysis.event_costs),
         "findings": rows_of(analysis.findings),
     }
+
+
+def _native(analysis: Analysis) -> dict[str, Any]:
+    """Return how the native RTT was made, and what is between it and the corrected one."""
+    native = analysis.native
+    known = native.correction is not None
+    return {
+        "source": native.source or None,
+        "missing": native.missing or None,
+        "median_ns": native.median.estimate_ns if known else None,
+        "low_ns": _or_none(native.median.low_ns),
+        "high_ns": _or_none(native.median.high_ns),
+        "closure": rows_of(native.closure),
+    }
+
+
+def _or_none(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def as_json(analysis: Analysis) -> str:

@@ -197,6 +197,8 @@ def _lines(explanation: Explanation) -> Iterator[str]:
         yield f"{_us(time_ns):>10}  {segment}"
     yield f"{_us(ping['rtt_ns']):>10}  RTT as printed, in steps of {_us(ping['rtt_resolution_ns'])}"
     yield f"{_us(ping['bare_metal_rtt_ns']):>10}  corrected: without the crossings"
+    if pd.notna(ping["native_rtt_ns"]):
+        yield f"{_us(ping['native_rtt_ns']):>10}  as this host's own ping would have printed it"
     yield ""
     yield "packets that came in while its reply was due [us after the send call]"
     for row in explanation.candidates.itertuples():

@@ -23,6 +23,7 @@ from maceproc.units import NS_PER_MS, NS_PER_US
 
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
+    from maceproc.following.calibrating import Native
 
 
 MINUS, NO_BREAK = "\u2212", "\u00a0"
@@ -32,8 +33,8 @@ def headline(analysis: Analysis) -> str:
     """Return what the ping reported, its corrected RTT, what tracing cost, and the coverage."""
     medians = analysis.series.set_index("series")["median_ns"].to_dict()
     sentences = [
-        _the_rtt(medians),
-        _the_remainder(analysis.comparisons),
+        _the_rtt(medians, analysis.native),
+        _the_remainder(analysis),
         _the_tracing(analysis.comparisons),
         _the_coverage(analysis.rtts),
     ]
@@ -59,7 +60,7 @@ def interval(low_ns: float, high_ns: float) -> str:
     return f"{number if high.endswith(NO_BREAK + unit) else low} to {high}"
 
 
-def _the_rtt(medians: dict[str, float]) -> str:
+def _the_rtt(medians: dict[str, float], native: Native) -> str:
     reported = next((s for s in (UNTRACED, RAW) if s.name in medians), None)
     if reported is None:
         return _the_native_rtt(medians)
@@ -68,9 +69,18 @@ def _the_rtt(medians: dict[str, float]) -> str:
         sentence += " while events were recorded"
     if CORRECTED.name not in medians:
         return f"{sentence}; none could be corrected."
-    sentence += f"; without the crossings it is {duration(medians[CORRECTED.name])}"
+    if native.correction:
+        median, ends = native.median, (native.median.low_ns, native.median.high_ns)
+        sentence += (
+            f"; this host's own ping would have printed {duration(median.estimate_ns)} "
+            f"({' to '.join(map(duration, ends))})"
+        )
+    else:
+        sentence += f"; without the crossings it is {duration(medians[CORRECTED.name])}"
     if NATIVE.name in medians:
         sentence += f", and the same ping from the host took {duration(medians[NATIVE.name])}"
+    if native.missing:
+        sentence += f". What this host's own ping would have printed is not known: {native.missing}"
     return f"{sentence}."
 
 
@@ -86,8 +96,16 @@ def _the_native_rtt(medians: dict[str, float]) -> str:
     return "No RTT was found."
 
 
-def _the_remainder(comparisons: pd.DataFrame) -> str:
-    left = _comparison(comparisons, REMAINDER.name)
+def _the_remainder(analysis: Analysis) -> str:
+    judged = analysis.native.left
+    if judged.rounds:
+        off = duration(judged.estimate_ns, signed=True)
+        ends = interval(judged.low_ns, judged.high_ns)
+        return (
+            f"Held against natives that did not make it, that is off by {off} "
+            f"(95 % interval {ends})."
+        )
+    left = _comparison(analysis.comparisons, REMAINDER.name)
     if left is None:
         return ""
     off, ends = duration(left["estimate_ns"], signed=True), interval(left.low_ns, left.high_ns)
@@ -102,6 +120,11 @@ def _the_tracing(comparisons: pd.DataFrame) -> str:
                 duration(cost.estimate_ns, signed=True),
                 interval(cost.low_ns, cost.high_ns),
             )
+            if cost.estimate_ns < 0:
+                return (
+                    f"What recording added is not told: {estimate} ({ends}), and tracing cannot "
+                    "speed a ping up."
+                )
             return f"Recording added {estimate} ({ends})."
     return "What recording added is not known: there was no untraced run."
 

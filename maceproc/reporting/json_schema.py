@@ -92,10 +92,20 @@ def analyze_schema() -> Schema:
             "summary": _object(summary),
             "rtts": rows_schema(schema.RTTS),
             "perturbation": {"oneOf": [{"type": "null"}, comparison_row]},
+            "native": _native(),
             "observer": rows_schema(schema.EVENT_COSTS),
             "findings": rows_schema(schema.FINDINGS),
         },
     )
+
+
+def _native() -> Schema:
+    texts: dict[str, Schema] = {
+        "source": {"description": "what it was made by", "type": ["string", "null"]},
+        "missing": {"description": "why there is none", "type": ["string", "null"]},
+    }
+    times = dict.fromkeys(("median_ns", "low_ns", "high_ns"), TIME_NS)
+    return _object(texts | times | {"closure": rows_schema(schema.CLOSURE)})
 
 
 def explain_schema() -> Schema:

@@ -11,7 +11,7 @@ import pandas as pd
 from maceproc.errors import AnalysisError
 from maceproc.foreign_text import clean, clean_lines
 from maceproc.reporting.export.tables import csv_ready
-from maceproc.schema import SCHEMA_VERSION
+from maceproc.schema import SCHEMA_VERSION, Trace
 from maceproc.traces import read_trace, summarize_trace
 
 
@@ -43,23 +43,26 @@ def listing(path: Path) -> str:
 
 
 def rows(path: Path, event: str, head: int) -> str:
-    """Return the first rows of an event's table for people."""
-    frame = _table(path, event)
+    """Return the first rows of an event's table for people; then what is missing."""
+    trace, frame = _read_event(path, event)
     shown = frame.head(head).copy()
     for column in shown.columns:
         if shown[column].dtype == "uint64":  # addresses are known by their hexadecimal form
             shown[column] = shown[column].map("{:#x}".format)
     more = f"... {len(frame)} rows in all\n" if len(frame) > head else ""
-    return clean_lines(f"{shown.to_string(index=False)}\n{more}")
+    notes = "".join(f"note: {note}\n" for note in trace.notes)
+    return clean_lines(f"{shown.to_string(index=False)}\n{more}{notes}")
 
 
-def rows_csv(path: Path, event: str) -> str:
-    """Return an event's table as CSV, its text made safe as in exports."""
-    text: str = csv_ready(_table(path, event)).to_csv(index=False)
-    return text
+def rows_csv(path: Path, event: str) -> tuple[str, tuple[str, ...]]:
+    """Return an event's table as CSV, its text made safe as in exports, and the file's notes."""
+    trace, frame = _read_event(path, event)
+    text: str = csv_ready(frame).to_csv(index=False)
+    return text, trace.notes
 
 
-def _table(path: Path, event: str) -> pd.DataFrame:
+def _read_event(path: Path, event: str) -> tuple[Trace, pd.DataFrame]:
+    """Read the one event of a name or pattern; AnalysisError if there is none, or several."""
     trace = read_trace(path, [event])
     if not trace.events:
         names = [known.event for known in summarize_trace(path).events]
@@ -73,4 +76,4 @@ def _table(path: Path, event: str) -> pd.DataFrame:
         raise AnalysisError(
             f"{event!r} is {len(trace.events)} events: {', '.join(trace.events)}", hint="name one"
         )
-    return next(iter(trace.events.values()))
+    return trace, next(iter(trace.events.values()))

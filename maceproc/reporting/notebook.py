@@ -40,12 +40,22 @@ def analysis_html(analysis: Analysis) -> str:
         (row.level, row.finding, f"{row.message}. {row.advice}".strip())
         for row in analysis.findings.itertuples()
     ]
+    closure = [
+        (
+            row.term,
+            duration(row.estimate_ns, signed=True),
+            interval(row.low_ns, row.high_ns),
+            row.meaning,
+        )
+        for row in analysis.native.closure.itertuples()
+    ]
     return "".join(
         [
             f"<h4>{escape(analysis.capture.trace.name)}</h4>",
             f"<p>{escape(headline(analysis))}</p>",
             _table(("RTT", "n", "median", "mean", "sd", "5 %", "95 %", ""), medians),
             _table(("difference", "estimate", "95 % interval", "rounds", ""), differences),
+            _table(("between corrected and native", "estimate", "95 % interval", ""), closure),
             _table(("finding", "", ""), findings),
         ]
     )

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 
 from maceproc.capture import Sidecar
 from maceproc.following.coverage import coverage
-from maceproc.following.event_costs import UNTOLD
+from maceproc.following.event_costs import IMPOSSIBLE, UNTOLD
 from maceproc.following.topology import stack_of
 from maceproc.following.verdicts import NO_CROSSING
 from maceproc.ledger import LEDGER
+from maceproc.reporting.closure import closure_lines
 from maceproc.reporting.console import CleanConsole, escape
 from maceproc.reporting.text_table import report_table
 from maceproc.series import (
     CORRECTED,
     DIFFERENCE_MEANING,
     MEANING,
+    NATIVE_RTT,
     SHOWN,
 )
 from maceproc.units import NS_PER_S, format_us
@@ -77,6 +79,9 @@ def _parts(analysis: Analysis) -> Iterator[RenderableType]:
     if len(analysis.comparisons):
         yield ""
         yield _comparisons_table(analysis.comparisons)
+    if len(analysis.native.closure):
+        yield ""
+        yield from closure_lines(analysis.native)
     if len(analysis.event_costs):
         yield ""
         yield from _event_cost_lines(analysis.event_costs)
@@ -143,6 +148,7 @@ def _uplink(sidecar: Sidecar) -> Iterator[str]:
 def _series_table(analysis: Analysis) -> RenderableType:
     table = report_table("RTT [us]", "|>n|>median|>mean|>sd|>5 %|>95 %|")
     order = [series.name for series in SHOWN]
+    main = NATIVE_RTT if analysis.native.correction else CORRECTED
     for row in sorted(analysis.series.itertuples(), key=lambda row: order.index(row.series)):
         numbers = (row.median_ns, row.mean_ns, row.sd_ns, row.p5_ns, row.p95_ns)
         table.add_row(
@@ -150,7 +156,7 @@ def _series_table(analysis: Analysis) -> RenderableType:
             str(row.used),
             *(format_us(number) for number in numbers),
             MEANING[row.series],
-            style="bold" if row.series == CORRECTED.name else "",
+            style="bold" if row.series == main.name else "",
         )
     return table
 
@@ -207,7 +213,8 @@ def _event_cost_lines(costs: pd.DataFrame) -> Iterator[str]:
         told = f"{row.verdict}, {row.share:.0%} of the RTT, {row.cost_per_event_ns:.0f} ns an event"
         if row.events_inside:
             told += f"; about {left} us of it stay in the corrected RTT"
-        yield f"{seen}; they cost {cost}: {told if row.verdict != UNTOLD else UNTOLD}"
+        untold = row.verdict in (UNTOLD, IMPOSSIBLE)
+        yield f"{seen}; they cost {cost}: {row.verdict if untold else told}"
 
 
 def _steps_table(steps: pd.DataFrame) -> RenderableType:

@@ -410,7 +410,8 @@ typedef struct {
     uint32_t offset, size;
 } Number;
 
-enum { FIXED, TO_END, DATA_LOC, REL_LOC };
+enum { FIXED, TO_END, DATA_LOC, REL_LOC, OPEN };
+enum { PADDING_END = 8 }; /* so many bytes behind an open array are no padding, but more of it */
 
 typedef struct {
     uint32_t offset, size, place;
@@ -462,10 +463,13 @@ static int take_values(PyObject *list, Table *table, int64_t reach, int width)
         if (!PyArg_ParseTuple(PyList_GetItem(list, f), "IIIpO", &field->offset, &field->size,
                               &field->place, &field->cut, &codes))
             return -1;
-        if (field->place != FIXED)
-            field->size = field->place == TO_END ? 0 : 4;
+        if (field->place == TO_END)
+            field->size = 0;
+        else if (field->place == DATA_LOC || field->place == REL_LOC)
+            field->size = 4;
         field->last = -1;
-        if ((int64_t)field->offset + field->size > reach) {
+        uint32_t least = field->place == OPEN ? 0 : field->size;
+        if ((int64_t)field->offset + least > reach) {
             PyErr_SetString(PyExc_ValueError, "a field outside the payload");
             return -1;
         }
@@ -574,6 +578,10 @@ static inline int32_t number_value(const Cursor *c, Value *field, int swap)
     uint32_t length = field->size;
     if (field->place == TO_END) {
         length = (uint32_t)c->length - field->offset;
+    } else if (field->place == OPEN) {
+        uint32_t left = (uint32_t)c->length - field->offset;
+        if (left < length || left >= length + PADDING_END)
+            length = left;
     } else if (field->place != FIXED) {
         uint32_t word = read32(start, swap), at = word & 0xffff;
         length = word >> 16;
@@ -788,9 +796,61 @@ out:
 
 /* --- module -------------------------------------------------------------------------------- */
 
+/* --- perf.data ------------------------------------------------------------------------------ */
+
+enum { RECORD_HEADER = 8, FIRST_USER_RECORD = 64 };
+
+/* Return where the next record begins; the same position where none of the kernel's records is. */
+static inline Py_ssize_t next_record(const uint8_t *data, Py_ssize_t size, Py_ssize_t at, int swap)
+{
+    if (size - at < RECORD_HEADER)
+        return at;
+    uint32_t kind = read32(data + at, swap);
+    uint16_t length = read16(data + at + 6, swap);
+    return kind >= FIRST_USER_RECORD || length < RECORD_HEADER || length > size - at ? at : at + length;
+}
+
+/* Return the positions of the kernel's records from the start of the data on, as bytes of int64,
+ * and where they end: at the end of the data, at a record of perf's own, or at what is none. */
+static PyObject *kernel_records(PyObject *self, PyObject *args)
+{
+    PyObject *object, *positions = NULL, *result = NULL;
+    Array data = {{0}, 0};
+    int order;
+    if (!PyArg_ParseTuple(args, "OC:kernel_records", &object, &order))
+        return NULL;
+    if (take(object, &data, 1, -1, 0))
+        return NULL;
+    const uint8_t *bytes = data.view.buf;
+    Py_ssize_t size = data.view.len, count = 0, end = 0, next;
+    const int swap = swaps(order);
+    Py_BEGIN_ALLOW_THREADS
+    for (; (next = next_record(bytes, size, end, swap)) != end; end = next)
+        count++;
+    Py_END_ALLOW_THREADS
+    positions = PyBytes_FromStringAndSize(NULL, count * 8);
+    if (!positions)
+        goto out;
+    char *out = PyBytes_AsString(positions);
+    int64_t at = 0;
+    for (Py_ssize_t n = 0; n < count; n++) {
+        memcpy(out + 8 * n, &at, 8);
+        Py_ssize_t following = next_record(bytes, size, (Py_ssize_t)at, swap);
+        if (following == at) /* the memory-mapped file has changed since the count */
+            following = end;
+        at = following;
+    }
+    result = Py_BuildValue("(On)", positions, end);
+out:
+    Py_XDECREF(positions);
+    drop(&data, 1);
+    return result;
+}
+
 static PyMethodDef methods[] = {
     {"tally", tally, METH_VARARGS, "Count records by type; say whether time goes on."},
     {"deal", deal, METH_VARARGS, "Put records into the columns of their tables."},
+    {"kernel_records", kernel_records, METH_VARARGS, "Find the records of a perf.data."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -27,6 +27,7 @@ import pandas as pd
 from maceproc.errors import MaceprocError, TraceFormatError
 from maceproc.schema import Trace
 from maceproc.tracedat.columns import (
+    PADDING_END,
     Column,
     categorical_of,
     dtype_of,
@@ -34,10 +35,10 @@ from maceproc.tracedat.columns import (
     typed_column,
     value_column,
 )
-from maceproc.tracedat.container import Buffer, TraceFile
 from maceproc.tracedat.formats import EventFormat, Field, read_formats, read_layout, require_formats
 from maceproc.tracedat.lost import Gap, gaps_table
 from maceproc.tracedat.selection import Selection
+from maceproc.tracedat.tracefile import Buffer, TraceFile
 
 
 def read_with_tracecmd(trace: TraceFile, buffers: list[Buffer], selection: Selection) -> Trace:
@@ -105,9 +106,17 @@ class Library:
         for number in range(self.c.tracecmd_buffer_instances(top._handle)):
             # tracecmd.Trace knows no instances: one is a handle of its own.
             instance = object.__new__(self.py.Trace)
-            instance._handle = self.c.tracecmd_buffer_instance_handle(top._handle, number)
-            instance._pevent = self.c.tracecmd_get_tep(instance._handle)
             name = self.c.tracecmd_buffer_instance_name(top._handle, number)
+            instance._handle = self.c.tracecmd_buffer_instance_handle(top._handle, number)
+            if not instance._handle:  # NULL: libtracecmd could not read the instance's pages
+                raise TraceFormatError(
+                    trace.path,
+                    offset=None,
+                    found=f"buffer {name!r}, which libtracecmd cannot open",
+                    expected="pages that trace-cmd can read",
+                    hint="read it without reader='tracecmd'",
+                )
+            instance._pevent = self.c.tracecmd_get_tep(instance._handle)
             handles[name] = instance
         return handles
 
@@ -118,7 +127,8 @@ class Library:
 
     def bytes_of(self, event: Any, field: Field) -> bytes:
         """Return the bytes of an array field; none when it points outside its record."""
-        start, length = field.offset, self.size(event) - field.offset
+        left = self.size(event) - field.offset
+        start, length = field.offset, left
         if field.place:
             word = int(event[field.name])
             start, length = word & 0xFFFF, word >> 16
@@ -126,8 +136,10 @@ class Library:
                 start += field.offset + 4
             if start + length > self.size(event):
                 return b""
-        # The bindings know no __rel_loc, and nothing of an array without a size.
-        if field.to_end or field.place == "__rel_loc":
+        elif field.is_open and field.size <= left < field.size + PADDING_END:
+            length = field.size
+        # The bindings know no __rel_loc, and nothing of an array whose size is the record's.
+        if field.to_end or field.is_open or field.place == "__rel_loc":
             return ctypes.string_at(int(self.c.tep_record_data_get(event._record)) + start, length)
         return bytes(event[field.name].data)
 

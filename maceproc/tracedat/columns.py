@@ -11,6 +11,9 @@ array of bytes         object: bytes of the array's length (addresses, sockaddr,
 any other array        object: tuple of int
 =====================  ==========================================================================
 
+An array at the end of an event has as many elements as the record has, which can be fewer or more
+than its format declares (``caller`` of kernel_stack).
+
 bytes and tuples can be grouped by, compared and used as keys; equal values share one object.
 """
 
@@ -33,7 +36,10 @@ Categorical: TypeAlias = "pd.Categorical[Any]"
 Column: TypeAlias = "npt.NDArray[Any] | Categorical"
 
 # Where an array field is; the numbers are those of _native.c.
-PLACES = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3}
+PLACES = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3, "open": 4}
+# A record is rounded up: by the compiler to the alignment of its largest field, by the ring buffer
+# to 4 or 8 bytes. As many bytes behind an array's declared size, or more, are more of the array.
+PADDING_END = 8
 
 
 Numbered: TypeAlias = "tuple[npt.NDArray[Any], list[bytes]]"
@@ -151,7 +157,11 @@ def _locate(payloads: Payloads, field: Field) -> tuple[Int64s, Int64s]:
     """Return position and length [bytes] of an array field in every record."""
     lengths = payloads.lengths.astype(np.int64)
     if not field.place:
-        sizes = lengths - field.offset if field.to_end else np.full(len(lengths), field.size)
+        left, sizes = lengths - field.offset, np.full(len(lengths), field.size, np.int64)
+        if field.to_end:
+            sizes = left
+        elif field.is_open:
+            sizes = np.where((left < sizes) | (left >= sizes + PADDING_END), left, sizes)
         return payloads.positions + field.offset, sizes
     # trace_event.h: the upper half is the length, the lower half the offset; counted from the
     # payload's start (__data_loc) or from the end of the word itself (__rel_loc).

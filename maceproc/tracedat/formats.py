@@ -7,16 +7,16 @@ stored in the file. Offsets, sizes and signs come from them, never from a kernel
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from maceproc.errors import TraceFormatError
-from maceproc.tracedat.container import (
+from maceproc.tracedat.structures import Cursor
+from maceproc.tracedat.tracefile import (
     CMDLINES,
     EVENT_FORMATS,
     FTRACE_EVENTS,
     HEADER_INFO,
     PRINTK,
-    Cursor,
     TraceFile,
 )
 
@@ -57,6 +57,7 @@ class Field:
     place: str = ""  # "__data_loc" or "__rel_loc" for a dynamic field
     array: bool = False
     element_size: int = 0  # of arrays [bytes]
+    is_open: bool = False  # an array that a record can end within, or go on with behind its size
 
     @property
     def is_pointer(self) -> bool:
@@ -100,9 +101,8 @@ class EventFormat:
     @property
     def size(self) -> int:
         """The least a payload can have [bytes]."""
-        return max(
-            f.offset + f.size for f in (*self.common, *self.fields, COMMON_FIELDS["common_pid"])
-        )
+        fields = (*self.common, *self.fields, COMMON_FIELDS["common_pid"])
+        return max(f.offset + (0 if f.is_open else f.size) for f in fields)
 
     def common_field(self, name: str) -> Field:
         """Return a ``common_...`` field: where the format says, or where it has always been."""
@@ -132,6 +132,7 @@ def parse_format(text: str, system: str, long_size: int = 8) -> EventFormat | No
     body, _, tail = text.partition("print fmt:")
     fields = [_parse_field(match, long_size) for match in FIELD.finditer(body)]
     is_common = re.compile(r"common_").match
+    fields = _with_open_end(name[1], fields)
     return EventFormat(
         id=int(number[1]),
         system=system,
@@ -140,6 +141,23 @@ def parse_format(text: str, system: str, long_size: int = 8) -> EventFormat | No
         fields=tuple(f for f in fields if not is_common(f.name)),
         print_format=tail.strip(),
     )
+
+
+def _with_open_end(event: str, fields: list[Field]) -> list[Field]:
+    """Mark the last field as open, if it is an array and nothing dynamic follows it.
+
+    A record ends where its last array does, whatever length the format declares: ``caller`` of
+    kernel_stack has as many elements as the stack is deep, and not the FTRACE_STACK_ENTRIES (8) of
+    the format (kernel/trace/trace.c, __ftrace_trace_stack(), v6.18).
+    """
+    last = max(fields, key=lambda field: field.offset, default=None)
+    if last is None or not last.array or any(field.place for field in fields):
+        return fields
+    if (event, last.name) == ("kernel_stack", "caller"):
+        opened = replace(last, size=0)
+    else:
+        opened = replace(last, is_open=last.size > 0)
+    return [opened if field is last else field for field in fields]
 
 
 def _parse_field(match: re.Match[str], long_size: int) -> Field:

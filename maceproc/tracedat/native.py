@@ -14,6 +14,9 @@ try:
     from maceproc.tracedat import _native as loops
 except ImportError:
     loops = None
+else:
+    if not hasattr(loops, "kernel_records"):
+        loops = None  # built from an older source: an editable installation that was not repeated
 
 WORKERS = len(os.sched_getaffinity(0))
 """Threads that unpack, walk and copy: one per CPU this process may use."""

@@ -54,11 +54,14 @@ def read_compiled(loops: ModuleType, recording: Recording) -> Tables | None:
     size = sum(stream.page_size * len(stream.starts) for stream in recording.streams)
     if not all(in_parallel(tasks, size=size)) or not _in_order(recording, spans, pages):
         return None
-    tables = _deal(loops, recording, spans, size=size, wide=False)
+    tables: dict[int, RawTable] | None = {}
+    if not recording.count_only:
+        tables = _deal(loops, recording, spans, size=size, wide=False)
     if tables is None:
         tables = _deal(loops, recording, spans, size=size, wide=True)
     assert tables is not None
-    return Tables(tables, pages, sum((s.others for s in spans), np.zeros(TYPES, np.int64)))
+    rows = np.sum([span.rows for span in spans], axis=0)
+    return Tables(tables, pages, rows, np.sum([span.others for span in spans], axis=0))
 
 
 def _spans(recording: Recording) -> list[Span]:
@@ -258,7 +261,7 @@ def _deal_span(
 
 
 def _place(field: Field) -> int:
-    return PLACES["to end" if field.to_end else field.place]
+    return PLACES["to end" if field.to_end else "open" if field.is_open else field.place]
 
 
 def _unified(codes: npt.NDArray[Any], rows: list[slice], values: list[list[bytes]]) -> Numbered:

@@ -10,7 +10,6 @@ from functools import partial
 
 import numpy as np
 
-from maceproc.tracedat.container import Buffer, Chunk, CpuData, TraceFile
 from maceproc.tracedat.formats import PageLayout
 from maceproc.tracedat.ringbuffer import (
     COMMIT_MASK,
@@ -22,6 +21,7 @@ from maceproc.tracedat.ringbuffer import (
     word_view,
 )
 from maceproc.tracedat.timing import Clock
+from maceproc.tracedat.tracefile import Buffer, Chunk, CpuData, TraceFile
 
 CHUNKS_AT_ONCE = 256  # unpacked by one thread in one go
 

@@ -29,7 +29,7 @@ from maceproc.tracedat.columns import (
     typed_column,
     value_column,
 )
-from maceproc.tracedat.container import CPUSTAT, UNAME, VERSION, Buffer, TraceFile, open_trace
+from maceproc.tracedat.container import open_trace
 from maceproc.tracedat.formats import (
     EventFormat,
     read_comms,
@@ -45,6 +45,7 @@ from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream, in_parall
 from maceproc.tracedat.selection import Selection
 from maceproc.tracedat.stepwise import Recording, Tables, read_stepwise
 from maceproc.tracedat.timing import Clock, read_clock
+from maceproc.tracedat.tracefile import CPUSTAT, UNAME, VERSION, Buffer, TraceFile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -145,13 +146,13 @@ def read_trace(trace: TraceFile, selection: Selection) -> Trace:
         order=trace.order,
         clock=clock,
         wanted=wanted_types(formats, selection),
-        specs=_specs(formats, selection),
+        specs=specs_of(formats, selection),
         start_ns=selection.start_ns,
         end_ns=selection.end_ns,
     )
     read = read_tables(recording)
     note_damage(trace, recording.streams, read.pages)
-    _note_others(trace, formats, read.others)
+    note_others(trace, formats, read.others)
     events = _frames(trace, recording, read.tables, formats, selection)
     return Trace(
         events=events,
@@ -169,7 +170,8 @@ def read_tables(recording: Recording) -> Tables:
     return read_stepwise(recording)
 
 
-def _specs(formats: dict[int, EventFormat], selection: Selection) -> dict[int, TableSpec]:
+def specs_of(formats: dict[int, EventFormat], selection: Selection) -> dict[int, TableSpec]:
+    """Return the tables wanted: event id -> its table."""
     return {
         number: TableSpec(form, selection.fields_of(form))
         for number, form in formats.items()
@@ -177,7 +179,7 @@ def _specs(formats: dict[int, EventFormat], selection: Selection) -> dict[int, T
     }
 
 
-def _note_others(trace: TraceFile, formats: dict[int, EventFormat], others: Int64s) -> None:
+def note_others(trace: TraceFile, formats: dict[int, EventFormat], others: Int64s) -> None:
     """Note the records that are in no table."""
     found = np.flatnonzero(others).tolist()
     if unknown := [number for number in found if number not in formats]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from maceproc.tracedat.container import BUFFER, Buffer, CpuData, TraceFile
+from maceproc.tracedat.structures import COMPRESSED, SECTION_HEADER
+from maceproc.tracedat.tracefile import BUFFER, Buffer, CpuData, TraceFile
 
 RECOVERED = "recovered"
 """Name of a buffer whose own name is lost."""
@@ -33,11 +34,12 @@ def recovered_buffers(trace: TraceFile) -> Iterator[Buffer]:
 def _sections(trace: TraceFile) -> Iterator[tuple[int, int, bool]]:
     """Yield start and end of every section with pages behind the last options."""
     position = trace.options_end
-    while position + 16 <= len(trace.data):
-        number, flags, _, size = struct.unpack_from(trace.order + "HHIQ", trace.data, position)
-        start, position = position + 16, position + 16 + size
+    while position + SECTION_HEADER.size <= len(trace.data):
+        number, flags, _, size = trace.cursor_at(position).read(SECTION_HEADER)
+        start = position + SECTION_HEADER.size
+        position = start + size
         if number == BUFFER:
-            yield start, min(position, len(trace.data)), bool(flags & 1)
+            yield start, min(position, len(trace.data)), bool(flags & COMPRESSED)
 
 
 def _plain_cpus(trace: TraceFile, start: int, end: int) -> Iterator[tuple[int, int]]:

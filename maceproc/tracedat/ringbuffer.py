@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from maceproc.tracedat import native
-from maceproc.tracedat.container import Buffer
 from maceproc.tracedat.formats import PageLayout
+from maceproc.tracedat.tracefile import Buffer
 
 Bytes = npt.NDArray[np.uint8]
 Int64s = npt.NDArray[np.int64]

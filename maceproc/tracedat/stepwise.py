@@ -40,6 +40,7 @@ class Recording:
     specs: dict[int, TableSpec]  # by type
     start_ns: int | None = None
     end_ns: int | None = None
+    count_only: bool = False  # the rows are counted, no table is made
 
     @property
     def several_buffers(self) -> bool:
@@ -53,6 +54,7 @@ class Tables:
 
     tables: dict[int, RawTable]
     pages: list[Pages]
+    rows: Int64s  # per type: records in its table
     others: Int64s  # per type: records without a format, or too short for their fields
 
 
@@ -67,14 +69,15 @@ def read_stepwise(recording: Recording) -> Tables:
         inside = _in_time(times, recording.start_ns, recording.end_ns)
         records, times = records.where(inside), times[inside]
     order = order_records(times, records.types)
-    others = np.bincount(records.types, minlength=TYPES)
+    rows, others = np.zeros(TYPES, np.int64), np.bincount(records.types, minlength=TYPES)
     tables: dict[int, RawTable] = {}
     for number, spec in recording.specs.items():
         whole = records.lengths[order.numbers[order.of(number)]] >= spec.form.size
-        others[number] -= whole.sum()
-        if whole.any():
+        rows[number] = whole.sum()
+        others[number] -= rows[number]
+        if rows[number] and not recording.count_only:
             tables[number] = _table(recording, records, times, order, spec, whole)
-    return Tables(tables, pages, others)
+    return Tables(tables, pages, rows, others)
 
 
 def _in_time(times: Int64s, start_ns: int | None, end_ns: int | None) -> Bools:

@@ -9,15 +9,22 @@ from typing import Any
 import numpy as np
 
 from maceproc.schema import Trace
-from maceproc.tracedat.container import TraceFile, open_trace
+from maceproc.tracedat.container import open_trace
 from maceproc.tracedat.formats import EventFormat, read_formats, read_layout, require_formats
 from maceproc.tracedat.lost import lost_table
 from maceproc.tracedat.pages import load_pages
-from maceproc.tracedat.reader import note_damage, read_info, read_tables
-from maceproc.tracedat.ringbuffer import TYPES, Pages, Stream
+from maceproc.tracedat.reader import (
+    note_damage,
+    note_others,
+    read_info,
+    read_tables,
+    specs_of,
+)
+from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream
 from maceproc.tracedat.selection import Selection
-from maceproc.tracedat.stepwise import Recording
+from maceproc.tracedat.stepwise import Recording, Tables
 from maceproc.tracedat.timing import Clock, read_clock
+from maceproc.tracedat.tracefile import TraceFile
 
 
 @dataclass(frozen=True)
@@ -73,13 +80,14 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
         require_formats(trace, formats)
         data, streams = load_pages(trace, list(trace.buffers), layout)
         clock = read_clock(trace)
-        # No table is wanted: all records are counted as others.
         everything = np.ones(TYPES, bool)
+        specs = specs_of(formats, Selection())
         read = read_tables(
-            Recording(data, streams, layout, trace.order, clock, everything, specs={})
+            Recording(data, streams, layout, trace.order, clock, everything, specs, count_only=True)
         )
-        pages, counts = read.pages, read.others
+        pages, counts = read.pages, _counts(formats, read)
         note_damage(trace, streams, pages)
+        note_others(trace, formats, read.others)
         duration = _duration_ns(pages, clock)
         lost = lost_table(streams, pages, clock, Selection())
         return Summary(
@@ -91,6 +99,14 @@ def summarize(path: str | os.PathLike[str]) -> Summary:
             info=read_info(trace),
             notes=tuple(trace.notes),
         )
+
+
+def _counts(formats: dict[int, EventFormat], read: Tables) -> Int64s:
+    """Return the number of events per type: the rows of its table, or what no table can have."""
+    known = np.zeros(TYPES, bool)
+    known[list(formats)] = True
+    counts: Int64s = np.where(known, read.rows, read.others)
+    return counts
 
 
 def _duration_ns(pages: list[Pages], clock: Clock) -> int:

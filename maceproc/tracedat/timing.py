@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from maceproc.tracedat.container import (
+from maceproc.tracedat.container import TSC_CONVERTED
+from maceproc.tracedat.ringbuffer import Int64s
+from maceproc.tracedat.tracefile import (
     DATE,
     OFFSET,
     TIME_SHIFT,
     TSC2NSEC,
-    TSC_CONVERTED,
     TraceFile,
 )
-from maceproc.tracedat.ringbuffer import Int64s
 
 
 @dataclass(frozen=True)

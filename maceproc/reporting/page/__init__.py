@@ -24,6 +24,7 @@ from maceproc import __version__
 from maceproc.errors import AnalysisError
 from maceproc.following.coverage import coverage
 from maceproc.foreign_text import clean
+from maceproc.reporting.closure import closure_rows, made_by
 from maceproc.reporting.colors import as_css, slug
 from maceproc.reporting.headline import headline
 from maceproc.reporting.page.charts import charts
@@ -38,7 +39,7 @@ from maceproc.reporting.page.parts import (
     pings_shown,
     recorded,
 )
-from maceproc.series import DIFFERENCE_MEANING, MEANING
+from maceproc.series import CORRECTED, DIFFERENCE_MEANING, MEANING, NATIVE_RTT
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -72,6 +73,9 @@ class Page:
             "findings": analysis.findings.to_dict("records"),
             "path": path_rows(analysis),
             "charts": {chart["id"]: chart for chart in self.charts},
+            "main_series": (NATIVE_RTT if analysis.native.correction else CORRECTED).name,
+            "closure": closure_rows(analysis.native),
+            "made_by": made_by(analysis.native),
             "series": series.dropna(subset="used").reset_index().to_dict("records"),
             "series_meaning": MEANING,
             "costs": costs(analysis),

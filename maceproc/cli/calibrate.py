@@ -1,0 +1,165 @@
+"""`maceproc calibrate`: measure what this host does to its own pings, for other captures."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from maceproc.cli.options import REMOTE, recorded
+from maceproc.cli.record import chosen_site, doctor_at_hand, interrupt_cleanly, recording_progress
+from maceproc.cli.terminal import tell, tell_notes, working
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from maceproc.calibration import Calibration
+    from maceproc.recording.sites import Site
+
+ROUNDS = 24
+
+
+@click.command()
+@recorded
+@REMOTE
+@click.option("--pid", type=int, help="Run in the network namespace of a process.")
+@click.option(
+    "--rounds", type=click.IntRange(4), default=ROUNDS, show_default=True, help="Runs per arm."
+)
+@click.option(
+    "--from",
+    "made_from",
+    multiple=True,
+    metavar="TRACE",
+    help="Record nothing: use a capture that has native arms. May be given several times.",
+)
+@click.option(
+    "--check",
+    metavar="FILE",
+    help="Tell whether a calibration still holds on this machine: record, and compare.",
+)
+@click.option("--keep", metavar="TRACE", help="Keep what is recorded, as a capture.")
+@click.option("-o", "--output", default="calibration.json", show_default=True, metavar="FILE")
+@click.option("--force", is_flag=True, help="Replace a calibration that exists.")
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
+def calibrate(
+    lab_name: str | None,
+    netns: str | None,
+    container: str | None,
+    remote: Literal["kernel", "program"] | None,
+    pid: int | None,
+    outer: str,
+    rounds: int,
+    buffer_kb: int | None,
+    awake: bool,
+    made_from: tuple[str, ...],
+    check: str | None,
+    keep: str | None,
+    output: str,
+    force: bool,
+    command: tuple[str, ...],
+) -> None:
+    """Measure what this host does to its own pings, for captures that have no native arms.
+
+    Records the ping in the container and from the host, traced and untraced, and writes a small
+    file. It serves captures on this machine of other targets and other times: the same kernel,
+    devices, ping and interval; where one of these differs, the analysis says so.
+
+    \b
+    maceproc calibrate --container web -- ping -i 0.2 -c 20 192.0.2.1
+    maceproc analyze other.dat --calibration calibration.json
+    From captures that are there:
+      maceproc calibrate --from trace.dat --from more.dat -o calibration.json
+    Does it still hold?
+      maceproc calibrate --check calibration.json
+    """  # noqa: D301  \b is click's
+    from maceproc.calibration import load_calibration
+    from maceproc.recording.lab import usual_remote
+
+    if made_from and (command or check):
+        raise click.UsageError("--from takes captures that are there: give no command, no --check")
+    if not made_from and not check and not command:
+        raise click.UsageError("give the ping to calibrate with, after --")
+    old = load_calibration(check) if check else None
+    if old is None:
+        _require_new(output, force)
+    with tempfile.TemporaryDirectory(prefix="maceproc-") as directory:
+        traces = [*made_from]
+        if not traces:
+            interrupt_cleanly()
+            traces = [keep or f"{directory}/calibration.dat"]
+            if old and not any((lab_name is not None, netns, container, pid)):
+                lab_name, netns, container = _place_of(old)
+            kind = remote or usual_remote()
+            where = chosen_site(lab_name, netns, container, pid=pid, remote=kind)
+            words = list(command) or (old.command if old else [])
+            awake = awake or bool(old and old.conditions.awake)
+            options = {"rounds": rounds, "outer": outer, "buffer_kb": buffer_kb, "force": force}
+            _record(words, where, traces[0], awake=awake, **options)
+        new = _made_of(traces)
+    if old is not None:
+        _compare(old, new, str(check))
+    else:
+        _save(new, output)
+
+
+def _require_new(output: str, force: bool) -> None:
+    from maceproc.errors import CaptureError
+
+    if Path(output).exists() and not force:
+        raise CaptureError(f"{output}: exists", hint="choose another name with -o, or use --force")
+
+
+def _record(
+    words: list[str], where: AbstractContextManager[Site], trace: str, **options: Any
+) -> None:
+    """Record a capture to calibrate with."""
+    from maceproc.recording.record import record
+
+    with doctor_at_hand(), recording_progress() as (follow, _), where as site:
+        made = record(words, site, trace, tell=follow, **options)
+    tell_notes(made.sidecar.notes if made.sidecar else [])
+
+
+def _made_of(traces: list[str]) -> Calibration:
+    """Return the calibration that captures make."""
+    from maceproc.following.calibrating import make_calibration
+    from maceproc.pipeline import analyze
+
+    with working():
+        analyses = [analyze(trace) for trace in traces]
+        return make_calibration([(a.capture, a.rtts, a.native) for a in analyses])
+
+
+def _save(calibration: Calibration, output: str) -> None:
+    from maceproc.calibration import save_calibration
+    from maceproc.reporting.closure import calibration_lines
+
+    save_calibration(output, calibration)
+    for line in calibration_lines(calibration):
+        click.echo(line)
+    tell(f"wrote {output}; next: maceproc analyze TRACE --calibration {output}")
+
+
+def _place_of(calibration: Calibration) -> tuple[str | None, str | None, str | None]:
+    """Return the lab, namespace or container that a calibration was made in."""
+    from maceproc.recording.lab import is_temporary
+
+    kind, _, name = calibration.place.partition(" ")
+    if kind == "lab":  # one that was up just for that is made anew
+        return ("" if is_temporary(name) else name), None, None
+    return None, (name if kind == "netns" else None), (name if kind == "container" else None)
+
+
+def _compare(old: Calibration, new: Calibration, name: str) -> None:
+    """Print whether a calibration holds; end with status 1 where it does not."""
+    from maceproc.reporting.closure import check_lines
+
+    holds, lines = check_lines(old, new)
+    for line in lines:
+        click.echo(line)
+    click.echo(f"{name} {'still holds' if holds else 'does not hold any more: calibrate again'}")
+    if not holds:
+        raise SystemExit(1)

@@ -1,0 +1,248 @@
+"""The RTT that this host's own ping would have printed, untraced: `native_rtt_ns`.
+
+`bare_metal_rtt_ns` of a container's ping differs from the RTT of the same ping from the host by
+
+* the **host's part**: a native ping passes the host's netfilter, routing and NAT before its first
+  event; the container's ping pays them inside the crossing, which was taken out;
+* **tracing outside** the crossings: what the events outside of them took stays in;
+* the **wire**: its two ends, the driver and the first reception, are in this machine too, and run
+  from warmer caches after a forwarded packet than after a native one.
+
+All three are told by native pings, traced and untraced, of the same rounds. With n the native
+traced, u the native untraced and c the container's traced pings, of medians by round:
+
+    host's part     = (tx stack + outer queue + delivery + residual) of n - of c
+    tracing outside = RTT of n - RTT of u
+    wire            = wire of n - of c
+    native RTT      = bare-metal RTT of c + host's part - tracing outside + wire
+
+The sum is exact in a round, and noisy: the RTTs of n and u hold all that network and machine do. So
+the mean over the rounds is not taken as it is, but with what is known beforehand, each with
+its uncertainty (a normal prior, A. Gelman et al., "Bayesian Data Analysis", chapter 3): tracing
+costs the number of its events times what an event costs, and the wires of two pings on the same way
+are alike. What is measured well overrules that; what is measured badly is drawn towards it.
+
+The host's part of the first ping of a run is larger, for everything is cold: what it has more than
+the others is estimated likewise, and added to that ping alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from maceproc import statistics
+from maceproc.calibration import Measured
+from maceproc.following.native_rounds import (
+    SIGNS,
+    TERMS,
+    Rounds,
+    Values,
+    first_of_run,
+    mean_and_covariance,
+    weights_of,
+)
+from maceproc.statistics import Estimate
+
+# What an event costs outside of crossings, mean and standard deviation [ns], by whether the CPUs
+# are kept awake; measured in the lab: docs/native-rtt.md.
+EVENT_COST_NS = {True: (450.0, 250.0), False: (1050.0, 400.0)}
+# How unlike the terms of two recordings are beyond what their rounds tell: so much, and a share of
+# the host's own path. How unlike the wires of containers and natives are, before anything is
+# measured, as a share of it.
+DRIFT_NS, DRIFT_SHARE = 700.0, 0.01
+WIRE_SHARE = 0.07
+# The same of what first pings have more, beforehand, and from one recording to the next.
+FIRST_SHARE, FIRST_DRIFT_SHARE = 0.5, 0.25
+LEAST_FIRST = 3  # rounds whose first ping was seen in both places
+
+
+def measure(
+    rounds: Rounds, events: float, made_utc_ns: int = 0, capture: str = "", address: str = ""
+) -> Measured:
+    """Return what the natives of one capture told, from two rows of `Rounds` on.
+
+    `events` is the mean number of events on a native traced ping's path, wire included.
+    """
+    mean, covariance = mean_and_covariance(rounds.terms, rounds.weights)
+    known = ~np.isnan(rounds.overhead)
+    first = rounds.first[~np.isnan(rounds.first)][:, None]
+    first_ns, variance = 0.0, None
+    if len(first) >= LEAST_FIRST:
+        found, spread = mean_and_covariance(first, weights_of(first))
+        first_ns, variance = float(found[0]), float(spread[0, 0])
+    return Measured(
+        terms_ns=mean.tolist(),
+        covariance_ns2=covariance.tolist(),
+        rounds=len(rounds.terms),
+        events=events,
+        own_path_ns=rounds.own_path_ns,
+        first_ns=first_ns,
+        first_variance_ns2=variance,
+        overhead_ns=float(np.mean(rounds.overhead[known])) if known.any() else None,
+        made_utc_ns=made_utc_ns,
+        capture=capture,
+        address=address,
+    )
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What to add to a bare-metal RTT, and how well that is known.
+
+    Attributes
+    ----------
+    terms_ns
+        `TERMS`, as estimated, shape (3,).
+    covariance_ns2
+        Their uncertainty in another capture, shape (3, 3).
+    rounds
+        Rounds it rests on.
+    weights
+        How much of each measured term went into the estimate, shape (3, 3); of several captures,
+        that of the last.
+    first_ns
+        What to add to the first ping of a run besides.
+    """
+
+    terms_ns: Values
+    covariance_ns2: Values
+    rounds: int
+    weights: Values
+    first_ns: float = 0.0
+
+    @property
+    def shift_ns(self) -> float:
+        """What to add."""
+        return float(SIGNS @ self.terms_ns)
+
+    @property
+    def variance_ns2(self) -> float:
+        """The variance of `shift_ns`."""
+        return float(SIGNS @ self.covariance_ns2 @ SIGNS)
+
+
+def estimate(measured: Sequence[Measured], *, awake: bool, elsewhere: bool = True) -> Correction:
+    """Combine what captures measured with what is known beforehand.
+
+    Each capture tells the terms with the uncertainty of its rounds and, `elsewhere`, with what
+    differs from one recording to the next; so does the capture that is to be corrected.
+    """
+    last = measured[-1]
+    drift = np.eye(len(TERMS)) * _drift_ns2(last.own_path_ns) * elsewhere
+    mean, prior = prior_of(last.events, last.own_path_ns, awake=awake)
+    covariance = prior
+    weights = np.zeros((3, 3))
+    for one in measured:
+        # With few rounds the spread itself is known badly: Student's t has this variance.
+        wider = (one.rounds - 1) / max(one.rounds - 3, 1)
+        spread = np.array(one.covariance_ns2) * wider + drift
+        weights = covariance @ np.linalg.inv(covariance + spread)
+        mean = mean + weights @ (np.array(one.terms_ns) - mean)
+        covariance = covariance - weights @ covariance
+    rounds = sum(one.rounds for one in measured)
+    return Correction(mean, covariance + drift, rounds, weights, _first_ns(measured))
+
+
+def _drift_ns2(own_path_ns: float) -> float:
+    """Return the variance of a term between recordings [ns^2]."""
+    return DRIFT_NS**2 + (DRIFT_SHARE * own_path_ns) ** 2
+
+
+def _first_ns(measured: Sequence[Measured]) -> float:
+    """Return what first pings have more [ns], drawn towards nothing as the terms are."""
+    own_path_ns = measured[-1].own_path_ns
+    precision, total = (FIRST_SHARE * own_path_ns) ** -2, 0.0
+    for one in measured:
+        if one.first_variance_ns2 is not None:
+            weight = 1 / (one.first_variance_ns2 + (FIRST_DRIFT_SHARE * own_path_ns) ** 2)
+            precision, total = precision + weight, total + weight * one.first_ns
+    return total / precision
+
+
+def prior_of(events: float, own_path_ns: float, *, awake: bool) -> tuple[Values, Values]:
+    """Return what is known of the terms beforehand: mean and covariance [ns, ns^2]."""
+    cost_ns, deviation_ns = EVENT_COST_NS[awake]
+    mean = np.array([0.0, events * cost_ns, 0.0])
+    deviations = np.array([10 * own_path_ns, events * deviation_ns, WIRE_SHARE * own_path_ns])
+    return mean, np.diag(deviations**2)
+
+
+def add_native_rtt(rtts: pd.DataFrame, correction: Correction | None) -> pd.DataFrame:
+    """Return RTTS with `native_rtt_ns`: of every corrected ping; unknown without a correction."""
+    if correction is None:
+        return rtts.assign(native_rtt_ns=pd.array([pd.NA] * len(rtts), dtype="Int64"))
+    shift_ns = correction.shift_ns + correction.first_ns * first_of_run(rtts).astype("float64")
+    return rtts.assign(native_rtt_ns=rtts["bare_metal_rtt_ns"] + shift_ns.round().astype("int64"))
+
+
+def left_by_another(rounds: Rounds, correction: Correction) -> Estimate:
+    """Judge a correction by the natives of these rounds, which must not have made it."""
+    return _interval(rounds.left, rounds.weights, correction.shift_ns, correction.variance_ns2)
+
+
+def left_across_rounds(rounds: Rounds, events: float, *, awake: bool) -> Estimate:
+    """Judge how well a capture calibrates itself: fit on half of its rounds, judge on the others.
+
+    Pairs of rounds are kept together: one is the other's reverse. With fewer than four rounds there
+    is nothing to judge with.
+    """
+    if rounds.count < 4:
+        return statistics.NOTHING
+    fit = (rounds.numbers - 1) // 2 % 2 == 0
+    if min(fit.sum(), (~fit).sum()) < 2:  # rounds are missing
+        fit = np.arange(len(fit)) % 2 == 0
+    measured = measure(rounds.only(fit), events)
+    correction = estimate([measured], awake=awake, elsewhere=False)
+    return left_by_another(rounds.only(~fit), correction)
+
+
+def median_of_self(rounds: Rounds, measured: Measured, *, awake: bool) -> Estimate:
+    """Return the native RTT's median where the capture calibrates itself, with its interval.
+
+    The same rounds make the corrected RTTs and the correction: their errors are taken jointly.
+    """
+    correction = estimate([measured], awake=awake, elsewhere=False)
+    _, prior = prior_of(measured.events, measured.own_path_ns, awake=awake)
+    # The estimate is fixed + weights @ mean of the rounds' terms.
+    values = rounds.corrected + rounds.terms @ correction.weights.T @ SIGNS
+    fixed = SIGNS @ (correction.terms_ns - correction.weights @ np.array(measured.terms_ns))
+    rest = SIGNS @ (np.eye(len(TERMS)) - correction.weights)
+    return _interval(values, rounds.weights, float(fixed), float(rest @ prior @ rest))
+
+
+def median_by_another(corrected: Values, correction: Correction) -> Estimate:
+    """Return the native RTT's median by another capture's correction, with its interval."""
+    weights = np.ones(len(corrected))
+    return _interval(corrected, weights, correction.shift_ns, correction.variance_ns2)
+
+
+def mean_of(values: Values, rounds: Rounds) -> Estimate:
+    """Return the mean of one value per row of `rounds`, with its interval; nan is left out."""
+    known = ~np.isnan(values)
+    found = _interval(values[known], rounds.weights[known], 0.0, 0.0)
+    return found._replace(rounds=rounds.count, resampled=rounds.unit)
+
+
+def _interval(values: Values, weights: Values, shift: float, variance: float) -> Estimate:
+    """Return the mean of rounds, plus something else that has a variance of its own."""
+    from scipy.stats import t
+
+    n = len(values)
+    if n < 2:
+        mean = float(values.mean()) + shift if n else math.nan
+        return Estimate(mean, math.nan, math.nan, n, "nothing", math.nan)
+    found, covariance = mean_and_covariance(values[:, None], weights)
+    mean, own = float(found[0]) + shift, float(covariance[0, 0])
+    # Welch and Satterthwaite: only the rounds' variance is an estimate.
+    freedom = (n - 1) * ((own + variance) / own) ** 2 if own else 1e6
+    error = math.sqrt(own + variance)
+    reach, one_sided = (
+        float(t.ppf(level, freedom)) * error
+        for level in ((1 + statistics.CONFIDENCE) / 2, statistics.CONFIDENCE)
+    )
+    return Estimate(mean, mean - reach, mean + reach, n, "rounds", abs(mean) + one_sided)
