@@ -43,7 +43,7 @@ class Scenario:
     begins: str = ""
     target: str = REMOTE
     corrected: bool = True
-    options: tuple[str, ...] = ()
+    options: tuple[str, ...] = ("--no-baseline",)
     programs: tuple[str, ...] = ()
     added_ns: tuple[int, int, int] = field(default=(0, 0, 0))
 
