@@ -263,6 +263,8 @@ class _Walk:
         same = np.isin(np.abs(length[left] - length[entered]), headers)
         complete = seen_at_both & same
         first = np.where(entered != NOWHERE, entered, seen)
+        # The length of a packet in a tunnel is not the ping's.
+        measured = first if tuple(added_bytes) == (0,) else seen
         entered_ns, left_ns = self._times(entered), self._times(left)
         devices = self._hops["dev"].array
         return CROSSINGS.frame(
@@ -274,7 +276,7 @@ class _Walk:
                 "latency_ns": left_ns - entered_ns,
                 "wire_ns": self._times(wire),
                 "peer": devices[seen if peer is None else peer],
-                "len": length[first],
+                "len": length[measured],
                 "pid": self._hops["pid"].to_numpy()[first],
                 "softirq": self.softirq[first],
                 "first_hop": first,
