@@ -82,6 +82,8 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
     # From the container's device to the outer device, both included, in outbound order. One hop or
     # none: no namespace is crossed.
     path: list[PathDevice] = []
+    # The devices that the outer one is on, from the top down to the cards; see maceproc.uplinks.
+    below: list[PathDevice] = []
     nat: bool = False  # addresses are translated on the way
     crossing: bool = True  # between namespaces, that can be seen; the notes say why not
     # Every run had a container, and so a veth pair, of its own: the path is that of a first look.

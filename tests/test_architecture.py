@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).parents[1] / "maceproc"
 ROOMS = {
     "words": "errors units schema statistics ledger series foreign_text whole_file worker "
     "echo_rows",
-    "capture": "calibration capture sidecar_checks capture_files",
+    "capture": "calibration capture sidecar_checks capture_files uplinks",
     "reading": "tracedat tracetext pings traces perfdata echoes",
     "recording": "recording",
     "following": "following",

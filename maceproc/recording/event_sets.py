@@ -45,8 +45,9 @@ FULL_EVENTS = {
 
 
 def path_links(surveyed: Survey) -> list[Link | None]:
-    """Return the devices of a survey's path, from the inner to the outer; None for an unknown."""
-    return [find_link(surveyed.namespaces, hop) for hop in surveyed.target.path]
+    """Return the devices of a survey's path, from the inner to the card; None for an unknown."""
+    hops = [*surveyed.target.path, *surveyed.target.below]
+    return [find_link(surveyed.namespaces, hop) for hop in hops]
 
 
 def minimal_events(path: Sequence[Link | None]) -> list[str]:
