@@ -36,6 +36,7 @@ BUFFER = r"(?:(?P<buffer>\S+):\s+)?"
 EVENT = r"(?P<event>[A-Za-z_]\w*)"
 REST = r"(?P<text>.*)$"
 
+LONGEST_LINE = 2000  # [characters]: the patterns below look at some texts in n steps a character
 LINES = [
     # ping-5166    [000] b..1.  6699.925070: net_dev_queue: dev=lo ...
     # ping-5166    [000]-0x80 6699.925070: net_dev_queue: dev=lo ...      (trace-cmd 3.3 report -R)
@@ -164,6 +165,9 @@ def _lines_of(file: Path, text: _Text) -> Iterator[str]:
 
 
 def _take_line(text: _Text, line: str, number: int, wanted: list[str] | None) -> None:
+    if len(line) > LONGEST_LINE:
+        text.skipped[line[:60]] += 1
+        return
     match = next(filter(None, (pattern.match(line) for pattern in LINES)), None)
     if match is not None:
         _take_event(text, match, number, wanted)

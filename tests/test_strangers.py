@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import os
 import re
@@ -9,17 +11,22 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import msgspec
 import pytest
 
-from maceproc import analyze
+import maceproc
+from maceproc import analyze, pings
 from maceproc.capture import load_sidecar, save_sidecar, sidecar_path
 from maceproc.errors import CaptureError, Fault, MaceprocError, as_error
 from maceproc.foreign_text import clean, clean_lines
+from maceproc.pings import parse_ping
+from maceproc.tracetext import read_text
 from maceproc.whole_file import opened_whole
 from tests.fuzz_texts import run as fuzz
 from tests.recorded import path_of
@@ -317,31 +324,53 @@ def test_root_is_asked_for_first_with_the_whole_line(words: tuple[str, ...]) -> 
     assert f"needs root; run: sudo {PROGRAM} {' '.join(words)}" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["sidecar", "ftrace"])
+@pytest.mark.parametrize("kind", ["sidecar", "ping", "ftrace"])
 def test_damaged_text_is_read_or_refused(kind: str) -> None:
     _, broken = fuzz(kind, 300)
     assert broken == []
 
 
 def patterns() -> list[tuple[str, re.Pattern[Any]]]:
-    """Return every compiled pattern of the modules that read what others wrote.
+    """Return every pattern of the package: those written as they are, and those put together.
 
-    But those for file names, of at most 255 bytes, and for text whose length is bounded before.
+    Left out are those for text that is bounded before: a field's declaration, a line of a ping's or
+    of a trace's text. The readers of these are tried as a whole.
     """
-    from maceproc.recording import command, engines, targets
-    from maceproc.tracedat import formats
+    from maceproc.tracedat.formats import DECLARATION
 
-    modules = (command, engines, targets, formats)
-    found = []
-    for module in modules:
-        for name, value in vars(module).items():
-            several = value if isinstance(value, list) else [value]
-            found += [
-                (f"{module.__name__}.{name}", one)
-                for one in several
-                if isinstance(one, re.Pattern) and name != "DECLARATION"
-            ]
-    return found
+    names = [f"pings.{one.name}" for one in iter_modules(pings.__path__)]
+    names += ["tracedat.formats", "recording.engines", "recording.command"]
+    modules = [import_module(f"maceproc.{name}") for name in names]
+    found = {
+        one: f"{module.__name__}.{name}"
+        for module in modules
+        for name, value in vars(module).items()
+        for one in _compiled(value)
+    }
+    found |= dict(_written(Path(maceproc.__file__).parent))
+    found = {one: name for one, name in found.items() if "tracetext" not in name}
+    return [(name, one) for one, name in found.items() if one != DECLARATION]
+
+
+def _written(package: Path) -> Iterator[tuple[re.Pattern[Any], str]]:
+    """Yield the patterns that stand in a call of `re`, also inside of functions."""
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            call = isinstance(node, ast.Call) and ast.unparse(node.func).startswith("re.")
+            if call and node.args and isinstance(node.args[0], ast.Constant):
+                words = [ast.unparse(word) for word in node.args[1:]]
+                flags = re.MULTILINE if {"re.MULTILINE", "re.M"} & set(words) else 0
+                yield re.compile(node.args[0].value, flags), f"{path.name}:{node.lineno}"
+
+
+def _compiled(value: Any) -> Iterator[re.Pattern[Any]]:
+    """Yield the patterns that a module's name stands for, also those inside of tables."""
+    if isinstance(value, re.Pattern):
+        yield value
+    elif isinstance(value, dict):
+        yield from (one for item in value.values() for one in _compiled(item))
+    elif isinstance(value, list | tuple):
+        yield from (one for item in value for one in _compiled(item))
 
 
 def test_a_long_declaration_is_not_taken_apart() -> None:
@@ -372,17 +401,41 @@ def test_no_pattern_takes_more_than_its_share_of_time(
 ) -> None:
     """Four times the text takes four times as long; 16 times would be a quadratic pattern."""
 
-    def took(size: int) -> float:
-        line = TEXTS[text](size)
+    def look(line: str) -> None:
         given: Any = line.encode() if isinstance(pattern.pattern, bytes) else line
-        best = 1e9
-        for _ in range(3):
-            begun = time.process_time()
-            for method in (pattern.search, pattern.match):
-                method(given)
-            best = min(best, time.process_time() - begun)
-        return best
+        for method in (pattern.search, pattern.match):
+            method(given)
 
-    short = took(1500)
+    short = took(look, TEXTS[text](1500))
     if short > 1e-4:  # else it is over at once
-        assert took(6000) < 10 * short, f"{name} on {text}"
+        assert took(look, TEXTS[text](6000)) < 10 * short, f"{name} on {text}"
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("reader", ["ping", "ftrace"])
+def test_no_reader_takes_more_than_its_share_of_time(
+    tmp_path: Path, reader: str, text: str
+) -> None:
+    """Also of lines that are much longer than any real one."""
+    path = tmp_path / "trace.txt"
+
+    def read(line: str) -> None:
+        if reader == "ping":
+            parse_ping(f"PING 192.0.2.1 (192.0.2.1) 56(84) bytes of data.\n{line}\n")
+            return
+        path.write_text(f"# tracer: nop\n{line}\n")
+        with contextlib.suppress(MaceprocError):
+            read_text(path)
+
+    short = took(read, TEXTS[text](25_000))
+    assert took(read, TEXTS[text](100_000)) < 10 * max(short, 0.01)
+
+
+def took(function: Callable[[str], None], text: str) -> float:
+    """Return the CPU time that a call takes at its fastest [s]."""
+    best = 1e9
+    for _ in range(3):
+        begun = time.process_time()
+        function(text)
+        best = min(best, time.process_time() - begun)
+    return best

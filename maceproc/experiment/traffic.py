@@ -25,7 +25,7 @@ IPERF_PORT = 5201
 WARM_UP_S = 0.3  # until the flows run at their full rate
 STOP_TIMEOUT_S = 5.0
 
-_PING_COUNT = re.compile(r"(\d+) packets transmitted, (\d+) received")
+_PING_COUNT = re.compile(r"\b(\d{1,18}) packets transmitted, (\d{1,18}) received")
 
 
 class FlowReport(msgspec.Struct, kw_only=True):

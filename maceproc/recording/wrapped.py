@@ -73,7 +73,7 @@ REFUSED = {
 # Of these, other verbs run no command, and are recorded as they are.
 _VERBS = {"ip": {"netns", "vrf"}}
 
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 
 
 def prefix_length(argv: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from maceproc.capture import Sidecar
 from maceproc.following.coverage import coverage
 from maceproc.following.event_costs import UNTOLD
+from maceproc.following.losses import losses
 from maceproc.following.verdicts import NO_CROSSING
 from maceproc.ledger import LEDGER
 from maceproc.reporting.console import CleanConsole, escape
@@ -102,7 +103,7 @@ def _heading(analysis: Analysis) -> Iterator[str]:
     yield (f"  rounds  {sidecar.rounds} of {', '.join(dict.fromkeys(r.arm for r in sidecar.runs))}")
     yield (
         f"  events  {events:,} in {traced_s:.1f} s traced ({escape(sidecar.tracing.event_set)}), "
-        f"{len(analysis.trace.lost)} gaps"
+        f"{losses(analysis.trace, sidecar).sentence or 'none lost'}"
     )
     yield from (f"  stamps  {line}" for line in _stamps(sidecar))
     machine = sidecar.machine
