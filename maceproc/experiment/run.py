@@ -145,12 +145,7 @@ def run_experiment(
     check_plan(plan)
     traffic = Traffic.parse(plan.traffic)
     require_root()
-    command = with_destination(parse_command(plan.command), site)
-    if not command.is_ping:
-        raise CommandError(
-            f"{command.argv[0]}: not a ping", hint="give one after --: -- ping -i 0.02 -c 100"
-        )
-    require_command(command, site)
+    command = _ping_of(plan, site)
     require_programs()
     with mounted_tracefs() as tracefs, Interruption() as interruption:
         surveyed = survey(site, destination_address(command, site), outer)
@@ -174,6 +169,17 @@ def run_experiment(
         with cpus_awake() if plan.awake else contextlib.nullcontext():
             _run_blocks(stage, experiment, traffic, directory, tell)
     return experiment
+
+
+def _ping_of(plan: Plan, site: Site) -> Command:
+    """Return the plan's ping, with a destination; CommandError when it cannot be executed."""
+    command = with_destination(parse_command(plan.command), site)
+    if not command.is_ping:
+        raise CommandError(
+            f"{command.argv[0]}: not a ping", hint="give one after --: -- ping -i 0.02 -c 100"
+        )
+    require_command(command, site)
+    return command
 
 
 def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, Entrance]:
