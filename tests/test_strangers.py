@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -22,14 +25,18 @@ import pytest
 
 import maceproc
 from maceproc import analyze, pings
-from maceproc.capture import load_sidecar, save_sidecar, sidecar_path
-from maceproc.errors import CaptureError, Fault, MaceprocError, as_error
+from maceproc.capture import Capture, load_sidecar, save_sidecar, sidecar_path
+from maceproc.cli.privileges import sudo_line
+from maceproc.errors import AnalysisError, CaptureError, Fault, MaceprocError, as_error
 from maceproc.foreign_text import clean, clean_lines
 from maceproc.pings import parse_ping
+from maceproc.reporting.export import export
+from maceproc.reporting.export.provenance import provenance
+from maceproc.reporting.plots import save
 from maceproc.tracetext import read_text
 from maceproc.whole_file import opened_whole
 from tests.fuzz_texts import run as fuzz
-from tests.recorded import path_of
+from tests.recorded import analyzed, path_of
 from tests.test_cli import PROGRAM, run
 
 HOSTILE = (
@@ -439,3 +446,78 @@ def took(function: Callable[[str], None], text: str) -> float:
         function(text)
         best = min(best, time.process_time() - begun)
     return best
+
+
+def test_nothing_is_imported_from_where_we_are(tmp_path: Path) -> None:
+    for name in ("pickle", "maceproc", "json", "selectors"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w')\nraise SystemExit('planted')\n")
+    words = [PROGRAM, "compare", path_of("native"), path_of("every_event"), "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, "contrasts" in done.stdout) == (0, True), done.stderr
+    assert not (tmp_path / "imported").exists()
+    assert " -P -m maceproc record" in sudo_line(["/somewhere/maceproc/__main__.py", "record"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"address": "not an address"},
+        {"address": "[red]::1"},
+        {"address": "fe80::1%eth0"},
+        {"address": "::ffff:1.2.3.4"},
+    ],
+)
+def test_pcapng_of_a_hostile_sidecar(tmp_path: Path, change: dict[str, str]) -> None:
+    analysis = analyzed("idle")
+    sidecar = copy.deepcopy(analysis.capture.sidecar)
+    assert sidecar is not None
+    for name, value in change.items():
+        setattr(sidecar.target, name, value)
+    for namespace in sidecar.namespaces:
+        namespace.addresses = {dev: ["x/y", "300.1.2.3/24"] for dev in namespace.addresses}
+    hostile = replace(analysis, capture=Capture(analysis.capture.trace, sidecar))
+    export(hostile, tmp_path / "a.pcapng")
+    assert (tmp_path / "a.pcapng").stat().st_size > 1000
+    for run_of in sidecar.runs:
+        run_of.start_ns, run_of.start_utc_ns = (1 << 62) - 1, 1
+    with pytest.raises(AnalysisError, match="times that pcapng cannot hold"):
+        export(hostile, tmp_path / "b.pcapng")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pcapng"]
+
+
+def test_a_picture_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    axes = maceproc.compare(analyzed("native"), analyzed("every_event")).plot()
+    target = tmp_path / "picture.png"
+    target.write_text("an old one")
+    with pytest.raises(AnalysisError, match="end the name in"):
+        save(axes, str(target.with_suffix(".xyz")))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as a disk that is full
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(AnalysisError, match="File too large"):
+            save(axes, str(target))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["an old one"]
+    save(axes, str(target))
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_the_kernel_counted_as_lost_is_told_everywhere() -> None:
+    analysis = analyzed("idle")
+    sidecar = copy.deepcopy(analysis.capture.sidecar)
+    assert sidecar is not None
+    sidecar.tracing.events_lost = {"0": 329_000, "1": 77}
+    sidecar.tracing.events_missing = {"1": 12}
+    known = replace(analysis, capture=Capture(analysis.capture.trace, sidecar))
+    told = known.as_dict()["capture"]
+    assert (told["events_lost"], told["events_missing"]) == (329_077, 12)
+    assert "329,077 events were lost, by the kernel's count" in " ".join(str(known).split())
+    page = known.as_html()
+    assert "329,077 events were lost" in page
+    assert "12 events that the trace does not hold" in page
+    assert "None: the ring buffers held every event" not in page
+    assert provenance(known)["events_lost"] == 329_077
+    assert "none lost" in str(analysis)
