@@ -41,6 +41,7 @@ shift; exec "$@"
 """
 # Goes on when its standard input ends: however we end, the events of our instance are switched off,
 # and the processes that trace-cmd leaves when it is killed too are ended. They would wait forever.
+# It is in their process group itself: while it runs, that number cannot become somebody else's.
 _OFF_SWITCH = """
 read -r line; : >"$1"
 while [ -d /proc/$2 ] && ! grep -q ') Z ' /proc/$2/stat; do sleep 0.1; done
@@ -209,7 +210,7 @@ class Recorder:
             stdin=theirs,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            process_group=0,
+            process_group=tracecmd,
         )
         os.close(theirs)
         try:
