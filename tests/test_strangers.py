@@ -25,11 +25,11 @@ import pytest
 
 import maceproc
 from maceproc import analyze, pings
-from maceproc.capture import Capture, load_sidecar, save_sidecar, sidecar_path
+from maceproc.capture import Capture, Run, load_sidecar, save_sidecar, sidecar_path
 from maceproc.cli.privileges import sudo_line
 from maceproc.errors import AnalysisError, CaptureError, Fault, MaceprocError, as_error
 from maceproc.foreign_text import clean, clean_lines
-from maceproc.pings import parse_ping
+from maceproc.pings import parse_ping, pings_table
 from maceproc.reporting.export import export
 from maceproc.reporting.export.provenance import provenance
 from maceproc.reporting.plots import save
@@ -521,3 +521,25 @@ def test_what_the_kernel_counted_as_lost_is_told_everywhere() -> None:
     assert "None: the ring buffers held every event" not in page
     assert provenance(known)["events_lost"] == 329_077
     assert "none lost" in str(analysis)
+
+
+def test_a_text_that_counts_many_times_makes_up_rows_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maceproc.pings.table.ROWS_MADE_UP", 1000)
+    run = Run(round=1, place="container", traced=True, argv=["ping"])
+    one = (
+        "PING 192.0.2.1 (192.0.2.1) 56(84) bytes of data.\n"
+        "64 bytes from 192.0.2.1: icmp_seq=1 ttl=63 time=0.1 ms\n\n"
+        "--- 192.0.2.1 ping statistics ---\n"
+        "700 packets transmitted, 1 received, 99% packet loss, time 1ms\n"
+    )
+    printed = parse_ping(one * 9)
+    assert len(printed) == 9
+    rows = pings_table([(run, output) for output in printed])
+    assert 700 <= len(rows) <= 1009
+    assert sum("get no row" in " ".join(output.remarks) for output in printed) == 8
+
+
+def test_half_of_a_character_in_a_ping_s_words() -> None:
+    run = Run(round=1, place="container", traced=True, argv=["ping"])
+    text = "PING a\ud83d (192.0.2.1) 56(84) bytes of data.\nFrom b\ude00 icmp_seq=1 Gone\udcff\n"
+    assert len(pings_table([(run, output) for output in parse_ping(text)])) == 1
