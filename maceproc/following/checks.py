@@ -15,6 +15,7 @@ import pandas as pd
 
 from maceproc.capture import NativeProgram, Run, Sidecar
 from maceproc.following.echo_doubts import doubts_of_echoes
+from maceproc.following.losses import losses
 from maceproc.pings import PingOutput
 from maceproc.schema import FINDINGS, Trace
 from maceproc.statistics import ROUNDS_TO_RESAMPLE
@@ -68,7 +69,7 @@ def find_doubts(
 def _from_the_trace(trace: Trace, sidecar: Sidecar | None) -> Iterator[Finding]:
     for note in trace.notes:
         yield Finding("trace file", "problem", note, "record again, or use what is whole")
-    lost = _lost_events(trace, sidecar)
+    lost = losses(trace, sidecar).sentence
     if lost:
         yield Finding(
             "lost events",
@@ -84,20 +85,6 @@ def _from_the_trace(trace: Trace, sidecar: Sidecar | None) -> Iterator[Finding]:
             "changed CPU may seem to go back in time",
             "record with the clock `mono` (trace-cmd record -C mono)",
         )
-
-
-def _lost_events(trace: Trace, sidecar: Sidecar | None) -> str:
-    """Say how many events were lost, by the kernel's count where it is known; empty for none."""
-    known = int(trace.lost["count"].sum())
-    unknown = int(trace.lost["count"].isna().sum())
-    by_kernel = sum(sidecar.tracing.events_lost.values()) if sidecar else 0
-    if by_kernel > known:
-        where = f"{len(trace.lost)} places that the trace shows" if len(trace.lost) else "the end"
-        return f"{by_kernel} events were lost, by the kernel's count, in {where}"
-    if not len(trace.lost):
-        return ""
-    more = f", and more in {unknown} gaps that were not counted" if unknown else ""
-    return f"{known} events were lost{more}, in {len(trace.lost)} places"
 
 
 def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:

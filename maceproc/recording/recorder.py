@@ -42,6 +42,7 @@ shift; exec "$@"
 """
 # Waits until its standard input ends, which happens however we end. Then it switches off the events
 # of our instance, and ends the processes that a killed trace-cmd leaves: they would wait forever.
+# It is in their process group itself: while it runs, that number cannot become somebody else's.
 _OFF_SWITCH = """
 read -r line; : >"$1"
 while [ -d /proc/$2 ] && ! grep -q ') Z ' /proc/$2/stat; do sleep 0.1; done
@@ -212,7 +213,7 @@ class Recorder:
             stdin=theirs,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            process_group=0,
+            process_group=tracecmd,
         )
         os.close(theirs)
         try:

@@ -122,7 +122,7 @@ def _recorded(analysis: Analysis, sidecar: Sidecar, traced_s: float) -> str:
     events = sum(len(table) for table in analysis.trace.events.values())
     return (
         f"events  {events:,} in {traced_s:.1f} s traced ({escape(tracing.event_set)}), "
-        f"{len(analysis.trace.lost)} gaps"
+        f"{losses(analysis.trace, sidecar).sentence or 'none lost'}"
     )
 
 
