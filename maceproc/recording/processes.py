@@ -131,7 +131,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def watching(self, process: subprocess.Popen[bytes], pid: int | None) -> Iterator[_Running]:
-        """While the block runs, a signal ends this process; one that came before ends it at once."""
+        """End this process at a signal while the block runs, or at once if one came before."""
         with _Running(process, pid) as running:
             self._running = running
             if self.reason:
