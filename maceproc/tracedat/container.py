@@ -68,7 +68,7 @@ MAGIC = b"\x17\x08\x44tracing"
 
 TSC_CONVERTED = "tsc2nsec"  # the clock's name when TSC2NSEC is to be applied
 
-MAX_PAGE = 1 << 26  # [bytes]; kernel 6.18 allows sub-buffers of 2**27 events bytes at most
+MAX_PAGE = 1 << 26  # [bytes]; v6.18 allows sub-buffers of 2**27 bytes at most
 
 
 def is_trace_dat(path: str | os.PathLike[str]) -> bool:
