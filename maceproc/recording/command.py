@@ -95,7 +95,7 @@ class Command:
         return parse_command([*self.argv[:name], "-D", *self.argv[name:]])
 
     def trial(self) -> list[str]:
-        """Return this ping's words with -c 1 -W 1 added, which override earlier -c and -W."""
+        """Return this ping with -c 1 -W 1 added: of an option given twice, the last counts."""
         words = list(self.argv)
         end = words.index("--") if "--" in words else len(words)
         return [*words[:end], "-c", "1", "-W", "1", *words[end:]]
