@@ -48,8 +48,8 @@ HOP_EVENTS: Mapping[str, Kind] = {
     "kfree_skb": Kind.FREE,
 }
 
-# The grammar: which kind of event may follow which in one life, and on which device. The last column
-# is an event that comes between the two: if it was recorded but is absent, the life has ended.
+# The grammar: which kind of event may follow which in one life, and on which device. In the last
+# column is an event that comes between the two: if it is recorded but absent, the life has ended.
 SAME, OTHER, ANY = "same device", "other device", "any device"
 GRAMMAR: tuple[tuple[Kind, Kind, str, Kind | None], ...] = (
     (Kind.QUEUE, Kind.XMIT, SAME, None),
@@ -279,9 +279,10 @@ def _in_context(hops: _Hops) -> Bools:
     columns = ("cpu", "pid", "softirq")
     same = np.logical_and.reduce([hops[name][1:] == hops[name][:-1] for name in columns])
     possible = ~_sends(before) | same
-    # Forwarding is done in softirq: a packet that a task queues in its own system call is new. There
-    # are two exceptions: the stack receives and forwards in the same call what a task writes to a
-    # tun or tap device (drivers/net/tun.c, tun_get_user(), v6.8), and what NAPI polls in a thread.
+    # Forwarding is done in softirq: a packet that a task queues in its own system call is new.
+    # There are two exceptions: in the same call, the stack receives and forwards what a task writes
+    # to a tun or tap device (drivers/net/tun.c, tun_get_user(), v6.8), or what NAPI polls in a
+    # thread.
     if softirq.any():  # text without latency columns does not say
         possible &= ~_receives(before) | softirq[1:] | ((before == Kind.RECEIVE) & same)
     return np.asarray(~queued | possible)
