@@ -130,7 +130,7 @@ def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
     return walk.rows(INBOUND, delivered, entered, delivered, entered, peer=sent)
 
 
-# Differences in length between two devices [bytes]: none, VLAN tag, Ethernet header, both.
+# What a device may add to the packets of another: nothing, a VLAN tag, an Ethernet header, both.
 HEADER_LENGTHS = (0, 4, 14, 18)
 
 NOT_SEEN = "not seen on the outer device"
@@ -162,7 +162,7 @@ class _Walk:
         self.sending = sending or [Kind.XMIT]
 
     def on(self, dev: str) -> Bools:
-        """Tell which hops are on devices named `dev`."""
+        """Tell which hops are on devices of that name."""
         devices = self._hops["dev"].cat
         code = devices.categories.get_indexer([dev])[0]
         here: Bools = devices.codes.to_numpy() == code
@@ -193,7 +193,7 @@ class _Walk:
         return np.isin(self.kind, self.sending[-1:])
 
     def first_receptions(self, dev: str) -> Indices:
-        """Return the positions at which packets were first received on devices named `dev`."""
+        """Return where packets were first received on a device of that name."""
         here = self.on(dev) & ((self.kind == Kind.RX) | (self.kind == Kind.RECEIVE))
         positions = np.flatnonzero(here)
         before = self.step(positions, -1)
