@@ -1,7 +1,8 @@
-"""What a recording needs, checked on this machine: each thing ok, a warning, or a problem.
+"""Check on this machine what a recording needs: each check is ok, a warning, or a problem.
 
-A problem keeps `maceproc record` from recording; a warning makes its numbers say less than they
-could, or limits where it can record. The last word has a trial: a recording as short as can be.
+A problem keeps `maceproc record` from recording. A warning means that its numbers are less certain
+than they could be, or that it cannot record everywhere. A very short trial recording is one of the
+checks.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ JSON_VERSION = 1
 OLDEST_TRACECMD = (3, 1)  # the oldest that is tested with
 LITTLE_SPACE_MB = 500  # where the trace is written
 
-# The fields of the events that the analysis reads; the first of several names that is there.
+# The fields that the analysis reads of each event; `a|b`: one of the two names.
 NEEDED_FIELDS = {
     "net_dev_queue": ("skbaddr", "len", "name|dev"),
     "net_dev_start_xmit": ("skbaddr", "len", "name|dev"),
@@ -80,7 +81,7 @@ class Check(NamedTuple):
 
 
 def examine(directory: Path = Path()) -> list[Check]:
-    """Check this machine, and `directory` for what killed recordings left there."""
+    """Check this machine, and look in `directory` for what killed recordings left there."""
     return [
         *_judged("privileges", _privileges),
         *_judged("programs", _programs),
@@ -101,10 +102,10 @@ def as_json(checks: list[Check], removed: list[str]) -> str:
 
 
 def remove_leftovers() -> list[str]:
-    """Remove what recordings that were killed left behind; return what that was.
+    """Remove what killed recordings left behind; return a description of each thing removed.
 
-    Pieces of a trace stay, here and elsewhere: they hold what was recorded; what the kernel still
-    holds is added to them. Raises PrivilegeError without root.
+    Pieces of a trace are kept, since they hold recorded events; events that are still in the
+    kernel's ring buffer are saved beside them. Raises PrivilegeError without root.
     """
     require_root()
     with mounted_tracefs() as tracefs:
@@ -123,7 +124,7 @@ def remove_leftovers() -> list[str]:
 
 
 def _judged(name: str, check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """Yield what a check finds; what it fails with is a problem."""
+    """Yield the results of a check; an error that it raises becomes a problem."""
     try:
         yield from check()
     except MaceprocError as error:
@@ -152,7 +153,7 @@ def _programs() -> Iterator[Check]:
 
 
 def _tracing() -> Iterator[Check]:
-    """Check the kernel's side: only root may look at it."""
+    """Check tracefs, the events and the clock of the kernel; only root can read them."""
     if os.geteuid():
         raise PrivilegeError("tracefs can only be looked at by root", hint="run it with sudo")
     with mounted_tracefs() as tracefs:
@@ -160,7 +161,7 @@ def _tracing() -> Iterator[Check]:
         yield from _events(tracefs)
         yield _clock(tracefs)
         yield _function_tracer(tracefs)
-        with contextlib.suppress(MaceprocError):  # that was told among the programs
+        with contextlib.suppress(MaceprocError):  # a missing program is reported by _programs
             require_programs()
             yield from _judged("trial", lambda: _trial(tracefs))
 
@@ -384,9 +385,9 @@ def _stale_containers() -> Iterator[tuple[str, str]]:
 
 
 def _pieces(directory: Path) -> dict[str, int]:
-    """Count the per-CPU files in a directory, by trace; those of a recording that goes on are not.
+    """Count the per-CPU files in a directory, by trace, without those of running recordings.
 
-    trace-cmd lets a process per CPU write one, and joins them in the end.
+    trace-cmd writes one file per CPU, and joins them at its end.
     """
     counts: dict[str, int] = {}
     for path in directory.glob("*.cpu*"):

@@ -9,6 +9,7 @@ the lists can only shrink.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -132,6 +133,13 @@ def test_no_two_modules_import_each_other() -> None:
 def test_every_room_has_something_in_it() -> None:
     known = {name.partition(".")[0] for name in MODULES if name}
     assert {room_of(name) for name in known} == set(ROOMS)
+
+
+@pytest.mark.parametrize("file", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_map_names_every_module(file: str) -> None:
+    words = set(re.findall(r"\w+", (PACKAGE.parent / file).read_text()))
+    missing = set(ROOM_OF) - words - {"__main__"}
+    assert not missing, f"add to the map in {file}: {', '.join(sorted(missing))}"
 
 
 def test_what_records_loads_neither_numpy_nor_pandas() -> None:

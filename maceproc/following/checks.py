@@ -1,7 +1,7 @@
 """Reasons to doubt a result, and what to do about each.
 
-A finding's level: a `problem` means a number may be wrong or is missing, a `warning` that it says
-less than it seems to, a `note` that a reader should know how it came about.
+Levels of a finding: a `problem` means that a number may be wrong or is missing; a `warning` means
+that a number says less than it seems to; a `note` tells how a number was obtained.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Finding(NamedTuple):
 
 RESIDUAL_BAND_NS = 3 * NS_PER_US
 GOOD_COVERAGE = 0.99
-ROUNDS_MAY_DIFFER = 0.2  # of the median of a baseline arm, before drift is worth a word
+ROUNDS_MAY_DIFFER = 0.2  # range of a baseline arm's medians by their median; above: drift
 LARGE_LEFT = 0.2  # of the container's overhead
 GLOBAL_CLOCKS = ("mono", "mono_raw", "boot", "tai", "global", "perf", "x86-tsc", "tsc2nsec")
 
@@ -160,7 +160,7 @@ def _from_the_text(outputs: Sequence[PingOutput]) -> Iterator[Finding]:
 
 
 def _from_the_native_program(native: NativeProgram | None) -> Iterator[Finding]:
-    """Tell what the container was compared with; warn where it is another kind of program."""
+    """Tell which program ran natively; warn if it is of another kind than the container's."""
     if native is None:
         return
     ours, theirs = native.kind, native.container_kind

@@ -10,5 +10,5 @@
 - `reader`: all of it into tables; `maceproc.perfdata.reader.read_perf` is where to begin.
 
 Sources: tools/perf/Documentation/perf.data-file-format.txt, tools/perf/util/header.c and
-session.c, include/uapi/linux/perf_event.h; Linux v6.18.
+session.c, include/uapi/linux/perf_event.h; v6.18.
 """

@@ -1,6 +1,6 @@
 """The kernel's ring buffers of one tracing instance: what they counted, and what is still in them.
 
-Source: Linux kernel/trace/trace.c, tracing_stats_read() and tracing_buffers_read(), v6.8.
+Source: kernel/trace/trace.c, tracing_stats_read() and tracing_buffers_read(), v6.8.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from maceproc.capture import Sidecar
 from maceproc.following.coverage import coverage
 from maceproc.following.event_costs import IMPOSSIBLE, UNTOLD
+from maceproc.following.losses import losses
 from maceproc.following.topology import stack_of
 from maceproc.following.verdicts import NO_CROSSING
 from maceproc.ledger import LEDGER

@@ -36,8 +36,8 @@ RAW_ENTER = re.compile(r"^NR (?P<id>-?\d{1,9}) \((?P<args>[0-9a-f, ]*)\)$")
 RAW_EXIT = re.compile(r"^NR (?P<id>-?\d{1,9}) = (?P<ret>-?\d{1,19})$")
 
 # What is written to trace_marker and by trace_printk(): the symbol of the caller, then the text
-# (kernel/trace/trace_output.c, trace_print_print()). The symbol can be a name with an offset or a
-# compiler's suffix, an address, 0, or nothing.
+# (kernel/trace/trace_output.c, trace_print_print(), v6.18). The symbol can be a name with an offset
+# or a compiler's suffix, an address, 0, or nothing.
 MARKERS = {
     "tracing_mark_write": "print",
     "tracing_mark_raw_write": "print",

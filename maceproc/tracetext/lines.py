@@ -63,8 +63,8 @@ PERF_COLUMNS = {
 # tracecmd/trace-read.c): so "tmux: server" is none.
 INSTANCE = re.compile(r"^\s*(?P<buffer>[^\s:]\S*):\s(?P<comm>.*)$")
 
-# common_flags, include/linux/trace_events.h, from the letters of kernel/trace/trace_output.c
-# (trace_print_lat_fmt), v6.18. Real-time kernels have more columns; the header says which.
+# common_flags, include/linux/trace_events.h, from the letters of kernel/trace/trace_output.c,
+# trace_print_lat_fmt(), v6.18. Real-time kernels have more columns; the header says which.
 IRQS_OFF = {"d": 0x01, "D": 0x81, "b": 0x80, "X": 0x02}
 NEED_RESCHED = {"N": 0x24, "n": 0x04, "p": 0x20, "B": 0x26, "b": 0x06, "L": 0x22, "l": 0x02}
 NEED_RESCHED |= {"g": 0x20}  # of some real-time kernels

@@ -1,7 +1,7 @@
 """What other programs read: tables with units, a timeline, a packet capture.
 
-Whatever is written says where it comes from: which capture, by its SHA-256, recorded how, on which
-kernel, followed by which version of maceproc. The same capture gives the same file, byte by byte.
+Every file tells its provenance: the capture with its SHA-256, how it was recorded, the kernel, and
+the version of maceproc. The same capture gives the same file, byte by byte.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def export(
     Parameters
     ----------
     path
-        Where to; its ending decides about the format where `format` does not.
+        The file to write; its ending tells the format where `format` does not.
     table
         Which table, for csv, json and parquet: one of `maceproc.reporting.export.tables.TABLES`.
     format
@@ -59,7 +59,7 @@ def export(
     force
         Replace files that exist; the command line does so with ``--force`` only.
     tell
-        Called now and then with how many packets are done, of how many.
+        Called repeatedly with the number of packets written and the number of all packets.
     """
     from maceproc.reporting.export import pcapng, perfetto
 

@@ -1,16 +1,16 @@
 """The pings as packets, for Wireshark and tshark: with kernel time stamps and our results.
 
-No packet was captured: tracepoints give time, device and length, not bytes. So the packets are
-made up from what is known, ICMP echoes of the right addresses, sequence number and length, whose
-payload is zero and whose ICMP id is the number of the round. The interfaces are:
+No packet was captured: tracepoints record time, device and length, but no bytes. So the packets are
+made from what is known: they are ICMP echoes with the right addresses, sequence number and length.
+Their payload is zero, and their ICMP id is the number of the round. The interfaces are:
 
-* ``ping: ARM``, one for each arm: where the program is. Request and reply of every ping are there,
+* ``ping: ARM``, one for each arm: the ping program. It has the request and the reply of every ping,
   traced or not; the packet comments hold the ping's results;
 * ``NAMESPACE:DEVICE``, for the devices on the way: requests and replies where tracepoints saw
   them, with the event in the comment.
 
-Timestamps are UTC in nanoseconds, from the trace clock by the offset of the run. Without a sidecar
-that is not known, and they are those of the trace clock.
+Timestamps are UTC in nanoseconds: the time on the trace clock plus the offset of the run. Without a
+sidecar the offset is not known, and timestamps are those of the trace clock.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Packet:
     time_ns: int  # UTC
     interface: str
     is_reply: bool
-    outbound: bool  # out of the machine, seen from the interface
+    outbound: bool  # direction at this interface: it leaves the machine
     round: int
     seq: int
     size_bytes: int
     comment: str
-    translated: bool = False  # behind NAT: the container has the outer device's address there
+    translated: bool = False  # after NAT, with the address of the outer device
 
 
 def write(analysis: Analysis, file: IO[bytes]) -> None:
@@ -146,7 +146,7 @@ def packets_of(analysis: Analysis) -> Iterator[Packet]:
 
 
 def _to_utc(analysis: Analysis) -> Callable[[Any], int]:
-    """Return what puts a time of the trace clock on UTC; it stays as it is when nobody knows."""
+    """Return a function from the trace clock to UTC; it changes nothing if no offset is known."""
     offset_ns = utc_offset(analysis)
     return lambda time_ns: int(time_ns) + (offset_ns(int(time_ns)) or 0)
 
@@ -154,7 +154,7 @@ def _to_utc(analysis: Analysis) -> Callable[[Any], int]:
 def _at_the_program(
     to_utc: Callable[[Any], int], ping: Any, received_at_ns: Any, common: dict[str, Any]
 ) -> Iterator[Packet]:
-    """Give request and reply where the program is; times are the kernel's, or ping's own."""
+    """Give request and reply at the ping program; times are the kernel's, or those of ping -D."""
     sent_ns, back_ns, source = None, None, "kernel"
     if pd.notna(ping.sent_ns):
         sent_ns = to_utc(ping.sent_ns)
@@ -176,10 +176,11 @@ def _at_the_program(
 
 
 def _passages(analysis: Analysis, to_utc: Callable[[Any], int]) -> dict[int, list[dict[str, Any]]]:
-    """Return, for every journey of a ping, when it passed which device and which way.
+    """Return, for every journey of a ping, when it passed each device, and in which direction.
 
-    A device sees a packet once each way, where a packet socket would: when it is handed to the
-    driver, or else queued; when it is first received.
+    A packet appears on a device once per direction, where a packet socket would see it: outbound
+    when it is handed to the driver (or queued, if only that was recorded), inbound when it is first
+    received.
     """
     rtts, hops = analysis.rtts, analysis.hops
     wanted = pd.concat([rtts["outbound_journey"], rtts["inbound_journey"]]).dropna().unique()

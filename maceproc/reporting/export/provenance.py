@@ -51,7 +51,8 @@ def sha256_of(path: Path) -> str:
 def utc_offset(analysis: Analysis) -> Callable[[int], int | None]:
     """Return a function from a time on the trace clock to UTC minus trace clock then [ns].
 
-    It is that of the latest run begun, or of the first one; None when no run says.
+    The offset is that of the run that began last before the time, or else of the first run; None
+    if no run recorded it.
     """
     sidecar = analysis.capture.sidecar
     known = [run for run in sidecar.runs if run.start_utc_ns and run.start_ns] if sidecar else []

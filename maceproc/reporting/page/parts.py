@@ -58,7 +58,7 @@ def differences(analysis: Analysis) -> list[Row]:
 
 
 def path_rows(analysis: Analysis) -> list[Row]:
-    """Return the steps of the usual ping's way, one bar after the other."""
+    """Return the steps of a median ping's path; each bar begins where the one before it ends."""
     path = Views(analysis).path()
     begins_ns = path["median_ns"].cumsum() - path["median_ns"]
     whole_ns = float((begins_ns + path[["median_ns", "p95_ns"]].max(axis=1)).max())
@@ -169,7 +169,7 @@ def lost_rows(analysis: Analysis) -> Row:
 
 
 def recorded(analysis: Analysis) -> list[tuple[str, str]]:
-    """Return how the capture came about, as terms and their descriptions."""
+    """Return how the capture was recorded, as terms and their descriptions."""
     sidecar = analysis.capture.sidecar
     facts = list(_recorded_by_us(sidecar)) if sidecar else [("Recorded", "by hand: no sidecar")]
     counts = {name: len(table) for name, table in analysis.trace.events.items()}
@@ -246,7 +246,7 @@ def _context(event: Any) -> str:
 
 
 def _place_and_event(text: str) -> tuple[str, str]:
-    """Split ``container:eth0 net_dev_queue``; words that name no event are left whole."""
+    """Split ``container:eth0 net_dev_queue``; other text is not split."""
     place, _, event = text.rpartition(" ")
     return (place, event) if ":" in place else (text, "")
 
