@@ -84,8 +84,9 @@ def _of_pings(
     ids: dict[tuple[int, str], int],
     rows: Rows,
 ) -> pd.DataFrame:
-    """Check the packets that pings of the container were given."""
-    given = rtts[rtts[column].notna() & rtts["arm"].isin(["container traced"])]
+    """Check the packets that pings of the container were corrected by."""
+    corrected = (rtts["arm"] == "container traced") & (rtts["status"] == "corrected")
+    given = rtts[rtts[column].notna() & corrected]
     direction = "outbound" if name == "request" else "inbound"
     journeys = given[column].to_numpy(np.int64)
     row_of = np.array([row_of_journey.get((direction, j), -1) for j in journeys.tolist()], np.int64)
