@@ -9,6 +9,7 @@ checked, right, wrong and not witnessed.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 import maceproc
@@ -150,9 +152,21 @@ def one_run(lab: Lab, regime: str, pings: int, directory: Path) -> pd.DataFrame:
     assert rowing.lost == 0
     runs = analysis.capture.sidecar.runs if analysis.capture.sidecar else []
     found = witness(analysis.rtts, analysis.crossings, analysis.hops, runs, rowing.rows)
+    _keep_wrong(found, path, rowing.rows)
     statuses = analysis.rtts["status"].value_counts()
     print(f"  {regime}: {statuses.to_dict()}; rows {len(rowing.rows)}", flush=True)
     return found
+
+
+def _keep_wrong(found: pd.DataFrame, path: Path, rows: Rows) -> None:
+    """Print what is wrong, and keep its capture and rows beside the others'."""
+    wrong = found[found["outcome"] == "wrong"]
+    if len(wrong):
+        print(wrong.to_string(), flush=True)
+        kept = path.with_name(f"wrong-{time.time_ns()}.dat")
+        for suffix in ("", ".json"):
+            shutil.copy(f"{path}{suffix}", f"{kept}{suffix}")
+        np.save(kept.with_suffix(".npy"), rows)
 
 
 def main(pings: int, directory: Path) -> None:

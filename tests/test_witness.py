@@ -17,7 +17,7 @@ from maceproc.following.witness import witness
 from maceproc.recording.lab import REMOTE_IPV4, Lab
 from maceproc.recording.record import record
 from maceproc.recording.sites import lab_site
-from tests.test_by_identity import PID, rows_of, run_of
+from tests.test_by_identity import rows_of, run_of
 from tests.tracing import can_record
 from tests.watched import why_no_bpf
 
@@ -60,17 +60,41 @@ def test_right_matches_are_right() -> None:
     }
 
 
-def test_a_shifted_number_a_wrong_end_and_a_rival_are_wrong() -> None:
+def test_a_shifted_number_and_a_rival_are_wrong() -> None:
     rows = rows_of(10)
     rtts, crossed, hops = by_hand(rows)
     shifted = rtts.assign(seq=rtts["seq"] + 1)
     assert counts(witness(shifted, crossed, hops, [run_of(10)], rows))["reply", "wrong"] == 10
     rival = rows.copy()
-    rival["pid"] = PID + 1
-    assert counts(witness(rtts, crossed, hops, [run_of(10)], rival))["request", "wrong"] == 10
-    late = rows.copy()
-    late["outer_queued_ns"] += 1_000_000
-    assert counts(witness(rtts, crossed, hops, [run_of(10)], late))["outbound", "wrong"] == 10
+    rival["id"][3] = 99
+    seen = counts(witness(rtts, crossed, hops, [run_of(10)], rival))
+    assert seen["request", "wrong"] == seen["reply", "wrong"] == 1
+    assert seen["outbound", "right"] == seen["inbound", "right"] == 10
+
+
+def test_ends_of_two_packets_with_one_address_are_wrong() -> None:
+    rows = rows_of(10)
+    rows["request_skb"] = rows["request_skb"][0]
+    rtts, crossed, hops = by_hand(rows)
+    outbound = (crossed["direction"] == "outbound").to_numpy()
+    left_ns = crossed["left_ns"].to_numpy(np.int64).copy()
+    left_ns[outbound] = np.roll(left_ns[outbound], 1)
+    seen = counts(witness(rtts, crossed.assign(left_ns=left_ns), hops, [run_of(10)], rows))
+    assert seen["outbound", "wrong"] == 10
+    assert seen["inbound", "right"] == 10
+
+
+def test_packets_that_follow_too_fast_are_not_witnessed() -> None:
+    rows = rows_of(2)
+    rows["request_skb"] = rows["request_skb"][0]
+    rows["queued_ns"][1] = rows["queued_ns"][0] + 12_000
+    rtts, crossed, hops = by_hand(rows)
+    # The second event's time was taken late, so that it is nearer to none but the second row; the
+    # first one's so late that it seems to be the second row's, too.
+    late = crossed.assign(entered_ns=crossed["entered_ns"] + 11_000)
+    seen = counts(witness(rtts, late, hops, [run_of(2)], rows))
+    assert ("outbound", "wrong") not in seen
+    assert seen["outbound", "not witnessed"] == 2
 
 
 def test_without_rows_nothing_is_witnessed() -> None:

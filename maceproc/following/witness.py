@@ -9,7 +9,9 @@ its own, by their content. Each match of the analysis of the events is one of fo
     reply      the reply given to a ping answers the echo of that number and process
 
 An event and a row are of the same packet when they are of the same tracepoint: the same address of
-the sk_buff, at the same time within `SAME_EVENT_NS`.
+the sk_buff, at the nearest time, and no second event is as near to that row. Each end of a match is
+looked for on its own. What cannot be told so is not witnessed: packets with one address may follow
+one another faster than an interrupt between the two tracers lasts.
 """
 
 from __future__ import annotations
@@ -48,39 +50,28 @@ def witness(
         The rows of the tracer in the kernel from the same time.
     """
     whole = crossings[crossings["status"] == "complete"].reset_index(drop=True)
-    first = hops["skbaddr"].to_numpy()[whole["first_hop"].to_numpy()]
-    entered_ns = whole["entered_ns"].to_numpy(np.int64)
-    left_ns = whole["left_ns"].to_numpy(np.int64)
     outbound = (whole["direction"] == "outbound").to_numpy()
-    row_of = np.where(
-        outbound,
-        _nearest(rows["request_skb"], rows["queued_ns"], first, entered_ns),
-        _nearest(rows["reply_skb"], rows["outer_received_ns"], first, entered_ns),
-    )
-    there = rows[np.maximum(row_of, 0)] if len(rows) else np.zeros(len(whole), rows.dtype)
-    end_ns = np.where(outbound, there["outer_queued_ns"], there["received_ns"]).astype(np.int64)
-    same_end = np.abs(end_ns - left_ns) <= SAME_EVENT_NS
-    followed = (row_of >= 0) & (end_ns > 0)
+    begin, end = (_row_of_events(whole, hops, rows, outbound, name) for name in ("entered", "left"))
+    witnessed = (begin >= 0) & (end >= 0)
+    there = rows[np.maximum(begin, 0)] if len(rows) else np.zeros(len(whole), rows.dtype)
     by_hop = pd.DataFrame(
         {
             "check": np.where(outbound, "outbound", "inbound"),
             "round": 0,
             "seq": there["seq"].astype(np.int64),
             "journey": whole["journey"].to_numpy(),
-            "outcome": _outcome(followed, same_end),
+            "outcome": _outcome(witnessed, begin == end),
         }
     )
+    # A ping sends and receives inside: that end tells which one a packet is of.
+    inside = np.where(outbound, begin, end)
     row_of_journey = dict(
-        zip(
-            zip(by_hop["check"], whole["journey"], strict=True),
-            np.where(followed, row_of, -1).tolist(),
-            strict=True,
-        )
+        zip(zip(by_hop["check"], whole["journey"], strict=True), inside.tolist(), strict=True)
     )
-    pids = {(run.round, run.arm): run.pid for run in runs}
+    ids = {(run.round, run.arm): _id_of(run, rows) for run in runs}
     of_pings = [
-        _of_pings(rtts, "request", "outbound_journey", row_of_journey, pids, rows),
-        _of_pings(rtts, "reply", "inbound_journey", row_of_journey, pids, rows),
+        _of_pings(rtts, "request", "outbound_journey", row_of_journey, ids, rows),
+        _of_pings(rtts, "reply", "inbound_journey", row_of_journey, ids, rows),
     ]
     return WITNESSED.frame(pd.concat([by_hop, *of_pings], ignore_index=True))
 
@@ -90,30 +81,69 @@ def _of_pings(
     name: str,
     column: str,
     row_of_journey: dict[tuple[str, int], int],
-    pids: dict[tuple[int, str], int | None],
+    ids: dict[tuple[int, str], int],
     rows: Rows,
 ) -> pd.DataFrame:
-    """Check the packets that pings of the container were given."""
-    given = rtts[rtts[column].notna() & rtts["arm"].isin(["container traced"])]
+    """Check the packets that pings of the container were corrected by."""
+    corrected = (rtts["arm"] == "container traced") & (rtts["status"] == "corrected")
+    given = rtts[rtts[column].notna() & corrected]
     direction = "outbound" if name == "request" else "inbound"
     journeys = given[column].to_numpy(np.int64)
     row_of = np.array([row_of_journey.get((direction, j), -1) for j in journeys.tolist()], np.int64)
     there = rows[np.maximum(row_of, 0)] if len(rows) else np.zeros(len(given), rows.dtype)
-    pid = np.array(
-        [pids.get((r, a)) or -1 for r, a in zip(given["round"], given["arm"], strict=True)],
-        np.int64,
-    )
+    runs = zip(given["round"], given["arm"], strict=True)
+    own = np.array([ids.get(run, -1) for run in runs], np.int64)
     seq = given["seq"].to_numpy(np.int64)
-    same = (there["seq"] == (seq & 0xFFFF)) & (there["pid"] == pid)
+    same = (there["seq"] == (seq & 0xFFFF)) & (there["id"] == own)
     return pd.DataFrame(
         {
             "check": name,
             "round": given["round"].to_numpy(),
             "seq": seq,
             "journey": journeys,
-            "outcome": _outcome(row_of >= 0, same),
+            "outcome": _outcome((row_of >= 0) & (own >= 0), same),
         }
     )
+
+
+def _id_of(run: Run, rows: Rows) -> int:
+    """Return the ICMP identifier of a run's process: that of most echoes it sent; -1 for none.
+
+    Not every echo has its pid: one that waits for a neighbour's address is sent in softirq.
+    """
+    ids, counts = np.unique(rows["id"][rows["pid"] == (run.pid or 0)], return_counts=True)
+    return int(ids[np.argmax(counts)]) if len(ids) else -1
+
+
+def _row_of_events(
+    crossings: pd.DataFrame,
+    hops: pd.DataFrame,
+    rows: Rows,
+    outbound: NDArray[np.bool_],
+    end: str,
+) -> NDArray[np.int64]:
+    """Return the row that one end of each crossing is of; -1 where that is not told."""
+    first = hops["skbaddr"].to_numpy()[crossings["first_hop"].to_numpy()]
+    at_ns = crossings[f"{end}_ns"].to_numpy(np.int64)
+    names = _TIMES[end]
+    found = np.full(len(crossings), -1, np.int64)
+    for chosen, address, time in zip(
+        (outbound, ~outbound), ("request_skb", "reply_skb"), names, strict=True
+    ):
+        there = rows[time] > 0
+        places = np.flatnonzero(there)
+        near = _nearest(rows[address][there], rows[time][there], first[chosen], at_ns[chosen])
+        found[chosen] = np.where(near >= 0, places[near] if len(places) else -1, -1)
+        claimed, times = np.unique(found[chosen], return_counts=True)
+        several = claimed[(times > 1) & (claimed >= 0)]
+        found[chosen & np.isin(found, several)] = -1
+    return found
+
+
+_TIMES = {
+    "entered": ("queued_ns", "outer_received_ns"),
+    "left": ("outer_queued_ns", "received_ns"),
+}
 
 
 def _outcome(witnessed: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.object_]:
