@@ -55,6 +55,7 @@ def find_doubts(
         *_from_the_trace(trace, sidecar),
         *(_from_the_sidecar(sidecar) if sidecar else ()),
         *_from_the_text([output for _, output in outputs]),
+        *_from_the_numbers(outputs, rtts),
         *_from_coverage(rtts),
         *(_from_residuals(rtts) if not by_bpf else ()),
         *_from_comparisons(comparisons, rtts),
@@ -145,18 +146,28 @@ def _from_the_text(outputs: Sequence[PingOutput]) -> Iterator[Finding]:
             f"first: {first}",
             advice,
         )
-    unnumbered = [output for output in outputs if output.first_seq is None and output.answers]
-    if unnumbered:
-        yield Finding(
-            "numbering",
-            "problem",
-            f"whether ping counted from 0 or 1 is not known in {len(unnumbered)} of {len(outputs)} "
-            f"outputs: {unnumbered[0].flavour_why}",
-            f"{advice}; record with the whole output of the ping",
-        )
     remarks = dict.fromkeys(remark for output in outputs for remark in output.remarks)
     for remark in [remark for remark in remarks if not remark.startswith("it said: ")][:5]:
         yield Finding("ping's output", "note", remark, advice)
+
+
+def _from_the_numbers(
+    outputs: Sequence[tuple[Run, PingOutput]], rtts: pd.DataFrame
+) -> Iterator[Finding]:
+    """Name the runs of which neither text nor packets tell the number of the first ping."""
+    unknown = rtts[rtts["rule"] == "first-number-unknown"]
+    runs = set(zip(unknown["round"], unknown["arm"], unknown["target"], strict=True))
+    if not runs:
+        return
+    why = [o.flavour_why for run, o in outputs if (run.round, run.arm, o.target) in runs]
+    yield Finding(
+        "numbering",
+        "problem",
+        f"whether ping counted from 0 or 1 is not known in {len(runs)} of {len(outputs)} "
+        f"outputs: {why[0] if why else 'neither text nor packets tell'}",
+        "`maceproc pings` with the same file shows how its runs were read; record with the whole "
+        "output of the ping",
+    )
 
 
 def _from_the_native_program(native: NativeProgram | None) -> Iterator[Finding]:
