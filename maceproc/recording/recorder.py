@@ -185,9 +185,9 @@ class Recorder:
             pass_fds=[self._lock] if self._lock >= 0 else [],
             process_group=0,  # Ctrl-C in the terminal is ours to pass on
         )
+        self._resources.enter_context(self._off_switch(self._process.pid))
         self._wait_for(lambda: (self._directory / "tracing_on").read_text().strip() == "1")
         self.switch_off()
-        self._resources.enter_context(self._off_switch(self._process.pid))
         self._resources.enter_context(ring.held(self._directory))
         self._writers = set(self._children())
         self.buffer_kb = int((self._directory / "buffer_size_kb").read_text().split()[0])
