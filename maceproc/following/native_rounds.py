@@ -16,8 +16,7 @@ import pandas as pd
 from maceproc import statistics
 from maceproc.following.perturbation import values_of
 from maceproc.series import CORRECTED, NATIVE, NATIVE_RAW, UNTRACED, Series
-
-Values = npt.NDArray[np.float64]
+from maceproc.statistics import Values
 
 TERMS = ("host's part", "tracing outside", "wire")
 SIGNS = np.array([1.0, -1.0, 1.0])  # of the terms in the native RTT

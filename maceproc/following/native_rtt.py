@@ -45,12 +45,11 @@ from maceproc.following.native_rounds import (
     SIGNS,
     TERMS,
     Rounds,
-    Values,
     first_of_run,
     mean_and_covariance,
     weights_of,
 )
-from maceproc.statistics import Estimate
+from maceproc.statistics import Estimate, Values
 
 # What an event costs outside of crossings, mean and standard deviation [ns], by whether the CPUs
 # are kept awake; measured in the lab: docs/native-rtt.md.

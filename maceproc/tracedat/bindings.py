@@ -28,7 +28,7 @@ from maceproc.errors import MaceprocError, TraceFormatError
 from maceproc.schema import Trace
 from maceproc.tracedat.columns import (
     PADDING_END,
-    Column,
+    ColumnData,
     categorical_of,
     dtype_of,
     recoded,
@@ -194,7 +194,7 @@ class Rows:
     def frame(self, order: str, buffers: list[str]) -> pd.DataFrame:
         """Return the table."""
         rank, time_ns, cpu, pid, flags = (np.array(c, np.int64) for c in self.common.values())
-        columns: dict[str, Column] = {
+        columns: dict[str, ColumnData] = {
             "time_ns": time_ns,
             "cpu": cpu.astype(np.int32),
             "pid": pid.astype(np.int32),

@@ -19,7 +19,7 @@ from maceproc.errors import TraceFormatError
 from maceproc.schema import Trace
 from maceproc.tracedat import native
 from maceproc.tracedat.columns import (
-    Column,
+    ColumnData,
     Numbered,
     RawTable,
     TableSpec,
@@ -260,7 +260,7 @@ def _frame(
     import pandas as pd
 
     (pid, flags, *numbers), (pids, *values) = table.numbers, table.values
-    columns: dict[str, Column] = {
+    columns: dict[str, ColumnData] = {
         "time_ns": table.times,
         "cpu": table.cpus,
         "pid": pid,
@@ -279,13 +279,13 @@ def _frame(
     return pd.DataFrame(columns, index=pd.Index(table.ranks), copy=False)
 
 
-def _buffer_column(rows: npt.NDArray[np.int16], streams: list[Stream]) -> Column:
+def _buffer_column(rows: npt.NDArray[np.int16], streams: list[Stream]) -> ColumnData:
     names = list(dict.fromkeys(stream.buffer.name for stream in streams))
     codes = np.array([names.index(stream.buffer.name) for stream in streams], np.int16)
     return categorical_of(codes[rows], names)
 
 
-def _comm_column(numbered: Numbered, order: str, comms: dict[int, str]) -> Column:
+def _comm_column(numbered: Numbered, order: str, comms: dict[int, str]) -> ColumnData:
     """Return the command name of every pid; ``<...>`` where the file does not have it."""
     codes, values = numbered
     byteorder: Literal["little", "big"] = "little" if order == "<" else "big"
