@@ -94,7 +94,7 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
     def route(self) -> str:
         """The path for people: ``web:eth0 -> host:veth1a2b -> docker0 -> (NAT) -> eno1``.
 
-        A namespace is named where it begins.
+        A namespace is named where it begins; what the outer device is on, at the end.
         """
         names = [
             hop.dev if before and before.netns == hop.netns else str(hop)
@@ -102,7 +102,8 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
         ]
         if self.nat and len(names) > 1:
             names.insert(-1, "(NAT)")
-        return " -> ".join(names) or "unknown"
+        on = f" (on {', '.join(hop.dev for hop in self.below)})" if self.below else ""
+        return (" -> ".join(names) or "unknown") + on
 
 
 class Run(msgspec.Struct, kw_only=True, omit_defaults=True):

@@ -325,5 +325,5 @@ SCENARIOS: dict[str, Scenario] = {
 SMOKE = ("bond-vlan", "uplink-bridge", "netem")
 """What a run in continuous integration records, on one kernel."""
 
-HERE = ("bridge-nat", "uplink-bridge", "vxlan", "vxlan-own-namespace")
+HERE = ("bridge-nat", "uplink-bridge", "vxlan", "vxlan-own-namespace", "macvlan")
 """What most kernels can do without further modules: recorded on the running one."""
