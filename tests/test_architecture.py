@@ -28,7 +28,7 @@ ROOMS = {
     "following": "following",
     "analysis": "analysis",
     "reporting": "reporting",
-    "pipeline": "pipeline comparison many",
+    "pipeline": "pipeline comparison many shortcuts",
     "tools": "doctor selftest experiment",
     "cli": "cli __main__",
 }

@@ -24,6 +24,7 @@ from maceproc.cli.export import export
 from maceproc.cli.lab import lab
 from maceproc.cli.pings import pings
 from maceproc.cli.record import ENDS_AFTER, record
+from maceproc.cli.run import run
 from maceproc.cli.selftest import selftest
 from maceproc.cli.terminal import complete, one_line
 from maceproc.errors import as_error
@@ -64,7 +65,7 @@ def cli() -> None:
 
 
 VERBS = (
-    *(lab, doctor, selftest, record, analyze, explain, compare, experiment, export),
+    *(lab, doctor, selftest, run, record, analyze, explain, compare, experiment, export),
     *(events, pings, salvage, completion),
 )
 for verb in VERBS:

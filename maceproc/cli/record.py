@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maceproc.cli.options import recorded
+from maceproc.cli import candidates
+from maceproc.cli.options import RecordsCommand, recorded
 from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     Show = Callable[[bytes], None]
 
 
-@click.command()
+@click.command(cls=RecordsCommand)
 @recorded
 @click.option(
     "--host-ping",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     default="minimal",
     show_default=True,
     metavar="minimal|full|LIST",
+    shell_complete=candidates.events,
     help="What to record; LIST is SYSTEM:EVENT,... with * and ? as wildcards.",
 )
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
@@ -82,10 +84,11 @@ def record(
     check_one_place(lab_name, netns, container, pid, host)
     with _doctor_at_hand():
         require_root("recording")
+    tell_notes(_warnings(command))
     interrupt_cleanly()
     told: list[str] = []
     where = chosen_site(lab_name, netns, container, host_ping, pid, host, native=native or "")
-    with _doctor_at_hand(), _recording_progress() as (follow, show), where as site:
+    with _doctor_at_hand(), _recording_progress(command) as (follow, show), where as site:
         try:
             capture = recording.record(
                 list(command),
@@ -106,6 +109,14 @@ def record(
             ignore_interruptions()
     tell_notes(note for note in _notes(capture.sidecar) if note not in told)
     tell(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}")
+
+
+def _warnings(command: tuple[str, ...]) -> list[str]:
+    """Return what the options of the ping that is to run take away from the results."""
+    from maceproc.recording.duration import own_command, ping_warnings
+
+    pinged = own_command(list(command))
+    return ping_warnings(pinged) if pinged else []
 
 
 @contextmanager
@@ -216,11 +227,19 @@ def _show_output(printed: bytes) -> None:
 
 
 @contextmanager
-def _recording_progress() -> Iterator[tuple[Tell, Show | None]]:
-    """Give what shows a recording's progress on a terminal: a bar, or the command's own output."""
+def _recording_progress(command: tuple[str, ...]) -> Iterator[tuple[Tell, Show | None]]:
+    """Give what shows a recording's progress on a terminal: a bar, or the command's own output.
+
+    Before the first run it says how many there are, and how long they take.
+    """
+    from maceproc.recording.duration import own_command, plan_sentence
+
+    pinged = own_command(list(command))
     with bar(unit="run", per_second=1) as update:
 
         def follow(progress: session.Progress) -> None:
+            if progress.done == 0 and pinged and pinged.is_ping:
+                tell(plan_sentence(pinged, progress.total))
             update(progress.done, progress.total, progress.arm)
 
         yield follow, _show_output if may_move() else None

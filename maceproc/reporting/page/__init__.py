@@ -103,12 +103,8 @@ def as_html(analysis: Analysis) -> str:
 
 @cache
 def _template() -> Template:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise AnalysisError(
-            "the report page needs Jinja2", hint="install it with: pip install 'maceproc[html]'"
-        ) from error
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     from maceproc.reporting.headline import duration, interval
 
     environment = Environment(
