@@ -61,7 +61,7 @@ PROJECT := pyproject.toml maceproc/tracedat/_native.c
 setup: packages $(VENV)/.installed
 $(VENV)/.installed: $(PROJECT)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[html,plot]'
+	$(BIN)/pip install --quiet --editable '.[plot]'
 	touch $@
 
 develop: setup $(VENV)/.developed

@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from maceproc.capture_files import Capture as Capture
@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from maceproc.many import analyze_many as analyze_many
     from maceproc.pipeline import Analysis as Analysis
     from maceproc.pipeline import analyze as analyze
+    from maceproc.recording.by_name import record as record
     from maceproc.recording.lab import Lab as Lab
+    from maceproc.shortcuts import explain as explain
+    from maceproc.shortcuts import export as export
     from maceproc.traces import read_events as read_events
 
 # Public names and where they are. They are imported when asked for: recording runs beside a
@@ -42,8 +45,11 @@ _PUBLIC = {
     "analyze": "maceproc.pipeline",
     "analyze_many": "maceproc.many",
     "compare": "maceproc.comparison",
+    "explain": "maceproc.shortcuts",
+    "export": "maceproc.shortcuts",
     "open_capture": "maceproc.capture_files",
     "read_events": "maceproc.traces",
+    "record": "maceproc.recording.by_name",
 }
 
 __all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604  the names above

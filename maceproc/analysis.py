@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from maceproc.schema import Trace
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Analysis:
     """The tables of one capture, from its events to corrected RTTs.
+
+    Every table is a DataFrame; `maceproc.schema` declares its columns with unit and meaning. Two
+    analyses are equal only if they are the same object.
 
     Attributes
     ----------
@@ -32,12 +35,32 @@ class Analysis:
         The trace file, and its sidecar where there is one.
     trace
         The events that the analysis used, and what was lost.
-    hops, crossings, pings, rtts, steps, series, comparisons, findings
-        The tables of these names in `maceproc.schema`.
+    hops
+        A row per event of a journey: ``a.hops[a.hops["journey"] == 7]`` is one packet's way.
+    crossings
+        A row per packet between the container's device and the outer one:
+        ``a.crossings.groupby("direction")["latency_ns"].median()``.
+    pings
+        A row per ping as it was printed: ``a.pings[a.pings["status"] == "unanswered"]``.
+    rtts
+        A row per ping, corrected or with the reason why not:
+        ``a.rtts[["seq", "rtt_ns", "bare_metal_rtt_ns", "status"]]``.
+    steps
+        A row per step of the usual way, with its median over the corrected pings:
+        ``a.steps.nlargest(3, "median_ns")``.
+    series
+        A row per way of looking at the pings, raw, corrected, native:
+        ``a.series.set_index("series")["median_ns"]``.
+    comparisons
+        A row per difference between two series, with its interval:
+        ``a.comparisons[["comparison", "estimate_ns", "low_ns", "high_ns"]]``.
+    findings
+        A row per reason to doubt a result: ``a.findings[a.findings["level"] == "problem"]``.
     events_on_path
-        How many events fell into each ping's time: `maceproc.schema.EVENTS_ON_PATH`.
+        A row per traced ping, with the number of events on its way:
+        ``a.events_on_path["events"].median()``.
     event_costs
-        What these events cost: `maceproc.schema.EVENT_COSTS`.
+        A row per traced arm: ``a.event_costs[["arm", "cost_ns", "verdict"]]``.
     native
         How `native_rtt_ns` came about, and what is left of it.
     """
@@ -62,7 +85,7 @@ class Analysis:
         return journeys_table(self.hops)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison:
     """Captures side by side.
 

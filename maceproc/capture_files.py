@@ -27,6 +27,10 @@ class Capture(msgspec.Struct, frozen=True):
     trace: Path
     sidecar: Sidecar | None
 
+    def __hash__(self) -> int:
+        """Hash by the trace's path: a sidecar holds lists, which have no hash."""
+        return hash(self.trace)
+
 
 def sidecar_path(trace: str | Path) -> Path:
     """Return where the sidecar of a trace file belongs: ``trace.dat`` -> ``trace.dat.json``."""

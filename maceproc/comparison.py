@@ -59,7 +59,7 @@ CONDITIONS: dict[str, Callable[[Analysis], object]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Comparison(ComparisonTables):
     """Captures side by side, with ways to show them.
 
@@ -90,6 +90,11 @@ class Comparison(ComparisonTables):
         from maceproc.reporting.side_by_side import as_text
 
         return as_text(self)
+
+    def _repr_html_(self) -> str:
+        from maceproc.reporting.notebook import comparison_html
+
+        return comparison_html(self)
 
 
 def compare(*captures: str | Path | Analysis, labels: Sequence[str] | None = None) -> Comparison:

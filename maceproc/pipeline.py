@@ -25,13 +25,15 @@ from maceproc.schema import EVENTS_ON_PATH, RTTS, Trace
 from maceproc.traces import read_times, read_trace, require_cpus
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from maceproc.reporting.plots import Plots
     from maceproc.reporting.views import Views
 
 LOG = logging.getLogger("maceproc")
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Analysis(AnalysisTables):
     """An analyzed capture: its tables, and ways to show them.
 
@@ -52,6 +54,26 @@ class Analysis(AnalysisTables):
         from maceproc.reporting.plots import Plots
 
         return Plots(self)
+
+    def utc(self) -> pd.DataFrame:
+        """Return when every ping was sent and received, in UTC; see `maceproc.reporting.utc`.
+
+        >>> a = analyze("trace.dat")                              # doctest: +SKIP
+        >>> a.utc().set_index("sent_at")["bare_metal_rtt_ns"]     # doctest: +SKIP
+        """
+        from maceproc.reporting.utc import utc_times
+
+        return utc_times(self)
+
+    def ping_steps(self) -> pd.DataFrame:
+        """Return every step of every followed ping; see `maceproc.reporting.ping_steps`.
+
+        >>> a = analyze("trace.dat")                                       # doctest: +SKIP
+        >>> a.ping_steps().groupby(["direction", "step"])["took_ns"].max() # doctest: +SKIP
+        """
+        from maceproc.reporting.ping_steps import ping_steps
+
+        return ping_steps(self)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what `maceproc analyze --json` prints; see `maceproc.reporting.document`."""

@@ -26,6 +26,7 @@ from maceproc.cli.export import export
 from maceproc.cli.lab import lab
 from maceproc.cli.pings import pings
 from maceproc.cli.record import ENDS_AFTER, record
+from maceproc.cli.run import run
 from maceproc.cli.selftest import selftest
 from maceproc.cli.terminal import complete, one_line
 from maceproc.cli.watch import watch
@@ -67,7 +68,7 @@ def cli() -> None:
 
 
 VERBS = (
-    *(lab, doctor, selftest, record, watch),
+    *(lab, doctor, selftest, run, record, watch),
     *(analyze, explain, calibrate, compare, experiment, export),
     *(events, pings, salvage, completion),
 )

@@ -55,7 +55,7 @@ def analyze(
         analysis = analyze_capture(file, ping=ping or None, calibration=calibration, **given)
         page = analysis.as_html() if html else ""
     if html:
-        _write_page(page, Path(html))
+        write_page(page, Path(html))
     if as_json:
         click.echo(document.as_json(analysis))
     else:
@@ -70,7 +70,7 @@ def check_page(trace: Path, page: Path) -> None:
     check_replaceable(trace, page, force=is_page)
 
 
-def _write_page(page: str, path: Path) -> None:
+def write_page(page: str, path: Path) -> None:
     """Write the page whole or not at all."""
     data = page.encode("utf-8", "backslashreplace")
     try:

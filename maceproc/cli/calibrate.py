@@ -116,7 +116,7 @@ def _record(
     """Record a capture to calibrate with."""
     from maceproc.recording.record import record
 
-    with doctor_at_hand(), recording_progress() as (follow, _), where as site:
+    with doctor_at_hand(), recording_progress(tuple(words)) as (follow, _), where as site:
         made = record(words, site, trace, tell=follow, **options)
     tell_notes(made.sidecar.notes if made.sidecar else [])
 

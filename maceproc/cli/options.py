@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
+from pathlib import PurePath
 from typing import Any, TypeVar
 
 import click
+
+from maceproc.cli import candidates
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -19,11 +23,13 @@ _RECORDED = (
         is_flag=False,
         flag_value="",
         metavar="[NAME]",
+        shell_complete=candidates.labs,
         help="In a lab's container: the lab NAME, the one that is up, or one just for this.",
     ),
     click.option(
         "--container",
         metavar="NAME",
+        shell_complete=candidates.containers,
         help="In a container of Docker, Podman or containerd (nerdctl), by name or id.",
     ),
     click.option(
@@ -33,10 +39,17 @@ _RECORDED = (
         "container's image, which then sees the host's network. [default: host, of a ping]",
     ),
     click.option(
-        "--netns", metavar="NAME", help="In a network namespace, by ip-netns name or file."
+        "--netns",
+        metavar="NAME",
+        shell_complete=candidates.namespaces,
+        help="In a network namespace, by ip-netns name or file.",
     ),
     click.option(
-        "--outer", default="", metavar="DEV", help="The outer device, if not the routes' choice."
+        "--outer",
+        default="",
+        metavar="DEV",
+        shell_complete=candidates.devices,
+        help="The outer device, if not the routes' choice.",
     ),
     click.option(
         "--buffer-kb",
@@ -56,6 +69,50 @@ REMOTE = click.option(
     help="Of a lab that is made: what answers, this kernel's own stack, or a program behind a tap "
     "device, on a CPU of its own. [default: a program where there are two CPUs]",
 )
+
+
+class RecordsCommand(click.Command):
+    """A verb that records the command after ``--``, and says where to put one that is missing."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse as click does; UsageError tells the command line that was perhaps meant."""
+        given = list(args)
+        meant = with_separator(given)
+        if meant and meant[meant.index("--") - 1] == "--lab":  # else: in the lab named ping
+            raise click.UsageError(_put_separator(ctx, meant), ctx)
+        try:
+            return super().parse_args(ctx, args)
+        except (click.NoSuchOption, click.BadOptionUsage, click.BadParameter) as error:
+            if meant is None or ctx.resilient_parsing:
+                raise
+            message = f"{error.format_message()} {_put_separator(ctx, meant)}"
+            raise click.UsageError(message, ctx) from error
+
+
+PROGRAMS = ("ping", "ping4", "ping6", "fping", "busybox", "docker", "podman", "nerdctl")
+
+
+def with_separator(words: list[str]) -> list[str] | None:
+    """Return a command line with ``--`` before the program it names; None where it needs none.
+
+    An option's value that is the name of a program is told by what is before it: ``--container``.
+    """
+    if "--" in words:
+        return None
+    for place, word in enumerate(words):
+        before = words[place - 1] if place else ""
+        takes_it = before.startswith("--") and before not in ("--lab", *_FLAGS)
+        if PurePath(word).name in PROGRAMS and not takes_it and before != "-o":
+            return [*words[:place], "--", *words[place:]]
+    return None
+
+
+_FLAGS = ("--awake", "--force", "--host", "--host-ping", "--no-baseline", "--no-page")
+
+
+def _put_separator(ctx: click.Context, meant: list[str]) -> str:
+    line = shlex.join(meant)
+    return f"Put -- before the command: {ctx.command_path} {line}"
 
 
 def recorded(verb: Verb) -> Verb:

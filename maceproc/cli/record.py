@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from maceproc.cli.options import REMOTE, recorded
+from maceproc.cli import candidates
+from maceproc.cli.options import REMOTE, RecordsCommand, recorded
 from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     Show = Callable[[bytes], None]
 
 
-@click.command()
+@click.command(cls=RecordsCommand)
 @recorded
 @REMOTE
 @click.option(
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     default="minimal",
     show_default=True,
     metavar="minimal|full|LIST",
+    shell_complete=candidates.events,
     help="What to record; LIST is SYSTEM:EVENT,... with * and ? as wildcards.",
 )
 @click.option(
@@ -97,11 +99,13 @@ def record(
     check_one_place(lab_name, netns, container, pid, host, host_ping)
     with doctor_at_hand():
         require_root("recording")
+    tell_notes(_warnings(command))
     interrupt_cleanly()
     told: list[str] = []
     place = (lab_name, netns, container, host_ping, pid, host)
     where = chosen_site(*place, native=native or "", remote=remote)
-    with doctor_at_hand(), recording_progress() as (follow, show), where as site, _cleaned_up():
+    progress = recording_progress(command)
+    with doctor_at_hand(), progress as (follow, show), where as site, _cleaned_up():
         capture = recording.record(
             list(command),
             site,
@@ -141,6 +145,14 @@ def _tell_end(capture: Capture, told: list[str]) -> None:
     """Say what was recorded, with the notes that are new."""
     tell_notes(note for note in _notes(capture.sidecar) if note not in told)
     tell(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}")
+
+
+def _warnings(command: tuple[str, ...]) -> list[str]:
+    """Return what the options of the ping that is to run take away from the results."""
+    from maceproc.recording.duration import own_command, ping_warnings
+
+    pinged = own_command(list(command))
+    return ping_warnings(pinged) if pinged else []
 
 
 @contextmanager
@@ -266,11 +278,19 @@ def _show_output(printed: bytes) -> None:
 
 
 @contextmanager
-def recording_progress() -> Iterator[tuple[Tell, Show | None]]:
-    """Give what shows a recording's progress on a terminal: a bar, or the command's own output."""
+def recording_progress(command: tuple[str, ...]) -> Iterator[tuple[Tell, Show | None]]:
+    """Give what shows a recording's progress on a terminal: a bar, or the command's own output.
+
+    Before the first run it says how many there are, and how long they take.
+    """
+    from maceproc.recording.duration import own_command, plan_sentence
+
+    pinged = own_command(list(command))
     with bar(unit="run", per_second=1) as update:
 
         def follow(progress: session.Progress) -> None:
+            if progress.done == 0 and pinged and pinged.is_ping:
+                tell(plan_sentence(pinged, progress.total))
             update(progress.done, progress.total, progress.arm)
 
         yield follow, _show_output if may_move() else None

@@ -54,7 +54,7 @@ CANDIDATES = Table(
 SENDING = ("net_dev_queue", "net_dev_start_xmit", "net_dev_xmit")
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Explanation:
     """What is known of one ping.
 

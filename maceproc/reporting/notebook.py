@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from maceproc.following.verdicts import STATUSES
@@ -13,7 +14,7 @@ from maceproc.reporting.headline import duration, headline, interval
 from maceproc.series import DIFFERENCE_MEANING, MEANING
 
 if TYPE_CHECKING:
-    from maceproc.analysis import Analysis
+    from maceproc.analysis import Analysis, Comparison
 
 
 LOCATION = ["median_ns", "mean_ns", "sd_ns", "p5_ns", "p95_ns"]
@@ -57,6 +58,40 @@ def analysis_html(analysis: Analysis) -> str:
             _table(("difference", "estimate", "95 % interval", "rounds", ""), differences),
             _table(("between corrected and native", "estimate", "95 % interval", ""), closure),
             _table(("finding", "", ""), findings),
+        ]
+    )
+
+
+def comparison_html(comparison: Comparison) -> str:
+    """Render the captures, their medians, their differences and the notes of a comparison."""
+    captures = [
+        (row.capture, row.command, str(row.rounds), f"{row.corrected} of {row.answered}")
+        for row in comparison.captures.itertuples()
+    ]
+    names = list(comparison.analyses)
+    medians = comparison.quantities.set_index(["quantity", "capture"])["median_ns"]
+    quantities = [
+        (quantity, *(duration(float(medians.get((quantity, name), np.nan))) for name in names))
+        for quantity in dict.fromkeys(comparison.quantities["quantity"])
+    ]
+    contrasts = [
+        (
+            row.capture,
+            row.quantity,
+            duration(row.estimate_ns, signed=True),
+            interval(row.low_ns, row.high_ns),
+            "" if pd.isna(row.delta) else f"{row.delta:+.2f}",
+            f"{row.p_adjusted:.3g}",
+        )
+        for row in comparison.contrasts.itertuples()
+    ]
+    differences = ("against " + names[0], "", "estimate", "95 % interval", "delta", "p (Holm)")
+    return "".join(
+        [
+            _table(("capture", "ran", "rounds", "corrected"), captures),
+            _table(("median", *names), quantities),
+            _table(differences, contrasts),
+            *(f"<p>{escape(note)}</p>" for note in comparison.notes),
         ]
     )
 

@@ -14,22 +14,15 @@ Unpacker: TypeAlias = "Callable[[memoryview, int], bytes]"
 
 
 def _zstd_unpacker(file: Path) -> Unpacker:
-    import zstandard
+    from maceproc.tracedat import zstd
 
-    decompressor = zstandard.ZstdDecompressor()
+    unpack_frame = zstd.unpacker()
 
     def unpack(data: memoryview, size: int) -> bytes:
         try:
-            # A frame may not claim more than the file said: it is what gets allocated.
-            claimed = zstandard.frame_content_size(data)
-            if claimed > size:
-                raise _damaged(file, "zstd", f"{claimed} bytes instead of {size}")
-            unpacked = decompressor.decompress(data, max_output_size=size)
-        except zstandard.ZstdError as error:
+            return unpack_frame(data, size)
+        except zstd.DamagedFrameError as error:
             raise _damaged(file, "zstd", str(error)) from error
-        if len(unpacked) != size:
-            raise _damaged(file, "zstd", f"{len(unpacked)} bytes instead of {size}")
-        return unpacked
 
     return unpack
 

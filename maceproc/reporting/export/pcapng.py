@@ -26,7 +26,12 @@ import pandas as pd
 
 from maceproc.errors import AnalysisError
 from maceproc.following.journeys import HOP_EVENTS, Kind
-from maceproc.reporting.export.provenance import provenance, required, utc_offset
+from maceproc.reporting.export.pcapng_blocks import (
+    enhanced_packet,
+    interface_description,
+    section_header,
+)
+from maceproc.reporting.export.provenance import provenance, utc_offset
 
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
@@ -35,7 +40,7 @@ if TYPE_CHECKING:
 LINKTYPE_RAW = (
     101  # IPv4 or IPv6 without a link-layer header, https://www.tcpdump.org/linktypes.html
 )
-NANOSECONDS = b"\x09"  # if_tsresol, draft-ietf-opsawg-pcapng, 4.2
+NANOSECONDS = 9  # if_tsresol, draft-ietf-opsawg-pcapng, 4.2
 INBOUND, OUTBOUND = 1, 2  # epb_flags, bits 0 and 1, 4.3.1
 ICMP, ICMPV6 = 1, 58  # protocol numbers, RFC 792 and RFC 4443
 ECHO = {ICMP: (8, 0), ICMPV6: (128, 129)}  # request and reply
@@ -73,8 +78,6 @@ class Packet:
 
 def write(analysis: Analysis, file: IO[bytes]) -> None:
     """Write the pings of an analysis as a pcapng file, in the order of time."""
-    pcapng = required("pcapng", "python-pcapng")
-    blocks: Any = required("pcapng.blocks", "python-pcapng")
     packets = sorted(packets_of(analysis), key=lambda packet: packet.time_ns)
     if packets and not 0 <= packets[0].time_ns <= packets[-1].time_ns < 1 << 64:
         raise AnalysisError(
@@ -82,29 +85,28 @@ def write(analysis: Analysis, file: IO[bytes]) -> None:
             hint="the start_utc_ns of a run is wrong",
         )
     facts = provenance(analysis)
-    about: dict[str, Any] = {
+    about = {
         "shb_userappl": facts["creator"],
         "shb_os": f"Linux {facts['kernel']}" if "kernel" in facts else "Linux",
         "opt_comment": _about(analysis, packets, facts),
     }
-    section = blocks.SectionHeader(endianness="<", options=about)
+    file.write(section_header(about))
     names = list(dict.fromkeys(packet.interface for packet in packets))
     interfaces = {}
     for number, name in enumerate(sorted(names, key=lambda name: _rank(analysis, name))):
-        options: dict[str, Any] = {"if_name": name, "if_tsresol": NANOSECONDS}
-        made = {"link_type": LINKTYPE_RAW, "snaplen": 0, "options": options}
-        section.new_member(blocks.InterfaceDescription, **made)
+        options = {"if_name": name, "if_tsresol": NANOSECONDS}
+        file.write(interface_description(LINKTYPE_RAW, options))
         interfaces[name] = number
-    writer = pcapng.FileWriter(file, section)
     addresses = _Addresses.of(analysis.capture.sidecar)
     for packet in packets:
-        options = {"opt_comment": packet.comment, "epb_flags": _flags(packet)}
-        block = section.new_member(
-            blocks.EnhancedPacket, interface_id=interfaces[packet.interface], options=options
+        file.write(
+            enhanced_packet(
+                interfaces[packet.interface],
+                packet.time_ns,
+                echo(packet, *addresses.ends(packet)),
+                {"opt_comment": packet.comment, "epb_flags": _flags(packet)},
+            )
         )
-        block.timestamp_high, block.timestamp_low = divmod(packet.time_ns, 1 << 32)
-        block.packet_data = echo(packet, *addresses.ends(packet))
-        writer.write_block(block)
 
 
 def _about(analysis: Analysis, packets: list[Packet], facts: dict[str, Any]) -> str:

@@ -21,7 +21,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from maceproc import __version__
-from maceproc.errors import AnalysisError
 from maceproc.following.coverage import coverage
 from maceproc.foreign_text import clean
 from maceproc.reporting.closure import closure_rows, made_by
@@ -107,12 +106,8 @@ def as_html(analysis: Analysis) -> str:
 
 @cache
 def _template() -> Template:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError as error:
-        raise AnalysisError(
-            "the report page needs Jinja2", hint="install it with: pip install 'maceproc[html]'"
-        ) from error
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     from maceproc.reporting.headline import duration, interval
 
     environment = Environment(

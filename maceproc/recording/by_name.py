@@ -1,0 +1,95 @@
+"""`maceproc.record`: record a command where a name says, as the command line does."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from maceproc.capture_files import Capture
+from maceproc.errors import TargetError
+from maceproc.recording import sites
+from maceproc.recording.lab import Lab
+from maceproc.recording.record import record as record_at
+
+
+def record(
+    command: str | Sequence[str],
+    output: str | os.PathLike[str] = "trace.dat",
+    *,
+    container: str = "",
+    lab: bool | str | Lab = False,
+    netns: str = "",
+    pid: int | None = None,
+    host: bool = False,
+    rounds: int = 5,
+    baseline: bool = True,
+    events: str = "minimal",
+    outer: str = "",
+    awake: bool = False,
+    force: bool = False,
+) -> Capture:
+    """Record a command, usually ping, beside the kernel's net events; return the capture.
+
+    >>> capture = maceproc.record("ping -c 100 192.0.2.1", container="web")  # doctest: +SKIP
+    >>> maceproc.analyze(capture.trace).rtts                                 # doctest: +SKIP
+
+    It needs root. Without a place the command runs here, as a native ping. Raises TargetError when
+    more than one place is named or the place is not there, and what
+    `maceproc.recording.record.record` raises.
+
+    Parameters
+    ----------
+    command
+        A command line, as words or as one text that is split as a shell does.
+    output
+        Where the trace goes; its sidecar is beside it.
+    container
+        A container of Docker, Podman or containerd, by name or id.
+    lab
+        True: a lab that is made for this and removed afterwards. Or a lab, or the name of one.
+    netns, pid, host
+        A network namespace by name or file; that of a process; this machine's own.
+    rounds
+        Runs per arm.
+    baseline, events, outer, awake, force
+        As for `maceproc.recording.record.record`.
+    """
+    argv = shlex.split(command) if isinstance(command, str) else list(command)
+    with _site(container, lab, netns, pid, host) as site:
+        return record_at(
+            argv,
+            site,
+            os.fspath(output),
+            rounds=rounds,
+            baseline=baseline,
+            events=events,
+            outer=outer,
+            awake=awake,
+            force=force,
+        )
+
+
+@contextmanager
+def _site(
+    container: str, lab: bool | str | Lab, netns: str, pid: int | None, host: bool
+) -> Iterator[sites.Site]:
+    """Give the one place that is named; TargetError when there are several."""
+    if sum((bool(container), bool(lab), bool(netns), pid is not None, host)) > 1:
+        raise TargetError(
+            "more than one place is named", hint="give one of container, lab, netns, pid and host"
+        )
+    if lab is True:
+        with Lab() as made:
+            yield sites.lab_site(made)
+    elif lab:
+        yield sites.lab_site(lab if isinstance(lab, Lab) else Lab(lab))
+    elif container:
+        yield sites.container_site(container)
+    elif netns:
+        yield sites.netns_site(netns)
+    elif pid is not None:
+        yield sites.pid_site(pid)
+    else:
+        yield sites.here_site("host" if host else "here")
