@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from maceproc.analysis import Analysis as AnalysisTables
 from maceproc.calibration import Calibration, load_calibration
-from maceproc.capture import Capture, open_capture
+from maceproc.capture_files import Capture, open_capture
 from maceproc.echoes import is_echo_file
 from maceproc.following import causes, checks, event_costs, perturbation
 from maceproc.following.by_identity import follow_echoes

@@ -12,14 +12,12 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from maceproc.capture import Run, Sidecar
 from maceproc.errors import CaptureError
-
-if TYPE_CHECKING:
-    from maceproc.capture import Run, Sidecar
 
 MAX_BYTES = 256 << 20  # of the file: a ping's line has 70 bytes
 MAX_NUMBER = 1 << 62  # the sum of two of them is an int64
@@ -66,7 +64,9 @@ def _complaints(sidecar: Sidecar) -> Iterator[tuple[str, str]]:
         yield "namespaces", "two namespaces of one name"
     if len(names) > MAX_NAMESPACES:
         yield "namespaces", f"{len(names)} of them, expected at most {MAX_NAMESPACES}"
-    unknown = [hop for hop in sidecar.target.path if hop.netns not in names]
+    unknown = [
+        hop for hop in (*sidecar.target.path, *sidecar.target.below) if hop.netns not in names
+    ]
     if names and unknown:  # a sidecar may describe none at all
         yield "target.path", f"{unknown[0]} is in none of the namespaces described"
     for number, run in enumerate(sidecar.runs):

@@ -9,7 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from maceproc.capture import check_is_trace
+from maceproc.capture_files import check_is_trace
 from maceproc.echoes import is_echo_file
 from maceproc.errors import AnalysisError, TraceFormatError
 from maceproc.perfdata.container import is_perf_data

@@ -6,6 +6,7 @@ runs, so that `maceproc --help` is instant and recording stays light.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -99,10 +100,12 @@ def main() -> None:
 
 def _show_usage(error: click.ClickException) -> None:
     """Show what click says of a command line, which may quote foreign words such as file names."""
+    said = clean_lines(f"Error: {error.format_message()}")
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        click.echo(error.ctx.get_usage(), err=True)
-        click.echo(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
-    click.echo(clean_lines(f"Error: {error.format_message()}"), err=True)
+        help_line = f"Try '{error.ctx.command_path} --help' for help.\n"
+        said = f"{error.ctx.get_usage()}\n{help_line}\n{said}"
+    with contextlib.suppress(OSError):  # standard error is full: the exit status still tells
+        click.echo(said, err=True)
 
 
 def _tell_error(error: Exception) -> int:

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from maceproc.capture import Capture, Run, Sidecar
+from maceproc.capture import Run, Sidecar
+from maceproc.capture_files import Capture
 from maceproc.echo_rows import RECEIVED
 from maceproc.echoes import AMBIGUOUS, REASONS, Rows, judge, read_echo_file, sent_ns
 from maceproc.errors import AnalysisError

@@ -1,17 +1,23 @@
 """Where journeys cross namespaces, and how long that took.
 
-A crossing runs from one point of the stack on the container's device to the same point on the
-outer device, so that what is left of an RTT is exactly the native path:
+A crossing runs from one point of the network stack on the container's device to the same point on
+the outer device, so that the rest of an RTT is exactly the native path:
 
 * outbound from `net_dev_queue` to `net_dev_queue`: a wait in the outer device's queue is the native
   ping's wait too, and stays in the RTT;
 * inbound from the first receive event to the first receive event, where the kernel takes the
   receive time stamp (net/core/dev.c, netif_rx_internal() and netif_receive_skb_internal(), v6.8).
+
+Where the outer device is on top of others, such as a VLAN on a bond on a card, a native packet
+takes the same way through all of them. So the outbound crossing ends at the top, where a native
+packet begins, and the inbound one begins at the card, where the kernel takes the stamp. The wire
+begins and ends at the card. See `maceproc.uplinks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -44,20 +50,22 @@ def find_passages(
     links: Links,
     recorded: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    """Return what passes the outer device of a native ping, as CROSSINGS without a latency.
+    """Return the packets of native pings on the outer device, as CROSSINGS without a latency.
 
-    Outbound is what a task of the host queued there, inbound what was first received there. What a
-    container received, on a device of the same name or in the end, is none of it, where `links`
-    tell; nor is what was received in another way than the `crossings` show of the outer device.
+    Outbound are the packets that a task of the host queued there, inbound those that were first
+    received there. Two kinds of received packets are left out: those that a container received,
+    as far as `links` shows it (on a device of the same name, or after the host forwarded them);
+    and those received by another function than the packets of the `crossings` were on the outer
+    device.
     """
     walk = _Walk(hops, recorded)
     queued = walk.find(walk.on(way.outer), Kind.QUEUE)
     queued = queued[~walk.softirq[queued]]
-    received = _not_for_containers(walk, walk.first_receptions(way.outer), way, links)
+    received = _not_for_containers(walk, walk.first_receptions(*way.cards), way, links)
     uses_netif_rx = _outer_uses_netif_rx(walk, way, crossings)
     passages = pd.concat(
         [
-            walk.rows(OUTBOUND, queued, queued, queued, walk.driver(queued)),
+            walk.rows(OUTBOUND, queued, queued, queued, walk.on_wire(queued, way)),
             walk.rows(
                 INBOUND,
                 received,
@@ -72,16 +80,16 @@ def find_passages(
 
 
 def _not_for_containers(walk: _Walk, received: Indices, way: Way, links: Links) -> Indices:
-    """Leave out of receptions what a container received, or what was sent on to one.
+    """Remove the receptions of packets that a container received or that were forwarded to one.
 
-    A journey may go on with the next packet that got its address: only what comes before the next
-    reception tells.
+    A journey may continue with the next packet that got the same address. So only the hops before
+    the next reception are considered.
     """
     inwards = np.zeros(len(walk.kind), dtype=np.bool_)
     namesakes = inwards.copy()
     for sender, receiver in links.dead_ends:
         inwards |= walk.on(sender)
-        namesakes |= walk.on(sender) & (receiver == way.outer)
+        namesakes |= walk.on(sender) & (receiver in way.cards)
     before = walk.step(received, -1)
     to_container = np.flatnonzero(inwards & ((walk.kind == Kind.QUEUE) | (walk.kind == Kind.XMIT)))
     sent_on = walk.nth(to_container, np.searchsorted(to_container, received), received)
@@ -108,7 +116,15 @@ def _outbound(walk: _Walk, way: Way) -> pd.DataFrame:
     queued, arrived = _where(at_peer[arrived] & (arrived != NOWHERE), queued, arrived)
     out = walk.find(walk.on(way.outer), Kind.QUEUE)
     left = walk.nth(out, np.searchsorted(out, arrived) + way.outer_again - 1, arrived)
-    return walk.rows(OUTBOUND, queued, queued, left, walk.driver(left), peer=arrived)
+    return walk.rows(
+        OUTBOUND,
+        queued,
+        queued,
+        left,
+        walk.on_wire(left, way),
+        peer=arrived,
+        added_bytes=way.added_bytes,
+    )
 
 
 def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
@@ -119,17 +135,19 @@ def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
     received, sent = _where(by_peer[sent] & (sent != NOWHERE), received, sent)
     delivered = walk.if_stamped(received, way.inner_uses_netif_rx)
     delivered, sent = _where(delivered != NOWHERE, delivered, sent)
-    came = walk.first_receptions(way.outer)
-    entered = walk.nth(came, np.searchsorted(came, sent) - way.outer_again, sent)
+    came = walk.first_receptions(*way.cards)
+    entered = walk.nth(came, np.searchsorted(came, sent) - way.card_again, sent)
     uses_netif_rx = way.outer_uses_netif_rx
-    if uses_netif_rx is None:  # what a namesake received may be among them, but seldom
+    if uses_netif_rx is None:  # few of them, if any, are of another device with the same name
         uses_netif_rx = walk.mostly_netif_rx(entered[entered != NOWHERE])
     entered = walk.if_stamped(entered, uses_netif_rx)
-    return walk.rows(INBOUND, delivered, entered, delivered, entered, peer=sent)
+    return walk.rows(
+        INBOUND, delivered, entered, delivered, entered, peer=sent, added_bytes=way.added_bytes
+    )
 
 
-# What a device may add to the packets of another: nothing, a VLAN tag, an Ethernet header, both.
-HEADER_LENGTHS = (0, 4, 14, 18)
+# What a device may add to the packets of another: none to two VLAN tags, an Ethernet header, both.
+HEADER_LENGTHS = (0, 4, 8, 14, 18, 22)
 
 NOT_SEEN = "not seen on the outer device"
 CHANGED = "it left with another length: fragments were put together on the way"
@@ -159,19 +177,18 @@ class _Walk:
         sending = [kind for kind in (Kind.QUEUE, Kind.XMIT) if kind in self.recorded]
         self.sending = sending or [Kind.XMIT]
 
-    def on(self, dev: str) -> Bools:
-        """Tell which hops are on devices of that name."""
+    def on(self, *names: str) -> Bools:
+        """Tell which hops are on devices of one of these names."""
         devices = self._hops["dev"].cat
-        code = devices.categories.get_indexer([dev])[0]
-        here: Bools = devices.codes.to_numpy() == code
-        return here & bool(code >= 0)
+        wanted = np.append(devices.categories.isin(names), False)  # code -1: no device
+        return np.asarray(wanted[devices.codes.to_numpy()])
 
     def find(self, where: Bools, kind: Kind) -> Indices:
         """Return the positions of one kind of hop."""
         return np.flatnonzero(where & (self.kind == kind))
 
     def step(self, positions: Indices, steps: int) -> Indices:
-        """Go along the journeys, by so many hops."""
+        """Return the positions `steps` hops further along the journeys."""
         return self._same_journey(positions + steps, positions)
 
     def nth(self, of: Indices, index: Indices, journey_of: Indices) -> Indices:
@@ -181,33 +198,48 @@ class _Walk:
         return self._same_journey(padded[index], journey_of)
 
     def driver(self, queued: Indices) -> Indices:
-        """Return where what was queued was handed to the driver."""
+        """Return the positions at which queued packets were handed to the driver."""
         sent: Indices = self.step(queued, max(0, len(self.sending) - 1))
         return np.asarray(np.where(self.handed_over[sent], sent, NOWHERE))
+
+    def on_wire(self, queued: Indices, way: Way) -> Indices:
+        """Return where what was queued on the outer device was handed to a card's driver.
+
+        On the way down to the card, a packet is on no other devices than those of the stack.
+        """
+        if not way.below:
+            return self.driver(queued)
+        by_card = np.flatnonzero(self.handed_over & self.on(*way.cards))
+        sent = self.nth(by_card, np.searchsorted(by_card, queued), queued)
+        elsewhere = ~self.on(way.outer, *way.below) | (self.kind > Kind.XMIT)
+        before = np.append(0, np.cumsum(elsewhere))
+        straight = before[sent] == before[np.where(queued == NOWHERE, 0, queued)]
+        return np.asarray(np.where((sent != NOWHERE) & straight, sent, NOWHERE))
 
     @property
     def handed_over(self) -> Bools:
         """Whether a hop is the last event of a sending that is recorded."""
         return np.isin(self.kind, self.sending[-1:])
 
-    def first_receptions(self, dev: str) -> Indices:
-        """Return where packets were first received on a device of that name."""
-        here = self.on(dev) & ((self.kind == Kind.RX) | (self.kind == Kind.RECEIVE))
+    def first_receptions(self, *names: str) -> Indices:
+        """Return where packets were first received on a device of one of these names."""
+        here = self.on(*names) & ((self.kind == Kind.RX) | (self.kind == Kind.RECEIVE))
         positions = np.flatnonzero(here)
         before = self.step(positions, -1)
         continued = here[before] & (before != NOWHERE) & (self.kind[positions] == Kind.RECEIVE)
         return positions[~continued]
 
     def mostly_netif_rx(self, receptions: Indices) -> bool | None:
-        """Tell whether most were received by `netif_rx`; None of no receptions."""
+        """Tell whether most packets were received by `netif_rx`; None without receptions."""
         if not len(receptions):
             return None
         return bool(np.mean(self.kind[receptions] == Kind.RX) >= 0.5)
 
     def if_stamped(self, receptions: Indices, uses_netif_rx: bool | None) -> Indices:
-        """Keep receptions seen at the device's first receive event: `netif_rx` if it uses that.
+        """Keep the receptions that were seen at the first receive event of their device.
 
-        Where that is not known, they use it if one of them does.
+        That is `netif_rx` for a device that uses it. If that is not known (None), the devices use
+        it if one of the receptions shows it.
         """
         kinds: npt.NDArray[np.int8] = self.kind[receptions]
         seen = receptions != NOWHERE
@@ -225,13 +257,17 @@ class _Walk:
         wire: Indices,
         *,
         peer: Indices | None = None,
+        added_bytes: Collection[int] = (0,),
     ) -> pd.DataFrame:
-        """Build CROSSINGS from positions; `seen` is the one that is always known."""
+        """Build CROSSINGS from positions; only `seen` is known for every row."""
         seen_at_both = (entered != NOWHERE) & (left != NOWHERE) & (wire != NOWHERE)
         length = self._hops["len"].to_numpy()
-        same = np.isin(np.abs(length[left] - length[entered]), HEADER_LENGTHS)
+        headers = [sum(pair) for pair in product(HEADER_LENGTHS, added_bytes)]
+        same = np.isin(np.abs(length[left] - length[entered]), headers)
         complete = seen_at_both & same
         first = np.where(entered != NOWHERE, entered, seen)
+        # The length of a packet in a tunnel is not the ping's.
+        measured = first if tuple(added_bytes) == (0,) else seen
         entered_ns, left_ns = self._times(entered), self._times(left)
         devices = self._hops["dev"].array
         return CROSSINGS.frame(
@@ -243,7 +279,7 @@ class _Walk:
                 "latency_ns": left_ns - entered_ns,
                 "wire_ns": self._times(wire),
                 "peer": devices[seen if peer is None else peer],
-                "len": length[first],
+                "len": length[measured],
                 "pid": self._hops["pid"].to_numpy()[first],
                 "softirq": self.softirq[first],
                 "first_hop": first,

@@ -1,9 +1,9 @@
 """Make a capture: record the kernel's net events beside a ping, in arms and rounds.
 
 A round runs the command once per arm: in the container traced and untraced, and natively (from the
-host) untraced and traced. What tracing costs is the difference of traced and untraced; what the
-host does to its own pings shows between the two that are traced; how good the correction is shows
-against the native untraced one. The order of the arms is balanced over the rounds.
+host) traced and untraced. Traced minus untraced is the cost of tracing. The two traced arms differ
+by what the host does to its own pings. The corrected RTT is held against the native untraced arm.
+The order of the arms is balanced over the rounds.
 """
 
 from __future__ import annotations
@@ -18,12 +18,8 @@ from typing import Literal, TypeVar
 
 from maceproc import __version__
 from maceproc.calibration import Calibration
-from maceproc.capture import (
-    Capture,
-    Sidecar,
-    Tracing,
-    sidecar_path,
-)
+from maceproc.capture import Sidecar, Tracing
+from maceproc.capture_files import Capture, sidecar_path
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError, TracingError
 from maceproc.recording.arms import arms_of_round, schedule
 from maceproc.recording.bpf.libbpf import require_bpf
@@ -74,7 +70,7 @@ from maceproc.recording.workplace import Workplace
 _NO_REPLY = re.compile(r"\b0 (packets )?received\b")  # iputils and busybox
 
 
-Told = TypeVar("Told")
+News = TypeVar("News")
 Tracer = Literal["ftrace", "bpf"]
 
 
@@ -99,8 +95,8 @@ def record(
 ) -> Capture:
     """Record a command, with its arms and rounds, into a trace file and its sidecar.
 
-    Both are made in a private directory beside the output and moved out when they are whole. What
-    `announce`, `tell` and `show` cannot write is left unsaid.
+    Both are made in a private directory beside the output and moved out when they are complete.
+    When `announce`, `tell` or `show` fail to write, the recording goes on without their words.
 
     Raises RecordError and its subclasses, CaptureError when the output exists, is being recorded or
     cannot be written, TracingError when events are missing, and Interrupted after Ctrl-C or
@@ -130,11 +126,12 @@ def record(
     calibration
         Kept in the sidecar, and used when the capture is analyzed.
     announce
-        Told, before anything runs, what will be recorded, on which path, and what cannot be seen.
+        Called before anything runs, with what will be recorded, on which path, and what cannot be
+        seen.
     tell
-        Told the progress before every run, and after the last.
+        Called with the progress before every run, and after the last.
     show
-        Given what the command prints, at most once a second, when there is a single run.
+        Called with what the command prints, at most once a second, when there is a single run.
     """
     require_root()
     trace = Path(output)
@@ -200,13 +197,13 @@ def record(
     return Capture(trace, sidecar)
 
 
-def _quietly(callback: Callable[[Told], None] | None) -> Callable[[Told], None]:
-    """Return a callback that fails to write without a word: its terminal or pipe may be gone."""
+def _quietly(callback: Callable[[News], None] | None) -> Callable[[News], None]:
+    """Return a callback whose failures to write are ignored: its terminal or pipe may be gone."""
 
-    def quiet(told: Told) -> None:
+    def quiet(news: News) -> None:
         with contextlib.suppress(OSError, ValueError):  # ValueError: the stream is closed
             if callback is not None:
-                callback(told)
+                callback(news)
 
     return quiet
 
@@ -270,7 +267,9 @@ def require_command(command: Command, site: Site) -> None:
     inside = command_inside(site)
     if inside is None:
         find_program(command)
-    elif command.is_ping:  # of any other program, the engine itself says so when it runs
+    elif (
+        command.is_ping
+    ):  # a missing program of another kind is reported by the engine when it runs
         find_ping_in_container(command, inside)
 
 

@@ -181,12 +181,13 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     if ping["reason"]:
         yield f"  decided by the rule: {ping['rule']}"
     yield from _why(ping)
+    yield from _ends(explanation)
     if ping["causes"]:
         yield f"  shown by its events: {ping['causes']}"
     yield ""
     yield "events [us]"
     for row in explanation.events.itertuples():
-        where = ":".join(str(part) for part in (row.netns, row.dev) if pd.notna(part))
+        where = _device(row)
         known = pd.notna(row.cpu) and row.cpu >= 0
         context = f"cpu {row.cpu:.0f}{_context(row)}" if known else ""
         times = f"{_us(row.after_ns):>10} {_us(row.step_ns):>8}"
@@ -215,6 +216,28 @@ def _why(ping: pd.Series) -> Iterator[str]:
     if pd.notna(ping["matched_by"]):
         what = "packets" if ping["matched_by"] == "identity" else "reply"
         yield f"  {what}: {MATCHED_BY[ping['matched_by']]}"
+
+
+def _ends(explanation: Explanation) -> Iterator[str]:
+    """Say at which devices the crossings were seen to begin and to end."""
+    ping, events = explanation.ping, explanation.events
+    out_ns = ping["tx_stack_ns"], ping["tx_stack_ns"] + ping["outbound_ns"]
+    back_ns = out_ns[1] + ping["outer_queue_ns"] + ping["wire_rtt_ns"]
+    ends = {"outbound": out_ns, "inbound": (back_ns, back_ns + ping["inbound_ns"])}
+    for direction, times_ns in ends.items():
+        if pd.isna(ping["sent_ns"]) or any(pd.isna(time_ns) for time_ns in times_ns):
+            continue
+        rows = [
+            events[(events["after_ns"] == time_ns) & events["dev"].notna()] for time_ns in times_ns
+        ]
+        if all(len(found) for found in rows):
+            first, last = (_device(found.iloc[0]) for found in rows)
+            yield f"  {direction} crossing: from {first} to {last}"
+
+
+def _device(row: Any) -> str:
+    """Return a row's device, with its namespace where that is known."""
+    return ":".join(str(part) for part in (row.netns, row.dev) if pd.notna(part))
 
 
 def _context(row: Any) -> str:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from maceproc.capture import Link
+from maceproc.capture import Link, PathDevice
 from maceproc.recording.bpf.devices import inner_device
 from maceproc.recording.bpf.echo_tracer import Watched
+from maceproc.recording.explorer import Explorer
 from maceproc.recording.sites import Netns
-from maceproc.recording.survey import SHARED_DEVICE_KINDS, Explorer
+from maceproc.recording.survey import SHARED_DEVICE_KINDS, read_offloads
 from maceproc.watching.places import Place
 
 
@@ -68,7 +69,7 @@ def look_around(place: Place, number: int) -> Surroundings:
         why = f"none of its devices ({names}) leads to another namespace that can be seen"
         return Surroundings(place, number, note=why)
     for way in found:
-        explorer.read_offloads(site.inside, way.inner)
+        read_offloads(explorer, [PathDevice(netns=site.inside.name, dev=way.inner.name)])
     return Surroundings(
         place=place,
         number=number,

@@ -8,8 +8,8 @@ from maceproc.capture import Link
 from maceproc.errors import TargetError
 from maceproc.recording.bpf import memory
 from maceproc.recording.bpf.echo_tracer import Watched
+from maceproc.recording.explorer import list_links
 from maceproc.recording.sites import Netns
-from maceproc.recording.survey import list_links
 
 
 def inner_device(netns: int, link: Link, container: int = 0) -> Watched:
