@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     default="ftrace",
     show_default=True,
     help="What follows the packets: raw events by trace-cmd, or programs in the kernel (eBPF), "
-    "which cost less and keep one row for every echo.",
+    "which keep one row for every echo.",
 )
 @click.option(
     "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."

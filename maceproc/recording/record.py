@@ -120,7 +120,7 @@ def record(
         Keep the CPUs from going idle while any arm runs: RTTs without the cost of waking up.
     tracer
         ``ftrace`` records raw events by trace-cmd; ``bpf`` one row for every echo, by programs in
-        the kernel, at less cost: `events` and `buffer_kb` are not for it.
+        the kernel: `events` and `buffer_kb` are not for it.
     piece_limit_bytes
         The recording ends when one CPU's events take so much: trace-cmd cannot count beyond 4 GiB.
     calibration
