@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := build/demo
 
-.PHONY: demo test test-kernels bench-packages check docs man schemas notebooks setup develop packages tools engines browser clean
+.PHONY: demo test test-kernels bench-packages check docs man schemas notebooks bpf compiler setup develop packages tools engines browser clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -15,7 +15,7 @@ demo: setup
 	$(BIN)/maceproc record --lab --rounds 32 --force -o $(DEMO)/trace.dat -- ping -i 0.01 -c 20
 	$(BIN)/maceproc analyze $(DEMO)/trace.dat
 
-test: develop tools engines browser
+test: develop tools compiler engines browser
 	$(BIN)/pytest
 
 # Debian's kernels booted in qemu, which record in networks that this kernel may not have; minutes
@@ -40,6 +40,17 @@ man: develop
 # The JSON Schemas of what is printed as JSON, from the declared tables.
 schemas: develop
 	$(BIN)/python -m maceproc.reporting.json_schema
+
+# The tracer's programs for the kernel; the object is kept beside its source, no target needs a
+# compiler. A test makes it again and compares.
+BPF := maceproc/recording/bpf/echoes.bpf
+bpf: compiler
+	clang -O2 -g -mcpu=v3 -target bpf -Wall -Werror -ffile-compilation-dir=. -c $(BPF).c -o $(BPF).o
+	llvm-strip -g $(BPF).o
+
+compiler:
+	@$(call install,clang=clang llvm=llvm-strip)
+	@test -e /usr/include/bpf/bpf_helpers.h || { $(call install,libbpf-dev=-); }
 
 # Run the notebooks again, and keep what they print with them.
 notebooks: develop

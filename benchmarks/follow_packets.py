@@ -24,7 +24,7 @@ PARTS = (0.25, 0.5, 1.0)
 
 MEASURE = """
 import json, re, sys, time
-from maceproc.capture import open_capture
+from maceproc.capture_files import open_capture
 from maceproc.following.follow import follow_pings
 from maceproc.tracedat import read_events
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from maceproc.capture import Capture as Capture
-    from maceproc.capture import open_capture as open_capture
+    from maceproc.capture_files import Capture as Capture
+    from maceproc.capture_files import open_capture as open_capture
     from maceproc.comparison import Comparison as Comparison
     from maceproc.comparison import compare as compare
     from maceproc.errors import MaceprocError as MaceprocError
@@ -35,14 +35,14 @@ if TYPE_CHECKING:
 # measurement and must not wait for pandas.
 _PUBLIC = {
     "Analysis": "maceproc.pipeline",
-    "Capture": "maceproc.capture",
+    "Capture": "maceproc.capture_files",
     "Comparison": "maceproc.comparison",
     "Lab": "maceproc.recording.lab",
     "MaceprocError": "maceproc.errors",
     "analyze": "maceproc.pipeline",
     "analyze_many": "maceproc.many",
     "compare": "maceproc.comparison",
-    "open_capture": "maceproc.capture",
+    "open_capture": "maceproc.capture_files",
     "read_events": "maceproc.traces",
 }
 

@@ -17,7 +17,7 @@ from maceproc.schema import Column, Table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from maceproc.capture import Capture
+    from maceproc.capture_files import Capture
     from maceproc.following.calibrating import Native
     from maceproc.schema import Trace
 

@@ -48,6 +48,8 @@ class Measured(msgspec.Struct, kw_only=True):
         Events on the path of a native traced ping, mean.
     own_path_ns
         What of a native traced ping's RTT is neither crossing nor wire, median.
+    container_path_ns
+        The same of the container's traced pings: how warm the machine was; None when not known.
     first_ns, first_variance_ns2
         How much larger the host's part of a run's first ping is, and the variance of that mean;
         None where no first pings were seen.
@@ -64,6 +66,7 @@ class Measured(msgspec.Struct, kw_only=True):
     rounds: int
     events: float
     own_path_ns: float
+    container_path_ns: float | None = None
     first_ns: float = 0.0
     first_variance_ns2: float | None = None
     overhead_ns: float | None

@@ -1,7 +1,8 @@
-"""What a recording needs, checked on this machine: each thing ok, a warning, or a problem.
+"""Check on this machine what a recording needs: each check is ok, a warning, or a problem.
 
-A problem keeps `maceproc record` from recording; a warning makes its numbers say less than they
-could, or limits where it can record. The last word has a trial: a recording as short as can be.
+A problem keeps `maceproc record` from recording. A warning means that its numbers are less certain
+than they could be, or that it cannot record everywhere. A very short trial recording is one of the
+checks.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from maceproc.capture import recording_directory
+from maceproc.capture_files import recording_directory
 from maceproc.errors import MaceprocError, PrivilegeError, TargetError
+from maceproc.recording import remains
+from maceproc.recording.bpf.trial import try_tracer
 from maceproc.recording.command import is_iputils
 from maceproc.recording.engines import (
     ENGINES,
@@ -36,13 +39,6 @@ from maceproc.recording.machine import (
     sees_kernel_pids,
 )
 from maceproc.recording.recorder import Recorder
-from maceproc.recording.remains import (
-    INSTANCE_PREFIX,
-    remove_stale_temporary_directories,
-    stale_instances,
-    stale_temporary_directories,
-    temporary_directory,
-)
 from maceproc.recording.rescue import abandoned_recordings, remove_stale_instances
 from maceproc.recording.tracing import (
     BUFFER_KB,
@@ -61,7 +57,7 @@ JSON_VERSION = 1
 OLDEST_TRACECMD = (3, 1)  # the oldest that is tested with
 LITTLE_SPACE_MB = 500  # where the trace is written
 
-# The fields of the events that the analysis reads; the first of several names that is there.
+# The fields that the analysis reads of each event; `a|b`: one of the two names.
 NEEDED_FIELDS = {
     "net_dev_queue": ("skbaddr", "len", "name|dev"),
     "net_dev_start_xmit": ("skbaddr", "len", "name|dev"),
@@ -72,7 +68,7 @@ NEEDED_FIELDS = {
     "sys_exit_recvmsg": ("ret",),
     "sys_exit_recvfrom": ("ret",),
 }
-_PIECE = re.compile(rf"(?P<trace>.+?)(\.{INSTANCE_PREFIX}(?P<pid>\d+))?\.cpu\d+")
+_PIECE = re.compile(rf"(?P<trace>.+?)(\.{remains.INSTANCE_PREFIX}(?P<pid>\d+))?\.cpu\d+")
 
 
 class Check(NamedTuple):
@@ -85,18 +81,18 @@ class Check(NamedTuple):
 
 
 def examine(directory: Path = Path()) -> list[Check]:
-    """Check this machine, and `directory` for what killed recordings left there."""
-    checks = [
+    """Check this machine, and look in `directory` for what killed recordings left there."""
+    return [
         *_judged("privileges", _privileges),
         *_judged("programs", _programs),
         *_judged("tracefs", _tracing),
+        Check("BPF tracer", *try_tracer()),
         *_memory(directory),
         *_engines(),
         *_ping(),
         *_cpus(),
         *_judged("leftovers", lambda: _leftovers(directory)),
     ]
-    return list(checks)
 
 
 def as_json(checks: list[Check], removed: list[str]) -> str:
@@ -106,16 +102,17 @@ def as_json(checks: list[Check], removed: list[str]) -> str:
 
 
 def remove_leftovers() -> list[str]:
-    """Remove what recordings that were killed left behind; return what that was.
+    """Remove what killed recordings left behind; return a description of each thing removed.
 
-    Pieces of a trace stay, here and elsewhere: they hold what was recorded; what the kernel still
-    holds is added to them. Raises PrivilegeError without root.
+    Pieces of a trace are kept, since they hold recorded events; events that are still in the
+    kernel's ring buffer are saved beside them. Raises PrivilegeError without root.
     """
     require_root()
     with mounted_tracefs() as tracefs:
         removed = [f"tracing instance {name}" for name in remove_stale_instances(tracefs)]
+        removed += [f"note {note}" for note in remains.remove_stale_notes(tracefs)]
     removed += [f"lab {name}" for name in remove_stale_labs()]
-    removed += [f"directory {path}" for path in remove_stale_temporary_directories()]
+    removed += [f"directory {path}" for path in remains.remove_stale_temporary_directories()]
     for trace in abandoned_recordings(Path()):
         with contextlib.suppress(OSError):  # it is not empty
             recording_directory(trace).rmdir()
@@ -127,7 +124,7 @@ def remove_leftovers() -> list[str]:
 
 
 def _judged(name: str, check: Callable[[], Iterator[Check]]) -> Iterator[Check]:
-    """Yield what a check finds; what it fails with is a problem."""
+    """Yield the results of a check; an error that it raises becomes a problem."""
     try:
         yield from check()
     except MaceprocError as error:
@@ -156,7 +153,7 @@ def _programs() -> Iterator[Check]:
 
 
 def _tracing() -> Iterator[Check]:
-    """Check the kernel's side: only root may look at it."""
+    """Check tracefs, the events and the clock of the kernel; only root can read them."""
     if os.geteuid():
         raise PrivilegeError("tracefs can only be looked at by root", hint="run it with sudo")
     with mounted_tracefs() as tracefs:
@@ -164,7 +161,7 @@ def _tracing() -> Iterator[Check]:
         yield from _events(tracefs)
         yield _clock(tracefs)
         yield _function_tracer(tracefs)
-        with contextlib.suppress(MaceprocError):  # that was told among the programs
+        with contextlib.suppress(MaceprocError):  # a missing program is reported by _programs
             require_programs()
             yield from _judged("trial", lambda: _trial(tracefs))
 
@@ -213,7 +210,7 @@ def _trial(tracefs: Path) -> Iterator[Check]:
     """Record a send and a receive call, and read them."""
     from maceproc.tracedat import read_events
 
-    with temporary_directory() as directory:
+    with remains.temporary_directory() as directory:
         trace = directory / "trace.dat"
         events = ["syscalls:sys_enter_sendto", "syscalls:sys_exit_recvfrom"]
         with Recorder(trace, events, 64, tracefs) as recorder:
@@ -353,9 +350,11 @@ def _cpus() -> Iterator[Check]:
 
 
 def _leftovers(directory: Path) -> Iterator[Check]:
-    left = [] if os.geteuid() else [f"tracing instance {name}" for name in stale_instances()]
+    instances = [] if os.geteuid() else remains.stale_instances()
+    left = [f"tracing instance {name}" for name in instances]
+    left += [f"note {note}" for note in remains.stale_notes()]
     left += [f"lab {name}" for name in stale_labs()]
-    left += [f"directory {path}" for path in stale_temporary_directories()]
+    left += [f"directory {path}" for path in remains.stale_temporary_directories()]
     left += [f"{engine} container {name}" for engine, name in _stale_containers()]
     for what in left:
         advice = "`maceproc doctor --fix` removes it"
@@ -386,9 +385,9 @@ def _stale_containers() -> Iterator[tuple[str, str]]:
 
 
 def _pieces(directory: Path) -> dict[str, int]:
-    """Count the per-CPU files in a directory, by trace; those of a recording that goes on are not.
+    """Count the per-CPU files in a directory, by trace, without those of running recordings.
 
-    trace-cmd lets a process per CPU write one, and joins them in the end.
+    trace-cmd writes one file per CPU, and joins them at its end.
     """
     counts: dict[str, int] = {}
     for path in directory.glob("*.cpu*"):

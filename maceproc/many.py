@@ -24,20 +24,20 @@ class Outcome:
     error: MaceprocError | None = None
 
 
-Told = Callable[[int, Outcome], object]
+TellOutcome = Callable[[int, Outcome], object]
 
 
 def analyze_many(
     paths: Iterable[str | os.PathLike[str]],
     *,
     workers: int | None = None,
-    tell: Told | None = None,
+    tell: TellOutcome | None = None,
 ) -> list[Outcome]:
     """Analyze captures side by side; return an outcome for each, in the order given.
 
-    A capture that cannot be analyzed has its error in its outcome, and takes nothing from the
-    others. The processes are new ones and import nothing of the caller: scripts and notebooks need
-    no ``if __name__ == "__main__":``.
+    If a capture cannot be analyzed, its outcome holds the error, and the others are analyzed all
+    the same. The processes are new ones and do not import the caller's module: scripts and
+    notebooks need no ``if __name__ == "__main__":``.
 
     Parameters
     ----------
@@ -47,7 +47,8 @@ def analyze_many(
         Processes at a time: by default one for every CPU this process may use. With 1 everything
         runs in this process.
     tell
-        Called as each is done, in whatever order they are, with how many are done and the outcome.
+        Called after each capture, in the order in which they finish, with the number of captures
+        done so far and the outcome.
     """
     captures = [Path(path) for path in paths]
     workers = min(workers or len(os.sched_getaffinity(0)), len(captures))
@@ -67,22 +68,22 @@ def analyze_many(
 
 
 def _analyze(path: Path) -> Outcome:
-    """Analyze one capture; whatever is raised becomes its error."""
+    """Analyze one capture; an exception becomes the error of its outcome."""
     try:
         return Outcome(path, analyze(path))
     except Exception as error:
         return Outcome(path, error=as_error(error, str(path)))
 
 
-def _side_by_side(paths: list[Path], workers: int, tell: Told) -> list[Outcome]:
-    """Analyze captures in so many processes: a thread for each gives it one after the other."""
+def _side_by_side(paths: list[Path], workers: int, tell: TellOutcome) -> list[Outcome]:
+    """Analyze captures in several processes; for each, a thread hands it one capture at a time."""
     outcomes: dict[int, Outcome] = {}
     idle: SimpleQueue[Worker] = SimpleQueue()
     with ExitStack() as stack:
         pool = stack.enter_context(ThreadPoolExecutor(workers))
         for _ in range(workers):
             idle.put(stack.enter_context(Worker()))
-        # Left early, as by Ctrl-C: nothing more is begun, and what runs is ended.
+        # If this is left early, as by Ctrl-C, no more captures are begun and the processes end.
         stack.callback(pool.shutdown, wait=False, cancel_futures=True)
         places = {pool.submit(_in_a_worker, path, idle): place for place, path in enumerate(paths)}
         for future in as_completed(places):
@@ -92,7 +93,7 @@ def _side_by_side(paths: list[Path], workers: int, tell: Told) -> list[Outcome]:
 
 
 def _in_a_worker(path: Path, idle: SimpleQueue[Worker]) -> Outcome:
-    """Analyze a capture in a process that is idle; its end becomes the outcome's error."""
+    """Analyze a capture in an idle process; if the process dies, the outcome holds that error."""
     worker = idle.get()
     try:
         outcome: Outcome = worker.call(_analyze, path)

@@ -12,14 +12,12 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from maceproc.capture import Run, Sidecar
 from maceproc.errors import CaptureError
-
-if TYPE_CHECKING:
-    from maceproc.capture import Run, Sidecar
 
 MAX_BYTES = 256 << 20  # of the file: a ping's line has 70 bytes
 MAX_NUMBER = 1 << 62  # the sum of two of them is an int64

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
-from maceproc.capture import Hop, Link, Namespace, find_link
+from maceproc.capture import Link, Namespace, PathDevice, find_link
 
 MASTERS = frozenset({"bond", "team", "bridge", "openvswitch", "hsr", "batadv"})
 """Kinds of devices on top of their ports, which name them as their master."""
@@ -43,14 +43,14 @@ RFC 7348 (VXLAN), 8926 (Geneve), 2003 (IPIP), 4213 (sit), 2473 (ip6tnl), 2890 (G
 
 
 def devices_below(
-    namespaces: Sequence[Namespace], outer: Hop, path: Iterable[Hop] = ()
-) -> list[Hop]:
+    namespaces: Sequence[Namespace], outer: PathDevice, path: Iterable[PathDevice] = ()
+) -> list[PathDevice]:
     """Return the devices under the outer one, from the top down, each once; none if it is a card.
 
     The devices of `path`, which a packet passes before the outer one, are not under it.
     """
     passed = {outer, *path}
-    found: list[Hop] = []
+    found: list[PathDevice] = []
     layer = [outer]
     while layer:
         layer = [
@@ -64,20 +64,22 @@ def devices_below(
     return found
 
 
-def cards_of(namespaces: Sequence[Namespace], outer: Hop, below: Sequence[Hop]) -> list[Hop]:
+def cards_of(
+    namespaces: Sequence[Namespace], outer: PathDevice, below: Sequence[PathDevice]
+) -> list[PathDevice]:
     """Return the lowest devices of a stack: those where packets leave and enter the machine."""
     stack = [outer, *below]
     return [hop for hop in stack if not set(_directly_below(namespaces, hop)) & set(below)]
 
 
-def _directly_below(namespaces: Sequence[Namespace], hop: Hop) -> list[Hop]:
+def _directly_below(namespaces: Sequence[Namespace], hop: PathDevice) -> list[PathDevice]:
     """Return the ports of a bond or bridge, or the device that a VLAN is on."""
     link = find_link(namespaces, hop)
     if link is None:
         return []
     if link.kind in MASTERS:
         return [
-            Hop(netns=hop.netns, dev=port.name)
+            PathDevice(netns=hop.netns, dev=port.name)
             for namespace in namespaces
             if namespace.name == hop.netns
             for port in namespace.links
@@ -85,7 +87,7 @@ def _directly_below(namespaces: Sequence[Namespace], hop: Hop) -> list[Hop]:
         ]
     if link.kind in UPPERS and link.peer_ifindex:
         return [
-            Hop(netns=namespace.name, dev=parent.name)
+            PathDevice(netns=namespace.name, dev=parent.name)
             for namespace in namespaces
             if namespace.name == (link.peer_netns or hop.netns)
             for parent in namespace.links

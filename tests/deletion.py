@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc.capture import Capture, open_capture
+from maceproc.capture_files import Capture, open_capture
 from maceproc.following.follow import EVENTS_USED, follow_pings
 from maceproc.schema import LOST, Trace
 from maceproc.tracedat import read_events

@@ -17,17 +17,8 @@ import numpy as np
 import pandas as pd
 from hypothesis import strategies as st
 
-from maceproc.capture import (
-    Capture,
-    Hop,
-    Link,
-    Machine,
-    Namespace,
-    Run,
-    Sidecar,
-    Target,
-    Tracing,
-)
+from maceproc.capture import Link, Machine, Namespace, PathDevice, Run, Sidecar, Target, Tracing
+from maceproc.capture_files import Capture
 from maceproc.schema import EVENTS, LOST, Trace
 
 US = 1000
@@ -291,7 +282,7 @@ def _capture(world: World, sim: _Simulation, lines: list[tuple[int, str]]) -> Ca
         maceproc="0",
         command=["ping", "192.0.2.2"],
         rounds=1,
-        target=Target(kind="lab", path=[Hop(netns=n, dev=d) for n, d in path], nat=True),
+        target=Target(kind="lab", path=[PathDevice(netns=n, dev=d) for n, d in path], nat=True),
         runs=[run],
         namespaces=_namespaces(world),
         tracing=Tracing(

@@ -20,7 +20,7 @@ from maceproc.calibration import (
     load_calibration,
     save_calibration,
 )
-from maceproc.capture import load_sidecar, save_sidecar, sidecar_path
+from maceproc.capture_files import load_sidecar, save_sidecar, sidecar_path
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.following.calibrating import CALIBRATION, ITSELF, make_calibration
 from maceproc.following.conditions import CONDITIONS, differences

@@ -1,18 +1,12 @@
 import json
+import os
 import random
 from pathlib import Path
 
 import pytest
 
-from maceproc.capture import (
-    Hop,
-    Link,
-    Machine,
-    Namespace,
-    Run,
-    Sidecar,
-    Target,
-    Tracing,
+from maceproc.capture import Link, Machine, Namespace, PathDevice, Run, Sidecar, Target, Tracing
+from maceproc.capture_files import (
     identify,
     load_sidecar,
     open_capture,
@@ -32,7 +26,7 @@ def sidecar() -> Sidecar:
         target=Target(
             kind="lab",
             address="192.0.2.2",
-            path=[Hop(netns="container", dev="eth0"), Hop(netns="host", dev="eth0")],
+            path=[PathDevice(netns="container", dev="eth0"), PathDevice(netns="host", dev="eth0")],
             nat=True,
         ),
         runs=[
@@ -40,7 +34,8 @@ def sidecar() -> Sidecar:
             Run(round=1, place="native", traced=False, argv=["ping"], exit_status=-9),
         ],
         namespaces=[
-            Namespace(name="host", inode=1, links=[Link(ifindex=2, name="eth0", peer_ifindex=2)])
+            Namespace(name="host", inode=1, links=[Link(ifindex=2, name="eth0", peer_ifindex=2)]),
+            Namespace(name="container", inode=2),
         ],
         tracing=Tracing(
             events=["net:netif_rx"],
@@ -59,6 +54,18 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     save_sidecar(path, sidecar())
     assert load_sidecar(path) == sidecar()
     assert [file.name for file in tmp_path.iterdir()] == ["trace.dat.json"]
+
+
+def test_words_that_are_not_utf_8_are_escaped(tmp_path: Path) -> None:
+    path = sidecar_path(tmp_path / "trace.dat")
+    made = sidecar()
+    made.command = ["ping", "-p", os.fsdecode(b"caf\xe9"), "\u65e5"]
+    made.runs[0].argv = made.command
+    made.target.name = os.fsdecode(b"\xff")
+    save_sidecar(path, made)
+    read = load_sidecar(path)
+    assert read.command == read.runs[0].argv == ["ping", "-p", "caf\\xe9", "\u65e5"]
+    assert read.target.name == "\\xff"
 
 
 def test_a_file_says_what_it_is(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import maceproc
-from maceproc.capture import Sidecar, load_sidecar, sidecar_path
+from maceproc.capture import Sidecar
+from maceproc.capture_files import load_sidecar, sidecar_path
 from tests.engine import BUSYBOX_IMAGE, IMAGE, Engine, Podman
 
 pytestmark = pytest.mark.kernel

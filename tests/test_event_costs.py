@@ -81,7 +81,7 @@ def test_more_events_are_seen_when_more_are_recorded() -> None:
 
 def summarized(low_ns: float, high_ns: float, *, refused: str = "") -> pd.Series:
     estimate = (low_ns + high_ns) / 2
-    observed = pd.DataFrame(
+    costs = pd.DataFrame(
         {"arm": "container traced", "events": 8, "events_inside": 6, "events_anywhere": 9},
         index=[0],
     )
@@ -100,7 +100,7 @@ def summarized(low_ns: float, high_ns: float, *, refused: str = "") -> pd.Series
         ]
     )
     row = ("perturbation", "", "", estimate, low_ns, high_ns, 9, "rounds", 0.0, refused)
-    return event_costs.summarize(observed, series, COMPARISONS.from_rows([row])).iloc[0]
+    return event_costs.summarize(costs, series, COMPARISONS.from_rows([row])).iloc[0]
 
 
 def test_cost_is_what_was_measured_and_what_the_correction_leaves() -> None:

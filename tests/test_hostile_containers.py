@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from maceproc.capture import load_sidecar, sidecar_path
+from maceproc.capture_files import load_sidecar, sidecar_path
 from maceproc.recording.output import OUTPUT_LIMIT_BYTES
 from tests.engine import IMAGE, Engine, Podman
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maceproc.calibration import Calibration, Conditions
-from maceproc.capture import Capture
+from maceproc.capture_files import Capture
 from maceproc.following.calibrating import (
     CALIBRATION,
     CORRECTED_LEAVES,
@@ -24,13 +24,14 @@ from maceproc.following.calibrating import (
 from maceproc.following.native_doubts import native_doubts
 from maceproc.following.native_rounds import SIGNS, TERMS, rounds_of
 from maceproc.following.native_rtt import (
+    MOST_WARMTH,
     add_native_rtt,
     estimate,
     measure,
     prior_of,
 )
 from maceproc.schema import EVENTS_ON_PATH
-from tests.native_rounds import made_rtts
+from tests.native_rounds import OWN_NS, made_rtts
 
 CAPTURE = Capture(Path("made.dat"), None)
 US = 1_000
@@ -222,6 +223,25 @@ def test_what_is_left_of_more_than_a_fifth_of_the_overhead_is_a_warning() -> Non
     (left,) = [f for f in native_doubts(None, native) if f.finding == "native RTT"]
     assert left.level == "warning"
     assert "% of the overhead" in left.message
+
+
+def test_what_was_measured_on_a_colder_machine_is_scaled() -> None:
+    measured = measure(rounds_of(made_rtts(24, host_ns=8 * US, noise_ns=50)), 3.0)
+    assert measured.container_path_ns == OWN_NS
+    same = estimate([measured], awake=False, container_path_ns=OWN_NS)
+    assert same.terms_ns[0] == pytest.approx(8 * US, abs=100)
+    warm = estimate([measured], awake=False, container_path_ns=OWN_NS / 2)
+    assert warm.terms_ns[0] == pytest.approx(4 * US, abs=100)
+    far = estimate([measured], awake=False, container_path_ns=OWN_NS / 100)
+    assert far.terms_ns[0] == pytest.approx(8 * US / MOST_WARMTH, abs=100)
+
+
+def test_a_machine_that_is_much_warmer_is_told() -> None:
+    given_ = calibration_of(made_rtts(24, host_ns=8 * US, noise_ns=50, seed=2))
+    given_.measured[0].container_path_ns = 3 * OWN_NS
+    doubts = native_doubts(None, native_of(made_rtts(24, host_ns=3 * US, noise_ns=50), given_))
+    (told,) = [f for f in doubts if "warmer than when it was calibrated" in f.message]
+    assert told.level == "warning"
 
 
 def test_drift_since_the_calibration_is_told() -> None:

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from maceproc import Lab
-from maceproc.capture import open_capture
+from maceproc.capture_files import open_capture
 from maceproc.cli import cli
 from maceproc.recording.lab import NETNS_DIR
 from maceproc.recording.record import record

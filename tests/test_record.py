@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from maceproc.capture import Capture, Link, Sidecar, load_sidecar, sidecar_path
+from maceproc.capture import Link, Sidecar
+from maceproc.capture_files import Capture, load_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, TracingError
 from maceproc.recording.arms import Arm, balanced_orders, schedule
 from maceproc.recording.event_sets import MINIMAL_EVENTS, choose_events, minimal_events

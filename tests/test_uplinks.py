@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from maceproc.capture import Hop, Link, Machine, Namespace, Sidecar, Target, Tracing
+from maceproc.capture import Link, Machine, Namespace, PathDevice, Sidecar, Target, Tracing
 from maceproc.following.crossings import find_crossings
 from maceproc.following.journeys import follow_packets
 from maceproc.following.topology import Way, stack_of, way_of
@@ -22,8 +22,8 @@ def host(*links: Link) -> list[Namespace]:
     return [Namespace(name="ho", inode=1, links=list(links))]
 
 
-def hop(dev: str) -> Hop:
-    return Hop(netns="ho", dev=dev)
+def hop(dev: str) -> PathDevice:
+    return PathDevice(netns="ho", dev=dev)
 
 
 def stack(namespaces: list[Namespace], outer: str, *path: str) -> tuple[list[str], list[str]]:
@@ -141,7 +141,7 @@ def test_a_card_may_have_the_name_of_the_container_s_device() -> None:
 
 
 def test_a_sidecar_s_own_stack_is_taken_as_it_is() -> None:
-    path = [Hop(netns="ct", dev="eth0"), hop("vct"), hop("bond0.5")]
+    path = [PathDevice(netns="ct", dev="eth0"), hop("vct"), hop("bond0.5")]
     sidecar = _sidecar(path, host(*BONDED))
     assert [lower.dev for lower in stack_of(sidecar)] == ["bond0", "nic0", "nic1"]
     sidecar.target.below = [hop("bond0"), hop("nic1")]
@@ -151,7 +151,7 @@ def test_a_sidecar_s_own_stack_is_taken_as_it_is() -> None:
     assert (by_hand.outer, by_hand.below, by_hand.cards) == ("nic0", (), ("nic0",))
 
 
-def _sidecar(path: list[Hop], namespaces: list[Namespace]) -> Sidecar:
+def _sidecar(path: list[PathDevice], namespaces: list[Namespace]) -> Sidecar:
     return Sidecar(
         maceproc="0",
         command=["ping"],

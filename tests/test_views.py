@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maceproc.capture import Capture
+from maceproc.capture_files import Capture
 from maceproc.errors import AnalysisError
 from maceproc.ledger import COLUMNS
 from maceproc.reporting.explain import explain

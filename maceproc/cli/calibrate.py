@@ -76,7 +76,6 @@ def calibrate(
       maceproc calibrate --check calibration.json
     """  # noqa: D301  \b is click's
     from maceproc.calibration import load_calibration
-    from maceproc.recording.lab import usual_remote
 
     if made_from and (command or check):
         raise click.UsageError("--from takes captures that are there: give no command, no --check")
@@ -92,8 +91,7 @@ def calibrate(
             traces = [keep or f"{directory}/calibration.dat"]
             if old and not any((lab_name is not None, netns, container, pid)):
                 lab_name, netns, container = _place_of(old)
-            kind = remote or usual_remote()
-            where = chosen_site(lab_name, netns, container, pid=pid, remote=kind)
+            where = chosen_site(lab_name, netns, container, pid=pid, remote=remote)
             words = list(command) or (old.command if old else [])
             awake = awake or bool(old and old.conditions.awake)
             options = {"rounds": rounds, "outer": outer, "buffer_kb": buffer_kb, "force": force}

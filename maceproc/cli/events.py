@@ -17,7 +17,7 @@ from maceproc.foreign_text import clean
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows of EVENT as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as one JSON object.")
 def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool) -> None:
-    r"""List the events of a trace.dat or of ftrace text, or show those of EVENT.
+    r"""List the events of a trace.dat, a perf.data or their text, or show those of EVENT.
 
     \b
     maceproc events trace.dat
@@ -61,7 +61,7 @@ def salvage(file: Path, output: Path | None, formats: Path | None, clock: str) -
     maceproc salvage trace.dat --clock mono -o saved.dat
     maceproc salvage trace.dat --formats earlier.dat
     """
-    from maceproc.capture import recording_directory
+    from maceproc.capture_files import recording_directory
     from maceproc.recording.rescue import finish_killed
     from maceproc.tracedat.salvage import salvage as salvage_recording
 

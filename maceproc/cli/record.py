@@ -17,7 +17,9 @@ from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingErr
 from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
+    from maceproc.calibration import Calibration
     from maceproc.capture import Sidecar
+    from maceproc.capture_files import Capture
     from maceproc.recording import session, sites
 
     Tell = Callable[[session.Progress], None]
@@ -46,6 +48,14 @@ if TYPE_CHECKING:
     help="What to record; LIST is SYSTEM:EVENT,... with * and ? as wildcards.",
 )
 @click.option(
+    "--tracer",
+    type=click.Choice(["ftrace", "bpf"]),
+    default="ftrace",
+    show_default=True,
+    help="What follows the packets: raw events by trace-cmd, or programs in the kernel (eBPF), "
+    "which cost less and keep one row for every echo.",
+)
+@click.option(
     "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."
 )
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
@@ -64,6 +74,7 @@ def record(
     rounds: int,
     no_baseline: bool,
     events: str,
+    tracer: Literal["ftrace", "bpf"],
     buffer_kb: int | None,
     awake: bool,
     calibration: str | None,
@@ -77,43 +88,57 @@ def record(
     Without a target the command runs here, as a native ping.
 
     \b
-    maceproc record --container web -- ping -c 100 192.0.2.1
+    maceproc record --container web --tracer bpf -- ping -c 100 192.0.2.1
     maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
-    maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
     """  # noqa: D301  \b is click's
-    from maceproc.calibration import load_calibration
     from maceproc.recording import record as recording
-    from maceproc.recording.lab import usual_remote
 
-    if host_ping and container is None:
-        raise click.UsageError("--host-ping goes with --container")
-    check_one_place(lab_name, netns, container, pid, host)
+    check_alone(tracer, events, buffer_kb)
+    check_one_place(lab_name, netns, container, pid, host, host_ping)
     with doctor_at_hand():
         require_root("recording")
     interrupt_cleanly()
     told: list[str] = []
     place = (lab_name, netns, container, host_ping, pid, host)
-    where = chosen_site(*place, native=native or "", remote=remote or usual_remote())
-    with doctor_at_hand(), recording_progress() as (follow, show), where as site:
-        try:
-            capture = recording.record(
-                list(command),
-                site,
-                output,
-                rounds=rounds,
-                baseline=not no_baseline,
-                events=events,
-                outer=outer,
-                force=force,
-                buffer_kb=buffer_kb,
-                awake=awake,
-                calibration=load_calibration(calibration) if calibration else None,
-                announce=lambda sidecar: told.extend(_announce(sidecar)),
-                tell=follow,
-                show=show,
-            )
-        finally:
-            ignore_interruptions()
+    where = chosen_site(*place, native=native or "", remote=remote)
+    with doctor_at_hand(), recording_progress() as (follow, show), where as site, _cleaned_up():
+        capture = recording.record(
+            list(command),
+            site,
+            output,
+            rounds=rounds,
+            baseline=not no_baseline,
+            events=events,
+            outer=outer,
+            force=force,
+            buffer_kb=buffer_kb,
+            awake=awake,
+            tracer=tracer,
+            calibration=_loaded(calibration),
+            announce=lambda sidecar: told.extend(_announce(sidecar)),
+            tell=follow,
+            show=show,
+        )
+    _tell_end(capture, told)
+
+
+def _loaded(file: str | None) -> Calibration | None:
+    from maceproc.calibration import load_calibration
+
+    return load_calibration(file) if file else None
+
+
+@contextmanager
+def _cleaned_up() -> Iterator[None]:
+    """Ignore further signals once the block is left: what follows is clean-up."""
+    try:
+        yield
+    finally:
+        ignore_interruptions()
+
+
+def _tell_end(capture: Capture, told: list[str]) -> None:
+    """Say what was recorded, with the notes that are new."""
     tell_notes(note for note in _notes(capture.sidecar) if note not in told)
     tell(f"recorded {capture.trace}; next: maceproc analyze {capture.trace}")
 
@@ -175,10 +200,23 @@ def ignore_interruptions() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def check_alone(tracer: str, events: str, buffer_kb: int | None) -> None:
+    """Raise UsageError when an option of the ftrace tracer is given with another one."""
+    if tracer == "bpf" and (events != "minimal" or buffer_kb is not None):
+        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace")
+
+
 def check_one_place(
-    lab_name: str | None, netns: str | None, container: str | None, pid: int | None, host: bool
+    lab_name: str | None,
+    netns: str | None,
+    container: str | None,
+    pid: int | None,
+    host: bool,
+    host_ping: bool = False,
 ) -> None:
     """Raise UsageError when the options name more than one place."""
+    if host_ping and container is None:
+        raise click.UsageError("--host-ping goes with --container")
     chosen = [place is not None for place in (lab_name, netns, container, pid)]
     if sum((*chosen, host)) > 1:
         raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
@@ -195,19 +233,20 @@ def chosen_site(
     *,
     containers: int = 1,
     native: sites.NativeChoice = "",
-    remote: Literal["kernel", "program"] = "kernel",
+    remote: Literal["kernel", "program"] | None = "kernel",
 ) -> Iterator[sites.Site]:
-    """Give the site that the options name; where no lab is up yet, one is up just inside.
+    """Give the site that the options name; a lab that is not up yet exists only in the context.
 
-    That one has so many `containers`, and such a `remote`. `native` is what a container's command
-    is compared with, as of a command line of an engine, which names its container itself.
+    Such a lab has `containers` containers and a `remote` (None: the usual one).
+    `native` is what the command of a container is compared with; it also holds for the command
+    line of an engine, which names its container itself.
     """
     from maceproc.recording import sites
-    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete
+    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete, usual_remote
 
     check_one_place(lab_name, netns, container, pid, host)
     if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab(containers=containers, remote=remote) as lab:
+        with Lab(containers=containers, remote=remote or usual_remote()) as lab:
             yield sites.lab_site(lab)
     elif lab_name is not None:
         yield sites.lab_site(Lab(lab_name or DEFAULT_NAME))

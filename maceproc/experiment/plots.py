@@ -7,6 +7,7 @@ and returns it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,10 @@ import numpy as np
 import pandas as pd
 
 from maceproc.experiment.results import Results
+from maceproc.reporting.colors import DISTINCT_COLORS
 from maceproc.reporting.plots import finish, new_axes, note
 from maceproc.units import NS_PER_US
+from maceproc.whole_file import opened_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +34,6 @@ COLORS = {  # without native corrected, which equals native monitored
     "container untraced": "#cc79a7",
     "container wire": "#7f7f7f",
 }
-TRACER_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 DASHED = ("native control", "container control")
 DIFFERENCES = {
     "container overhead": COLORS["container control"],
@@ -76,7 +78,7 @@ def perturbation(results: Results, ax: Axes | None = None) -> Axes:
     ax = ax or new_axes(WIDTH, 3.6)
     table = results.comparisons[results.comparisons["statistic"] == "median"]
     nth = 0
-    for tracer, color in zip(results.experiment.plan.tracers, TRACER_COLORS, strict=False):
+    for tracer, color in zip(results.experiment.plan.tracers, cycle(DISTINCT_COLORS), strict=False):
         for place, style in (("container", "-"), ("native", "--")):
             rows = table[
                 (table["comparison"] == f"perturbation, {place}") & (table["tracer"] == tracer)
@@ -119,7 +121,7 @@ def event_costs(results: Results, ax: Axes | None = None) -> Axes:
     ax = ax or new_axes(WIDTH, 3.6)
     table = results.comparisons[results.comparisons["statistic"] == "median"]
     levels = results.values.levels
-    for flows, color in zip(levels, TRACER_COLORS, strict=False):
+    for flows, color in zip(levels, cycle(DISTINCT_COLORS), strict=False):
         for place, marker, style in (("container", "o", "-"), ("native", "s", "--")):
             seen = results.events
             seen = seen[(seen["flows"] == flows) & (seen["place"] == place)]
@@ -157,7 +159,7 @@ def shifts(results: Results, ax: Axes | None = None) -> Axes:
     """Plot by how much each decile of corrected and of native RTTs differ."""
     ax = ax or new_axes(WIDTH, 3.6)
     table = results.shifts[results.shifts["comparison"] == "corrected - native control"]
-    for flows, color in zip(results.values.levels, TRACER_COLORS, strict=False):
+    for flows, color in zip(results.values.levels, cycle(DISTINCT_COLORS), strict=False):
         rows = table[table["flows"] == flows]
         low, middle, high = (
             rows[name] / NS_PER_US for name in ("low_ns", "estimate_ns", "high_ns")
@@ -194,7 +196,8 @@ def save_plots(results: Results, directory: Path) -> list[Path]:
         drawn = draw(results)
         figure = np.atleast_1d(drawn).flat[0].figure
         paths.append(directory / f"{name}.png")
-        figure.savefig(paths[-1], dpi=90)
+        with opened_whole(paths[-1]) as file:
+            figure.savefig(file, dpi=90, format="png")
         plt.close(figure)
     return paths
 

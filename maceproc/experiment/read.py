@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from maceproc.capture import Sidecar, open_capture
+from maceproc.capture import Sidecar
+from maceproc.capture_files import open_capture
 from maceproc.errors import CaptureError
 from maceproc.experiment.plan import Block, file_name
 from maceproc.experiment.tables import EVENTS, PINGS

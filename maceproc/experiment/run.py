@@ -11,15 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from maceproc import __version__
-from maceproc.capture import (
-    NativeProgram,
-    Place,
-    Run,
-    Sidecar,
-    identify,
-    save_sidecar,
-    sidecar_path,
-)
+from maceproc.capture import NativeProgram, Place, Run, Sidecar
+from maceproc.capture_files import identify, save_sidecar, sidecar_path
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
 from maceproc.experiment.plan import (
     PLAN_FILE,
@@ -145,28 +138,10 @@ def run_experiment(
     check_plan(plan)
     traffic = Traffic.parse(plan.traffic)
     require_root()
-    command = with_destination(parse_command(plan.command), site)
-    if not command.is_ping:
-        raise CommandError(
-            f"{command.argv[0]}: not a ping", hint="give one after --: -- ping -i 0.02 -c 100"
-        )
-    require_command(command, site)
+    command = _ping_of(plan, site)
     require_programs()
     with mounted_tracefs() as tracefs, Interruption() as interruption:
-        surveyed = survey(site, destination_address(command, site), outer)
-        stamped = command.with_timestamps(command_inside(site))
-        stage = _Stage(
-            plan,
-            stamped,
-            site,
-            surveyed,
-            _entrances(site, surveyed, stamped),
-            None if site.is_native else describe_native(site, stamped),
-            tracefs,
-            available_events(tracefs),
-            buffer_kb or default_buffer_kb(),
-            interruption,
-        )
+        stage = _prepare(plan, command, site, outer, buffer_kb, tracefs, interruption)
         for tracer in plan.tracers:  # raises for an unknown event before anything runs
             _events(stage, tracer)
         experiment = _begin(stage, directory)
@@ -174,6 +149,43 @@ def run_experiment(
         with cpus_awake() if plan.awake else contextlib.nullcontext():
             _run_blocks(stage, experiment, traffic, directory, tell)
     return experiment
+
+
+def _prepare(
+    plan: Plan,
+    command: Command,
+    site: Site,
+    outer: str,
+    buffer_kb: int | None,
+    tracefs: Path,
+    interruption: Interruption,
+) -> _Stage:
+    """Survey the path, and collect what every block needs."""
+    surveyed = survey(site, destination_address(command, site), outer)
+    stamped = command.with_timestamps(command_inside(site))
+    return _Stage(
+        plan,
+        stamped,
+        site,
+        surveyed,
+        _entrances(site, surveyed, stamped),
+        None if site.is_native else describe_native(site, stamped),
+        tracefs,
+        available_events(tracefs),
+        buffer_kb or default_buffer_kb(),
+        interruption,
+    )
+
+
+def _ping_of(plan: Plan, site: Site) -> Command:
+    """Return the plan's ping, with a destination; CommandError when it cannot be executed."""
+    command = with_destination(parse_command(plan.command), site)
+    if not command.is_ping:
+        raise CommandError(
+            f"{command.argv[0]}: not a ping", hint="give one after --: -- ping -i 0.02 -c 100"
+        )
+    require_command(command, site)
+    return command
 
 
 def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, Entrance]:

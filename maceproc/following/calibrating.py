@@ -15,7 +15,8 @@ import pandas as pd
 
 from maceproc import __version__
 from maceproc.calibration import Calibration, Measured
-from maceproc.capture import Capture, Sidecar
+from maceproc.capture import Sidecar
+from maceproc.capture_files import Capture
 from maceproc.errors import AnalysisError
 from maceproc.following import native_rtt
 from maceproc.following.conditions import Difference, conditions_of, differences
@@ -23,6 +24,7 @@ from maceproc.following.native_rounds import (
     SIGNS,
     TERMS,
     Rounds,
+    container_path,
     corrected_by_round,
     rounds_of,
 )
@@ -75,6 +77,8 @@ class Native:
         In what the capture differs from what the calibration was made for.
     calibration
         The one that was given; None when none was.
+    container_path_ns
+        How warm the machine was: `maceproc.following.native_rounds.container_path`.
     """
 
     source: str
@@ -87,6 +91,7 @@ class Native:
     closure: pd.DataFrame
     doubts: tuple[Difference, ...]
     calibration: Calibration | None
+    container_path_ns: float
 
 
 def find_native(
@@ -100,12 +105,13 @@ def find_native(
     doubts = tuple(_doubts(given, sidecar, rtts)) if given else ()
     awake = bool(sidecar and sidecar.machine.awake)
     corrected = corrected_by_round(rtts)
+    path_ns = container_path(rtts)
     left, median, correction, source = NOTHING, NOTHING, None, ""
     if not len(corrected):
         missing = "no ping was corrected"
     elif given and not any(doubt.refuses for doubt in doubts):
         source, missing = CALIBRATION, ""
-        correction = native_rtt.estimate(given.measured, awake=awake)
+        correction = native_rtt.estimate(given.measured, awake=awake, container_path_ns=path_ns)
         median = native_rtt.median_by_another(corrected, correction)
         if own:
             left = native_rtt.left_by_another(rounds, correction)
@@ -121,7 +127,9 @@ def find_native(
     if correction:
         median = _around(median, native_rtt.add_native_rtt(rtts, correction))
     table = closure(rounds, correction, left)
-    return Native(source, missing, correction, median, left, rounds, own, table, doubts, given)
+    return Native(
+        source, missing, correction, median, left, rounds, own, table, doubts, given, path_ns
+    )
 
 
 def _around(estimate: Estimate, rtts: pd.DataFrame) -> Estimate:

@@ -13,7 +13,7 @@ from maceproc.following.due import RESIDUAL_TOLERANCE_NS
 from maceproc.units import NS_PER_US
 
 QUEUE_WAIT_NS = 10 * NS_PER_US
-"""A queue of the outer device that lets a packet through at once costs less than this."""
+"""Without a wait, a packet passes the queue of the outer device in less time than this."""
 
 KSOFTIRQD = "ksoftirqd/"
 
@@ -68,7 +68,7 @@ def _deferred(
 
 
 def _moved(hops: pd.DataFrame, crossings: pd.DataFrame) -> Bools:
-    """Tell of each crossing whether it went on on another CPU."""
+    """Tell of each crossing whether the packet changed CPU during it."""
     cpu = hops["cpu"].to_numpy()
     return _count_within(crossings, np.append(False, cpu[1:] != cpu[:-1])[: len(cpu)], skip=1) > 0
 

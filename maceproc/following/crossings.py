@@ -1,7 +1,7 @@
 """Where journeys cross namespaces, and how long that took.
 
-A crossing runs from one point of the stack on the container's device to the same point on the
-outer device, so that what is left of an RTT is exactly the native path:
+A crossing runs from one point of the network stack on the container's device to the same point on
+the outer device, so that the rest of an RTT is exactly the native path:
 
 * outbound from `net_dev_queue` to `net_dev_queue`: a wait in the outer device's queue is the native
   ping's wait too, and stays in the RTT;
@@ -50,11 +50,13 @@ def find_passages(
     links: Links,
     recorded: Collection[str] | None = None,
 ) -> pd.DataFrame:
-    """Return what passes the outer device of a native ping, as CROSSINGS without a latency.
+    """Return the packets of native pings on the outer device, as CROSSINGS without a latency.
 
-    Outbound is what a task of the host queued there, inbound what was first received there. What a
-    container received, on a device of the same name or in the end, is none of it, where `links`
-    tell; nor is what was received in another way than the `crossings` show of the outer device.
+    Outbound are the packets that a task of the host queued there, inbound those that were first
+    received there. Two kinds of received packets are left out: those that a container received,
+    as far as `links` shows it (on a device of the same name, or after the host forwarded them);
+    and those received by another function than the packets of the `crossings` were on the outer
+    device.
     """
     walk = _Walk(hops, recorded)
     queued = walk.find(walk.on(way.outer), Kind.QUEUE)
@@ -78,10 +80,10 @@ def find_passages(
 
 
 def _not_for_containers(walk: _Walk, received: Indices, way: Way, links: Links) -> Indices:
-    """Leave out of receptions what a container received, or what was sent on to one.
+    """Remove the receptions of packets that a container received or that were forwarded to one.
 
-    A journey may go on with the next packet that got its address: only what comes before the next
-    reception tells.
+    A journey may continue with the next packet that got the same address. So only the hops before
+    the next reception are considered.
     """
     inwards = np.zeros(len(walk.kind), dtype=np.bool_)
     namesakes = inwards.copy()
@@ -136,7 +138,7 @@ def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
     came = walk.first_receptions(*way.cards)
     entered = walk.nth(came, np.searchsorted(came, sent) - way.card_again, sent)
     uses_netif_rx = way.outer_uses_netif_rx
-    if uses_netif_rx is None:  # what a namesake received may be among them, but seldom
+    if uses_netif_rx is None:  # few of them, if any, are of another device with the same name
         uses_netif_rx = walk.mostly_netif_rx(entered[entered != NOWHERE])
     entered = walk.if_stamped(entered, uses_netif_rx)
     return walk.rows(
@@ -186,7 +188,7 @@ class _Walk:
         return np.flatnonzero(where & (self.kind == kind))
 
     def step(self, positions: Indices, steps: int) -> Indices:
-        """Go along the journeys, by so many hops."""
+        """Return the positions `steps` hops further along the journeys."""
         return self._same_journey(positions + steps, positions)
 
     def nth(self, of: Indices, index: Indices, journey_of: Indices) -> Indices:
@@ -196,7 +198,7 @@ class _Walk:
         return self._same_journey(padded[index], journey_of)
 
     def driver(self, queued: Indices) -> Indices:
-        """Return where what was queued was handed to the driver."""
+        """Return the positions at which queued packets were handed to the driver."""
         sent: Indices = self.step(queued, max(0, len(self.sending) - 1))
         return np.asarray(np.where(self.handed_over[sent], sent, NOWHERE))
 
@@ -228,15 +230,16 @@ class _Walk:
         return positions[~continued]
 
     def mostly_netif_rx(self, receptions: Indices) -> bool | None:
-        """Tell whether most were received by `netif_rx`; None of no receptions."""
+        """Tell whether most packets were received by `netif_rx`; None without receptions."""
         if not len(receptions):
             return None
         return bool(np.mean(self.kind[receptions] == Kind.RX) >= 0.5)
 
     def if_stamped(self, receptions: Indices, uses_netif_rx: bool | None) -> Indices:
-        """Keep receptions seen at the device's first receive event: `netif_rx` if it uses that.
+        """Keep the receptions that were seen at the first receive event of their device.
 
-        Where that is not known, they use it if one of them does.
+        That is `netif_rx` for a device that uses it. If that is not known (None), the devices use
+        it if one of the receptions shows it.
         """
         kinds: npt.NDArray[np.int8] = self.kind[receptions]
         seen = receptions != NOWHERE
@@ -256,7 +259,7 @@ class _Walk:
         peer: Indices | None = None,
         added_bytes: Collection[int] = (0,),
     ) -> pd.DataFrame:
-        """Build CROSSINGS from positions; `seen` is the one that is always known."""
+        """Build CROSSINGS from positions; only `seen` is known for every row."""
         seen_at_both = (entered != NOWHERE) & (left != NOWHERE) & (wire != NOWHERE)
         length = self._hops["len"].to_numpy()
         headers = [sum(pair) for pair in product(HEADER_LENGTHS, added_bytes)]

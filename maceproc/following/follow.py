@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from maceproc.capture import Capture, Run, Sidecar
+from maceproc.capture import Run, Sidecar
+from maceproc.capture_files import Capture
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.following.by_hand import runs_by_hand
 from maceproc.following.calls import RECEIVE_CALLS, SEND_CALLS, deliveries_table, sends_table

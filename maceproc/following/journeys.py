@@ -26,14 +26,14 @@ Bools = npt.NDArray[np.bool_]
 
 
 class Kind(IntEnum):
-    """What an event says of a packet; the order is that of simultaneous events on one device."""
+    """What an event says of a packet, in the order of simultaneous events on one device."""
 
     QUEUE = 0  # handed to the device's queue
     XMIT = 1  # handed to the driver
     RX = 2  # received in the backlog of a virtual device
     RECEIVE = 3  # taken up by the network stack
     COPY = 4  # copied to a user's buffer
-    FREE = 5  # given back
+    FREE = 5  # freed
 
 
 # Events in include/trace/events/net.h and skb.h, v6.8. net_dev_xmit is not among them: it fires
@@ -48,8 +48,8 @@ HOP_EVENTS: Mapping[str, Kind] = {
     "kfree_skb": Kind.FREE,
 }
 
-# The grammar: (this, next): on which device the next event may be. "via" names the event that
-# would come between if it was recorded: where it was, its absence means that the life ended.
+# The grammar: which kind of event may follow which in one life, and on which device. In the last
+# column is an event that comes between the two: if it is recorded but absent, the life has ended.
 SAME, OTHER, ANY = "same device", "other device", "any device"
 GRAMMAR: tuple[tuple[Kind, Kind, str, Kind | None], ...] = (
     (Kind.QUEUE, Kind.XMIT, SAME, None),
@@ -74,7 +74,7 @@ GRAMMAR: tuple[tuple[Kind, Kind, str, Kind | None], ...] = (
 
 @dataclass(frozen=True)
 class Links:
-    """What is known of where a packet goes that a device sends.
+    """What is known of where a packet goes after a device has sent it.
 
     Attributes
     ----------
@@ -200,7 +200,7 @@ _DTYPES: Mapping[str, Any] = {
 
 
 def _with_address(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the rows whose address is missing: text lines that were cut."""
+    """Remove rows without an address: they come from text lines that were cut."""
     return table[table["skbaddr"].notna()] if table["skbaddr"].hasnans else table
 
 
@@ -237,7 +237,7 @@ def _hop_columns(
 
 def _in_order(hops: _Hops) -> npt.NDArray[np.intp]:
     """Return the order of address, then time; at equal times that of the reader, then of kinds."""
-    # What is sorted already, as a trace's tables are, is sorted again at little cost.
+    # Tables of a trace are sorted already, and sorting them again costs little.
     in_time = np.argsort(hops["rank"], kind="stable")
     in_time = in_time[np.argsort(hops["time_ns"][in_time], kind="stable")]
     code, addresses = pd.factorize(hops["skbaddr"], sort=True)
@@ -262,7 +262,7 @@ def _life_starts(hops: _Hops, recorded: Collection[Kind], links: Links) -> Bools
 
 
 def _keeps_length(hops: _Hops) -> Bools:
-    """Tell where the length is kept that nothing changes between queue, driver and backlog."""
+    """Tell where the lengths are possible: from queue to driver nothing changes the length."""
     kind, length = hops["kind"], hops["len"]
     kept = np.isin(kind[:-1] * len(Kind) + kind[1:], [a * len(Kind) + b for a, b in _LENGTH_KEPT])
     return np.asarray(~kept | (length[1:] == length[:-1]))
@@ -272,23 +272,24 @@ _LENGTH_KEPT = ((Kind.QUEUE, Kind.XMIT), (Kind.RX, Kind.RECEIVE))
 
 
 def _in_context(hops: _Hops) -> Bools:
-    """Tell where a packet that is queued next can have been queued by what it went through."""
+    """Tell where the next hop is possible in its task or softirq, if it queues the packet."""
     queued = hops["kind"][1:] == Kind.QUEUE
     softirq, before = hops["softirq"], hops["kind"][:-1]
     # A bridge, VLAN or bond has no queue: it gives its port the packet in the same call.
     columns = ("cpu", "pid", "softirq")
     same = np.logical_and.reduce([hops[name][1:] == hops[name][:-1] for name in columns])
     possible = ~_sends(before) | same
-    # Forwarding is done in softirq: what a task queues in its own system call has just been born.
-    # But the stack takes up at once, and forwards, what a task writes to a tun or tap device
-    # (drivers/net/tun.c, tun_get_user(), v6.8), or what NAPI polls in a thread.
+    # Forwarding is done in softirq: a packet that a task queues in its own system call is new.
+    # There are two exceptions: in the same call, the stack receives and forwards what a task writes
+    # to a tun or tap device (drivers/net/tun.c, tun_get_user(), v6.8), or what NAPI polls in a
+    # thread.
     if softirq.any():  # text without latency columns does not say
         possible &= ~_receives(before) | softirq[1:] | ((before == Kind.RECEIVE) & same)
     return np.asarray(~queued | possible)
 
 
 def _from_the_backlog(hops: _Hops) -> Bools:
-    """Tell where a packet is not taken up by a task that waited in the backlog.
+    """Tell where the next hop is possible: a packet leaves the backlog in softirq, not in a task.
 
     net/core/dev.c, process_backlog(), v6.8, is called in softirq.
     """
@@ -298,7 +299,7 @@ def _from_the_backlog(hops: _Hops) -> Bools:
 
 
 def _along_links(hops: _Hops, links: Links, same_device: Bools) -> Bools:
-    """Tell where the next device is one that the packet can have come to."""
+    """Tell where the packet can have come to the device of the next hop."""
     before, after, dev = hops["kind"][:-1], hops["kind"][1:], hops["dev"]
     port = np.append(np.isin(hops.devices, list(links.ports)), False)[dev]
     possible = _possible(hops.devices, links)[dev[:-1], dev[1:]]
@@ -309,7 +310,7 @@ def _along_links(hops: _Hops, links: Links, same_device: Bools) -> Bools:
 
 
 def _after_the_end(hops: _Hops, follows: Bools, links: Links) -> Bools:
-    """Tell where something would be sent on that arrived where nothing is forwarded."""
+    """Tell where a packet would be forwarded that arrived on a device that forwards nothing."""
     kind, dev = hops["kind"], hops["dev"]
     into = _between(hops.devices, links.dead_ends)[dev[:-1], dev[1:]]
     received = _receives(kind[1:])

@@ -1,7 +1,8 @@
-"""Which pings' packets may in truth be the remains of two packets.
+"""Which pings' packets may be made up of the events of two packets.
 
-When events are lost, what is left of two packets that had one address in turn can look like one.
-A crossing is only believed if no packet that was not followed itself could be part of it.
+Two packets can have the same address, one after the other. If events are lost, the remaining events
+of both can look like one packet. So a crossing is only accepted if no packet that was not followed
+can have contributed events to it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ def complete(passages: pd.DataFrame) -> Bools:
 def outbound_mixtures(
     packets: RunPackets, requests: Requests, send: Choice, request: Choice
 ) -> Bools:
-    """Tell which pings' requests may end as another request of the same run.
+    """Tell which pings' requests may have their last events from another request of the same run.
 
-    A later request, one that was not followed, can have taken over the address. So a request is
-    not believed if it was handed to the driver after the send call of such a request.
+    A later request that was not followed can have got the same address. So a request is not
+    accepted if it was handed to the driver after the send call of such a later request.
     """
     followed = requests.request.of(complete(packets.outbound), absent=False)
     if not len(followed):
@@ -41,7 +42,7 @@ def outbound_mixtures(
 
 
 def inbound_mixtures(due: Due, packets: RunPackets, reply: Choice) -> Bools:
-    """Tell which pings' replies may begin as another ping's reply.
+    """Tell which pings' replies may have their first events from another ping's reply.
 
     That is possible if a reply that was not followed can have arrived while this one crossed.
     """
@@ -55,10 +56,10 @@ def inbound_mixtures(due: Due, packets: RunPackets, reply: Choice) -> Bools:
 
 
 def contested(due: Due, packets: RunPackets, reply: Choice) -> Bools:
-    """Tell which replies another ping has too, or could have.
+    """Tell which replies were chosen for another ping too, or may be another ping's.
 
-    Of an answered ping whose send call is not known, the reply is any packet that came when its
-    line allows.
+    If the send call of an answered ping is not known, its reply can be any packet that came within
+    the time that its printed line allows.
     """
     unknown = due.answered & ~due.known
     received_ns = packets.received_ns

@@ -11,10 +11,12 @@ from maceproc.capture import Sidecar
 from maceproc.following.calibrating import CALIBRATION, LEFT, RECORD_NATIVES, Native
 from maceproc.following.checks import Finding
 from maceproc.following.native_rounds import TERMS
+from maceproc.following.native_rtt import warmth
 from maceproc.units import NS_PER_S, format_duration, format_us
 
 LARGE_SHARE = 0.2  # of the overhead: what is left of more is a warning
 OLD_S = 24 * 3600
+SAME_WARMTH, OTHER_WARMTH = 1.25, 2.0
 
 
 def native_doubts(sidecar: Sidecar | None, native: Native) -> Iterator[Finding]:
@@ -56,7 +58,25 @@ def _about_the_calibration(sidecar: Sidecar | None, native: Native) -> Iterator[
         f"calibrated by {_sources(native)}, made {apart}",
         "`maceproc calibrate --check FILE` tells whether it still holds",
     )
+    yield from _about_warmth(native)
     yield from _about_drift(native)
+
+
+def _about_warmth(native: Native) -> Iterator[Finding]:
+    """Tell where the machine was warmer or colder than when the calibration was made."""
+    assert native.calibration is not None
+    last = native.calibration.measured[-1]
+    times = warmth(last, native.container_path_ns)
+    if max(times, 1 / times) > SAME_WARMTH and last.container_path_ns:
+        here, there = (format_us(v) for v in (native.container_path_ns, last.container_path_ns))
+        yield Finding(
+            "calibration",
+            "warning" if max(times, 1 / times) > OTHER_WARMTH else "note",
+            f"the machine was {'colder' if times > 1 else 'warmer'} than when it was calibrated: "
+            f"the container's own code took {here} us here, {there} us there; what was measured "
+            f"there was scaled by {times:.2f}",
+            "calibrate under the same load",
+        )
 
 
 def _sources(native: Native) -> str:

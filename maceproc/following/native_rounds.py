@@ -16,8 +16,7 @@ import pandas as pd
 from maceproc import statistics
 from maceproc.following.perturbation import values_of
 from maceproc.series import CORRECTED, NATIVE, NATIVE_RAW, UNTRACED, Series
-
-Values = npt.NDArray[np.float64]
+from maceproc.statistics import Values
 
 TERMS = ("host's part", "tracing outside", "wire")
 SIGNS = np.array([1.0, -1.0, 1.0])  # of the terms in the native RTT
@@ -55,6 +54,8 @@ class Rounds:
         The round of each row.
     weights
         How much each row counts: less, where it is far from the others.
+    container_path_ns
+        What of a container's traced ping's RTT is neither crossing nor wire, median of all.
     first
         How much larger the host's part of the first pings is than that of the others; nan where
         there is none.
@@ -68,6 +69,7 @@ class Rounds:
     numbers: npt.NDArray[np.int64]
     weights: Values
     first: Values
+    container_path_ns: float = math.nan
 
     @property
     def left(self) -> Values:
@@ -113,7 +115,19 @@ def rounds_of(rtts: pd.DataFrame) -> Rounds:
         table.index.to_numpy(np.int64) // BLOCKS,
         weights_of(np.column_stack([terms, left])),
         table["first"].to_numpy(),
+        container_path(rtts),
     )
+
+
+def container_path(rtts: pd.DataFrame) -> float:
+    """Return what of a container's corrected ping is neither crossing nor wire, median [ns].
+
+    All of it is this machine's own code, the same in every capture: how long it takes tells how
+    warm the machine is, with natives or without.
+    """
+    corrected = rtts[(rtts["status"] == "corrected") & ~first_of_run(rtts)]
+    path_ns = corrected[list(OFF_THE_WIRE)].sum(axis=1, min_count=len(OFF_THE_WIRE)).dropna()
+    return max(float(path_ns.median()), LEAST_PATH_NS) if len(path_ns) else math.nan
 
 
 def first_of_run(rtts: pd.DataFrame) -> pd.Series[bool]:

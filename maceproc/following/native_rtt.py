@@ -22,6 +22,9 @@ its uncertainty (a normal prior, A. Gelman et al., "Bayesian Data Analysis", cha
 costs the number of its events times what an event costs, and the wires of two pings on the same way
 are alike. What is measured well overrules that; what is measured badly is drawn towards it.
 
+All of this is this machine's own code, and takes longer the colder its caches are. So where another
+capture's measurement is used it is scaled by what the container's own code takes in both.
+
 The host's part of the first ping of a run is larger, for everything is cold: what it has more than
 the others is estimated likewise, and added to that ping alone.
 """
@@ -32,6 +35,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import pandas as pd
 
@@ -41,12 +45,11 @@ from maceproc.following.native_rounds import (
     SIGNS,
     TERMS,
     Rounds,
-    Values,
     first_of_run,
     mean_and_covariance,
     weights_of,
 )
-from maceproc.statistics import Estimate
+from maceproc.statistics import Estimate, Values
 
 # What an event costs outside of crossings, mean and standard deviation [ns], by whether the CPUs
 # are kept awake; measured in the lab: docs/native-rtt.md.
@@ -58,6 +61,7 @@ DRIFT_NS, DRIFT_SHARE = 700.0, 0.01
 WIRE_SHARE = 0.07
 # The same of what first pings have more, beforehand, and from one recording to the next.
 FIRST_SHARE, FIRST_DRIFT_SHARE = 0.5, 0.25
+MOST_WARMTH = 3.0
 LEAST_FIRST = 3  # rounds whose first ping was seen in both places
 
 
@@ -81,6 +85,9 @@ def measure(
         rounds=len(rounds.terms),
         events=events,
         own_path_ns=rounds.own_path_ns,
+        container_path_ns=None
+        if math.isnan(rounds.container_path_ns)
+        else rounds.container_path_ns,
         first_ns=first_ns,
         first_variance_ns2=variance,
         overhead_ns=float(np.mean(rounds.overhead[known])) if known.any() else None,
@@ -126,12 +133,20 @@ class Correction:
         return float(SIGNS @ self.covariance_ns2 @ SIGNS)
 
 
-def estimate(measured: Sequence[Measured], *, awake: bool, elsewhere: bool = True) -> Correction:
+def estimate(
+    measured: Sequence[Measured],
+    *,
+    awake: bool,
+    elsewhere: bool = True,
+    container_path_ns: float = math.nan,
+) -> Correction:
     """Combine what captures measured with what is known beforehand.
 
     Each capture tells the terms with the uncertainty of its rounds and, `elsewhere`, with what
-    differs from one recording to the next; so does the capture that is to be corrected.
+    differs from one recording to the next; so does the capture that is to be corrected. Where that
+    one's `container_path_ns` is known, what was measured is scaled to it: see `warmth`.
     """
+    measured = [_scaled(one, warmth(one, container_path_ns)) for one in measured]
     last = measured[-1]
     drift = np.eye(len(TERMS)) * _drift_ns2(last.own_path_ns) * elsewhere
     mean, prior = prior_of(last.events, last.own_path_ns, awake=awake)
@@ -146,6 +161,31 @@ def estimate(measured: Sequence[Measured], *, awake: bool, elsewhere: bool = Tru
         covariance = covariance - weights @ covariance
     rounds = sum(one.rounds for one in measured)
     return Correction(mean, covariance + drift, rounds, weights, _first_ns(measured))
+
+
+def warmth(measured: Measured, container_path_ns: float) -> float:
+    """Return how many times as long the machine's own code takes as when that was measured.
+
+    By what the container's own pings took outside of crossings and wire; at most `MOST_WARMTH`, at
+    least its inverse; 1 where it is not known.
+    """
+    if measured.container_path_ns is None or math.isnan(container_path_ns):
+        return 1.0
+    times = container_path_ns / measured.container_path_ns
+    return min(max(times, 1 / MOST_WARMTH), MOST_WARMTH)
+
+
+def _scaled(measured: Measured, times: float) -> Measured:
+    covariance = times**2 * np.array(measured.covariance_ns2)
+    first = measured.first_variance_ns2
+    return msgspec.structs.replace(
+        measured,
+        terms_ns=[times * term for term in measured.terms_ns],
+        covariance_ns2=covariance.tolist(),
+        own_path_ns=times * measured.own_path_ns,
+        first_ns=times * measured.first_ns,
+        first_variance_ns2=None if first is None else times**2 * first,
+    )
 
 
 def _drift_ns2(own_path_ns: float) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from maceproc.capture import Hop, Sidecar
+from maceproc.capture import PathDevice, Sidecar
 from maceproc.errors import AnalysisError
 from maceproc.following.journeys import Links
 from maceproc.uplinks import added_bytes, cards_of, devices_below
@@ -61,7 +61,10 @@ class Way:
 
     @classmethod
     def from_hops(
-        cls, hops: Sequence[Hop], below: Sequence[Hop] = (), cards: Sequence[Hop] = ()
+        cls,
+        hops: Sequence[PathDevice],
+        below: Sequence[PathDevice] = (),
+        cards: Sequence[PathDevice] = (),
     ) -> Way:
         """Return the way along a sidecar's path, from the container's device to the outer one."""
         under = tuple(hop.dev for hop in below)
@@ -112,18 +115,18 @@ def way_of(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> Way:
     return Way(inner, outer, peer)
 
 
-def _ending_at(sidecar: Sidecar, outer: str) -> list[Hop]:
+def _ending_at(sidecar: Sidecar, outer: str) -> list[PathDevice]:
     """Return the sidecar's path; with another outer device of the same namespace, if named."""
     path = sidecar.target.path
     if not outer or outer == path[-1].dev:
         return path
-    named = Hop(netns=path[-1].netns, dev=outer)
+    named = PathDevice(netns=path[-1].netns, dev=outer)
     if named in path and path.index(named) > 0:
         return path[: path.index(named) + 1]
     return [*path[:-1], named]
 
 
-def stack_of(sidecar: Sidecar, path: Sequence[Hop] | None = None) -> list[Hop]:
+def stack_of(sidecar: Sidecar, path: Sequence[PathDevice] | None = None) -> list[PathDevice]:
     """Return the devices that the outer device is on, as recorded, otherwise by the links."""
     path = sidecar.target.path if path is None else path
     if not path:
@@ -133,7 +136,7 @@ def stack_of(sidecar: Sidecar, path: Sequence[Hop] | None = None) -> list[Hop]:
     return devices_below(sidecar.namespaces, path[-1], path)
 
 
-def _all_use_netif_rx(sidecar: Sidecar, hops: Sequence[Hop]) -> bool | None:
+def _all_use_netif_rx(sidecar: Sidecar, hops: Sequence[PathDevice]) -> bool | None:
     """Tell whether these devices receive by `netif_rx`; None if not known, or not all alike."""
     links = [sidecar.link(hop) for hop in hops]
     uses = {link.uses_netif_rx if link else None for link in links}

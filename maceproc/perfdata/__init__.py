@@ -2,6 +2,7 @@
 
 - `structures`: the format's numbers and structures, in the names of the kernel and of perf.
 - `container`: file, pipe or directory: its attributes, features, and bytes of records.
+- `walking`: from one record to the next.
 - `records`: bytes into records, compressed ones unpacked.
 - `samples`: where in a sample its time, CPU, task and the tracepoint's data are.
 - `tasks`: which command a thread ran at a time.
@@ -9,5 +10,5 @@
 - `reader`: all of it into tables; `maceproc.perfdata.reader.read_perf` is where to begin.
 
 Sources: tools/perf/Documentation/perf.data-file-format.txt, tools/perf/util/header.c and
-session.c, include/uapi/linux/perf_event.h; Linux v6.18.
+session.c, include/uapi/linux/perf_event.h; v6.18.
 """

@@ -21,7 +21,7 @@ from maceproc.perfdata.tasks import Commands, read_commands
 from maceproc.schema import Trace
 from maceproc.tracedat.columns import (
     Block,
-    Column,
+    ColumnData,
     Payloads,
     TableSpec,
     copy_fields,
@@ -215,7 +215,7 @@ def _table(recording: Recording, spec: TableSpec) -> pd.DataFrame:
     block = Block(len(rows), map(dtype_of, spec.numbers))
     # The first of both is common_pid, which is the thread in the kernel's namespace of processes.
     (_, flags, *numbers), (_, *values) = copy_fields(payloads, spec.numbers, spec.values, block)
-    columns: dict[str, Column] = {
+    columns: dict[str, ColumnData] = {
         "time_ns": samples.times[rows],
         "cpu": samples.cpus[rows],
         "pid": samples.tids[rows],
@@ -231,7 +231,7 @@ def _table(recording: Recording, spec: TableSpec) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(ranks), copy=False)
 
 
-def _comms(codes: Codes, names: list[str]) -> Column:
+def _comms(codes: Codes, names: list[str]) -> ColumnData:
     """Return a categorical of those names that occur."""
     used, own = np.unique(codes, return_inverse=True)
     return recoded(own.astype(np.int32), [names[code] for code in used.tolist()])

@@ -17,7 +17,7 @@ from typing import IO
 
 PROBE_TIMEOUT_S = 10.0
 PROBE_LIMIT_BYTES = 64 << 10
-CLOSING_TIME_S = 1.0  # from the end of a program's output to its own end
+CLOSING_TIME_S = 1.0  # a program may run on for so long after it closed its output
 ANSWER_LIMIT_BYTES = 4 << 20  # of an engine or of ip(8): descriptions of many things
 
 _READ_BYTES = 1 << 16
@@ -52,12 +52,12 @@ def run_bounded(
 ) -> Finished:
     """Run a program to its end, or until it has run too long or printed too much.
 
-    What it started itself is ended with it, as far as it stayed in its process group.
+    Processes that the program started end with it, unless they left its process group.
 
     Parameters
     ----------
     timeout_s
-        None: it may take as long as it likes.
+        None: without a limit.
     limit_bytes
         Of standard output and of standard error each.
     errors
@@ -87,7 +87,7 @@ def run_bounded(
 def _read_all(
     streams: dict[IO[bytes], bytearray], timeout_s: float | None, limit_bytes: int
 ) -> str:
-    """Read streams until all have ended; return why that was given up, "" when it was not."""
+    """Read streams until all have ended; return why reading stopped early, "" when it did not."""
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     with selectors.DefaultSelector() as selector:
         for stream, read_from_it in streams.items():
@@ -108,12 +108,14 @@ def _read_all(
 
 
 def _end(process: subprocess.Popen[bytes], *, at_once: bool) -> None:
-    """Wait for a process that closed its output; kill it and its group where it runs on."""
+    """Wait for a process that closed its output; kill its group if it does not end."""
     if not at_once:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(CLOSING_TIME_S)
     if process.returncode is None:
-        os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the group is still its own
+        os.killpg(
+            process.pid, signal.SIGKILL
+        )  # it is not reaped yet, so no other group can have this number
         process.wait()
     for stream in (process.stdout, process.stderr):
         if stream:

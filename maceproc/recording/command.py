@@ -19,9 +19,9 @@ from maceproc.recording.entrances import NOT_EXECUTABLE, EngineExec
 from maceproc.recording.wrapped import prefix_length
 
 PING_NAMES = frozenset({"ping", "ping4", "ping6"})
-# Exit status 1 is theirs for lost replies: a result, not a failure. ping(8), fping(8)
+# These exit with status 1 when replies were lost: a result, not a failure. ping(8), fping(8)
 _LOSS_IS_STATUS_1 = PING_NAMES | {"fping"}
-# The name before the bracket may be written by anybody: a line is looked at up to its first one.
+# Anybody may have chosen the name before the bracket: only the first bracket of a line counts.
 _HEADER_ADDRESS = re.compile(r"^PING [^(\n]{0,300}\(([0-9a-fA-F.:]{2,45})[)%]", re.MULTILINE)
 # Every option of iputils ping (s20221126 and 20240905, ping/ping.c) and, among them, busybox's.
 _PING_OPTIONS = "?h46aABbc:C:dDe:fF:G:H3i:I:l:Lm:M:nN:Op:qQ:rRs:S:t:T:UvVw:W:"
@@ -95,7 +95,7 @@ class Command:
         return parse_command([*self.argv[:name], "-D", *self.argv[name:]])
 
     def trial(self) -> list[str]:
-        """Return this ping's own words for one packet: of two options, the last one counts."""
+        """Return this ping with -c 1 -W 1 added: of an option given twice, the last counts."""
         words = list(self.argv)
         end = words.index("--") if "--" in words else len(words)
         return [*words[:end], "-c", "1", "-W", "1", *words[end:]]
@@ -161,11 +161,11 @@ def version_text(words: list[str], inside: EngineExec | None = None) -> str:
     """Return what a ping program says of itself with -V, as one line; empty when it says nothing.
 
     `inside` is the container that it is in, whose engine runs it; None: it is this machine's.
-    Raises CommandError when that does not end, or prints without end.
+    Raises CommandError when the program does not end, or prints more than the limit.
     """
     done = _probe([*words, "-V"], inside)
     lines = (done.stdout + done.stderr).strip().splitlines() if done else []
-    # BusyBox knows no -V: it complains first, and says then who it is.
+    # BusyBox does not know -V: it prints an error, and then its name and version.
     named = [line for line in lines if any(kind in line for kind in PING_KINDS)]
     line = (named or lines or [""])[0][:200]
     return "".join(letter if letter.isprintable() else "?" for letter in line)

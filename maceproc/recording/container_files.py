@@ -1,10 +1,10 @@
 """Digests of program files, also of a container's: read as data, never executed.
 
-A path in a container is its owner's: it may be a link to a file of the host's, a pipe that nobody
-writes to, or lie on a file system that the container serves itself. It is opened as if the
-container's root were all there is, openat2(2): links stay inside (RESOLVE_IN_ROOT), magic links
-are refused, and so is what is mounted over the container's own files (RESOLVE_NO_XDEV). Only a
-regular file is read, and only so much of it.
+The owner of a container decides what a path in it is: it may be a link to a file of the host, a
+pipe that nobody writes to, or a file on a file system that the container serves itself. Therefore
+openat2(2) resolves the path with the container's root as its root: links stay inside
+(RESOLVE_IN_ROOT), magic links are refused, and so are files below another mount
+(RESOLVE_NO_XDEV). Only regular files are read, up to a limit.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from maceproc.recording.inspected import Inspected
 
 LIMIT_BYTES = 64 << 20
 
-_SYS_OPENAT2 = 437  # of every architecture since 5.6, include/uapi/asm-generic/unistd.h
+_SYS_OPENAT2 = 437  # on every architecture; include/uapi/asm-generic/unistd.h, since v5.6
 _RESOLVE_NO_XDEV, _RESOLVE_NO_MAGICLINKS, _RESOLVE_IN_ROOT = 0x01, 0x02, 0x10
 _HOW = "QQQ"  # struct open_how: flags, mode, resolve; include/uapi/linux/openat2.h, v6.8
 _READ_BYTES = 1 << 20
@@ -68,7 +68,7 @@ def open_in_root(root: int, path: str) -> int | None:
     """
     how = struct.pack(
         _HOW,
-        os.O_PATH | os.O_CLOEXEC,  # a pipe or a device is not opened by this
+        os.O_PATH | os.O_CLOEXEC,  # this does not open a pipe or a device
         0,
         _RESOLVE_NO_XDEV | _RESOLVE_NO_MAGICLINKS | _RESOLVE_IN_ROOT,
     )

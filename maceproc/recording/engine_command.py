@@ -1,8 +1,8 @@
 """A command line of a container engine, taken apart: ``docker run ...`` and ``docker exec ...``.
 
 Docker, Podman and nerdctl share the form ``ENGINE run|exec [OPTIONS] PLACE [COMMAND...]``, where
-the place is an image or a container. Where the options end is known from those that take no value:
-every other one does. https://docs.docker.com/reference/cli/docker/container/run/,
+the place is an image or a container. The options without a value are listed below; every other
+option takes a value, so it is known where the options end. https://docs.docker.com/reference/cli/docker/container/run/,
 https://docs.podman.io/en/latest/markdown/podman-run.1.html, and both for exec.
 """
 
@@ -21,7 +21,7 @@ d detach disable-content-trust env-host help http-proxy i init interactive l lat
 no-hostname no-hosts oom-kill-disable P passwd privileged publish-all q quiet read-only
 read-only-tmpfs replace rm rmi rootfs sig-proxy t tls-verify tty use-api-socket
 """
-# A recording sets these itself, or has nobody who types.
+# A recording sets these itself, or they need somebody at a terminal.
 _SET_BY_US = """
 a attach cidfile detach-keys entrypoint i interactive name rm sig-proxy t tty
 """
@@ -52,7 +52,8 @@ class EngineCommand:
     place
         The image of a run, the container of an exec.
     argv
-        What is executed there; of a run it may be empty, or only arguments: the image has the rest.
+        What is executed there. For a run it may be empty, or be arguments only: then the image
+        says the rest.
     """
 
     engine: str

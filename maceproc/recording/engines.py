@@ -1,8 +1,8 @@
 """Containers, and the engines that run them: Docker, Podman, containerd (by nerdctl).
 
 The engines' command lines agree on what is needed here: ``ENGINE container inspect`` says where a
-container's first process is. An engine can be on the other side of a socket, and what it says is
-somebody else's: it is read within limits, and by its types.
+container's first process is. An engine can be on the other side of a socket, so its answers are not
+trusted: they are read up to a limit, and their types are checked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from maceproc.recording.inspected import Inspected, read_inspected
 
 ENGINES = ("docker", "podman", "nerdctl")
 ANSWER_TIMEOUT_S = 60.0
-OWN_NAME_PREFIX = "maceproc-"  # of containers that are made for a recording, then its pid
+OWN_NAME_PREFIX = "maceproc-"  # of containers made for a recording; the recorder's pid follows
 
 _OWN_NAME = re.compile(rf"{OWN_NAME_PREFIX}([0-9]{{1,10}})-[0-9a-f]{{8}}")
 _FIRST_LINE_IS_NOISE = re.compile(r"^(time=|WARN)")
@@ -105,7 +105,7 @@ def engine_answers(engine: str) -> str:
 
 
 def is_rootless(engine: str) -> bool:
-    """Tell whether an engine says that it runs without root: its networks end in a program."""
+    """Tell whether an engine says that it runs without root: a program carries its packets then."""
     option = "{{.Host.Security.Rootless}}" if engine == "podman" else "{{.SecurityOptions}}"
     said = ask([engine, "info", "--format", option]).stdout
     return said.strip() == "true" or "rootless" in said
@@ -128,13 +128,15 @@ def processes(container: Container) -> list[int]:
     """Return the pids of a container's processes, as seen from here; none if that is not known."""
     for members in _member_files(container):
         with contextlib.suppress(OSError), members.open() as listed:
-            return [int(pid) for pid in listed.read(_PROCESSES_LIMIT_BYTES).split()]
+            text = listed.read(_PROCESSES_LIMIT_BYTES)
+            pids = [int(pid) for pid in text.split()]
+            return pids[:-1] if len(text) == _PROCESSES_LIMIT_BYTES else pids  # one may be cut
     return []
 
 
 def inspect(engine: str, name: str) -> Inspected | str:
     """Return what an engine says of a container, or why it says nothing."""
-    # The option's end: a name from the user is not to be taken for an option.
+    # After "--" a name that the user gave is not taken for an option.
     done = ask([engine, "container", "inspect", "--", name])
     if done.returncode:
         return reason(done)
@@ -163,7 +165,7 @@ def _container(engine: str, described: Inspected) -> Container:
 
 
 def _running(container: Container) -> Container:
-    """Make sure that the pid the engine tells is the container's on this machine, seen from here.
+    """Make sure that the engine's pid is that of the container on this machine, as seen from here.
 
     An engine can be on another machine (DOCKER_HOST), or see other pids than we do.
     """

@@ -24,6 +24,13 @@ _NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat
 _COUNTERS = re.compile(r"\[\d+:\d+\]|counter packets \d+ bytes \d+")
 
 
+def list_links(netns: Netns) -> list[Link]:
+    """Return the devices of a namespace; TargetError when it has ended or may not be looked at."""
+    links = ip_json(netns, "-details", "link", "show")
+    ifindex_of = {link["ifname"]: link["ifindex"] for link in links}
+    return [_link(link, ifindex_of) for link in links]
+
+
 class Explorer:
     """The namespaces known so far, each described when it is first asked for."""
 

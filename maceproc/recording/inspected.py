@@ -1,8 +1,8 @@
 """What an engine says of a container: ``ENGINE container inspect``, and what it is confined to.
 
-The answer is somebody else's text. Only the fields named here are read, each of the type it has in
+The answer is foreign text. Only the fields declared here are read, with the types that they have in
 https://docs.docker.com/reference/api/engine/ (ContainerInspect); Podman and nerdctl follow it. A
-name or an id that no engine would give is not taken.
+name or an id that no engine would give is ignored.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class State(msgspec.Struct, rename="pascal"):
 
 
 class HostConfig(msgspec.Struct, rename="pascal"):
-    """What a container was given, and kept from."""
+    """What a container may use, and what is denied to it."""
 
     network_mode: str | None = ""
     init: bool | None = False
@@ -68,13 +68,13 @@ class Inspected(msgspec.Struct, rename="pascal"):
 
     @property
     def plain_name(self) -> str:
-        """Its name; the id in short where the engine tells none that it could have."""
+        """Its name; the short id where the engine tells no valid name."""
         name = (self.name or "").removeprefix("/")
         return name if _NAME.fullmatch(name) else self.id[:12]
 
     @property
     def host(self) -> HostConfig:
-        """What it was given; an engine that does not say so gave nothing."""
+        """Its HostConfig; an empty one where the engine tells none."""
         return self.host_config or HostConfig()
 
     @property
@@ -141,7 +141,7 @@ def _limits(host: HostConfig) -> list[str]:
 def _security_option(option: str) -> str:
     """Return a security option as the command line takes it.
 
-    Docker tells the text of a seccomp profile, where its command line wants a file of it.
+    Docker tells the text of a seccomp profile, but its command line takes the name of a file.
     """
     name, _, value = option.partition("=")
     if name != "seccomp" or not value.lstrip().startswith("{"):

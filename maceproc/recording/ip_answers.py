@@ -1,6 +1,7 @@
-"""What ip(8) and programs like it say of a network namespace: names in it may be anybody's.
+"""What ip(8) and programs like it say of a network namespace, read as foreign text.
 
-Whoever rules a namespace chooses the names of its devices, and how many routes and rules there are.
+Whoever controls a namespace chooses the names of its devices, and the number of its routes and
+rules.
 The programs are this machine's own, and only the network namespace is entered.
 """
 
@@ -35,8 +36,8 @@ def ip_json(netns: Netns, *arguments: str) -> list[dict[str, Any]]:
 def _from_json(text: str) -> list[dict[str, Any]]:
     """Return what a program prints as JSON, where names of devices may be any bytes.
 
-    ip(8) prints a name's control characters as they are, and so its bytes that are not UTF-8: these
-    become escapes, as they do in the events.
+    ip(8) prints control characters in a name as they are, and also bytes that are not UTF-8. Such
+    bytes become escapes, as they do in the events.
     """
     plain = _NOT_UTF8.sub(lambda byte: f"\\\\x{ord(byte[0]) - 0xDC00:02x}", text)
     try:
@@ -52,9 +53,9 @@ def lines(argv: list[str]) -> list[str]:
 
 
 def output(argv: list[str]) -> str:
-    """Return what a program prints; nothing when it fails: then its knowledge is missing.
+    """Return what a program prints; an empty text when it fails.
 
-    Where that is too much, its last line says so.
+    Where the program prints more than the limit, the last line says so.
     """
     done = _run(argv)
     if done.ended:

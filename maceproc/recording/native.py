@@ -1,10 +1,11 @@
-"""The native control of a container's ping: which program runs from the host, and is it the same.
+"""The native control of a container's ping: which program runs from the host, and how it differs.
 
-A container's program is never run outside of it: whoever owns the container would be root of this
-machine. So the control is this machine's own ping, which also is what `native_rtt_ns` stands for,
-or, where the user asks for it, the container's image on the host's network. The image is not the
-default, although it has the same program: on the host's network it could listen to the host's
-packets and reach the services that trust 127.0.0.1, which its container cannot.
+A container's program never runs outside its container: otherwise the owner of the container would
+be root on this machine. So the control is this machine's own ping, which is also the ping that
+`native_rtt_ns` describes. Where the user asks for it, the control is the container's image on the
+host's network. The image is not the default, although it has the same program: on the host's
+network it could listen to the host's packets and reach the services that trust 127.0.0.1, which its
+container cannot.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def why_no_program(site: Site, command: Command) -> str:
     if site.own_programs is None or site.native == "image":
         return ""
     if command.prefix:
-        # Only the first word is looked for by its name: what it executes would be any file.
+        # Only the first word is looked up. A wrapper could execute any file, so it is refused.
         return f"{command.argv[0]} is not run natively; start maceproc itself with it"
     name = Path(command.argv[0]).name
     if shutil.which(name) is None:
@@ -43,7 +44,7 @@ def why_no_program(site: Site, command: Command) -> str:
 def why_no_reply(site: Site, host: Netns, command: Command, address: str) -> str:
     """Return why one ping from the host gets no reply; empty when it gets one.
 
-    In place of a container's ping, another has to understand the same words: it is given them.
+    The host's ping gets the same options as the container's, and has to understand them.
     """
     stands_in = site.own_programs is not None
     argv = command.trial() if stands_in else command.probe(address)
@@ -60,10 +61,10 @@ def why_no_reply(site: Site, host: Netns, command: Command, address: str) -> str
 
 
 def describe_native(site: Site, command: Command) -> NativeProgram | None:
-    """Describe what stands for a container's program on the host; None when it is the same file.
+    """Describe the program that runs on the host instead; None when it is the same file.
 
-    Programs are compared by their files, which are read and not executed. Only a ping is asked for
-    its version: the container's by its engine.
+    The files of the two programs are read and compared, not executed. Only a ping is run to print
+    its version: that of the container by the container's engine.
     """
     container = site.own_programs
     if container is None:

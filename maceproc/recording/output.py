@@ -1,8 +1,9 @@
 """What a recorded command prints: kept in memory, and no more of it than a limit.
 
-A file in memory wakes nobody while the command runs, and a full disk spares it. The kernel keeps
-the limit: the file has its full size from the start, without any memory yet, and is sealed
-against growth, so that a write behind its end fails (memfd_create(2), F_SEAL_GROW in fcntl(2)).
+A file in memory wakes no other process while the command runs, and a full disk does not matter. The
+kernel enforces the limit: the file has its full size from the start, without using memory yet, and
+is sealed against growth, so that a write behind its end fails (memfd_create(2), and F_SEAL_GROW in
+fcntl(2)).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def make_output(name: str, limit_bytes: int = OUTPUT_LIMIT_BYTES) -> int:
 
 
 def printed_bytes(fd: int) -> int:
-    """Return how much was printed to such a file: who prints shares our position in it."""
+    """Return how much was printed to such a file: it is the position that writers and we share."""
     return os.lseek(fd, 0, os.SEEK_CUR)
 
 

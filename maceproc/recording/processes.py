@@ -28,7 +28,7 @@ def execute(
     interruption: Interruption,
     show: Callable[[bytes], None] | None,
 ) -> None:
-    """Run the command and wait, asleep: what it prints goes to memory, and is read afterwards."""
+    """Run the command and sleep until it ends; its output goes to memory and is read afterwards."""
     with _Memory("stdout", show) as stdout, _Memory("stderr", None) as stderr:
         run.start_ns, run.start_utc_ns = time.monotonic_ns(), time.time_ns()
         process = subprocess.Popen(
@@ -50,7 +50,7 @@ def execute(
 
 
 class _Memory:
-    """A file in memory that a command prints to: it wakes nobody, and a full disk spares it."""
+    """A file in memory that a command prints to (see `maceproc.recording.output`)."""
 
     def __init__(self, name: str, show: Callable[[bytes], None] | None) -> None:
         self.fd = make_output(name)
@@ -89,9 +89,9 @@ class _Memory:
 class Interruption:
     """Ctrl-C, SIGTERM and SIGHUP: the command is asked to end, and the recording ends after it.
 
-    A second signal, or a command that does not end, is answered with SIGKILL. While `raises` is
-    set, nothing runs that must be ended: the first signal raises Interrupted then. A signal that
-    was ignored when we began (SIGHUP, by nohup) stays ignored.
+    A second signal kills the command, and so does a command that does not end in time. While
+    `raises` is set, no command runs, and the first signal raises Interrupted. A signal that was
+    ignored when we began (SIGHUP, by nohup) stays ignored.
     """
 
     _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -105,7 +105,7 @@ class Interruption:
 
     @property
     def reason(self) -> str:
-        """The signal's name, or why `end` was called; empty when there was neither."""
+        """The signal's name, or why `end` was called; empty without a signal or call."""
         return signal.Signals(self.signal_number).name if self.signal_number else self._cause
 
     def __enter__(self) -> Interruption:
@@ -131,7 +131,7 @@ class Interruption:
 
     @contextlib.contextmanager
     def watching(self, process: subprocess.Popen[bytes], pid: int | None) -> Iterator[_Running]:
-        """While the block runs, a signal ends this process; so does one that has come already."""
+        """End this process at a signal while the block runs, or at once if one came before."""
         with _Running(process, pid) as running:
             self._running = running
             if self.reason:
@@ -158,7 +158,7 @@ class Interruption:
 class _Running:
     """A command that runs: our child, or started by a container engine that is our child.
 
-    An engine does not pass signals on to what it executes: that gets them from us.
+    An engine does not pass signals on to the command that it executes, so we send them there.
     """
 
     def __init__(self, process: subprocess.Popen[bytes], pid: int | None) -> None:
@@ -180,7 +180,7 @@ class _Running:
 
     @contextlib.contextmanager
     def no_longer_than(self, longest_s: float | None) -> Iterator[None]:
-        """Kill the command when the block takes longer than that [s]; None: it may."""
+        """Kill the command when the block takes longer than `longest_s` [s]; None: never."""
         if longest_s is None:
             yield
             return

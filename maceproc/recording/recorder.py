@@ -1,4 +1,4 @@
-"""One trace-cmd that records a tracing instance of our own, and the proof that it lost nothing.
+"""One trace-cmd that records a tracing instance of our own, and the check that it lost nothing.
 
 It runs for the whole session; its events are switched on and off between the runs of the command
 through the instance's ``set_event``, so that nothing is traced while an untraced run lasts. When it
@@ -32,15 +32,17 @@ START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 120
 REMOVE_TIMEOUT_S = 5
 
-# Covers the files before the first "--" with an empty one; the rest are trace-cmd's words. Without
-# /proc/kallsyms a trace does not tell the kernel's addresses, and is a megabyte smaller.
+# Mounts an empty file over each file named before the first "--", then runs the words after it,
+# trace-cmd's. Without /proc/kallsyms a trace does not reveal the kernel's addresses, and is a
+# megabyte smaller.
 _COVER_SCRIPT = """
 mount --bind /dev/null /proc/kallsyms 2>/dev/null
 while [ "$1" != -- ]; do [ ! -e "$1" ] || mount --bind /dev/null "$1" || exit 125; shift; done
 shift; exec "$@"
 """
-# Goes on when its standard input ends: however we end, the events of our instance are switched off,
-# and the processes that trace-cmd leaves when it is killed too are ended. They would wait forever.
+# Waits until its standard input ends, which happens however we end. Then it switches off the events
+# of our instance, and ends the processes that a killed trace-cmd leaves: they would wait forever.
+# It is in their process group itself: while it runs, that number cannot become somebody else's.
 _OFF_SWITCH = """
 read -r line; : >"$1"
 while [ -d /proc/$2 ] && ! grep -q ') Z ' /proc/$2/stat; do sleep 0.1; done
@@ -51,8 +53,8 @@ kill -KILL -- -$2
 class Recorder:
     """One trace-cmd that records one instance; its events can be switched on and off.
 
-    Use it as a context manager: however the block is left, trace-cmd has ended, the file is
-    written, and the instance is gone.
+    Use it as a context manager: when the block is left, in whatever way, trace-cmd has ended, the
+    file is written, and the instance is removed.
     """
 
     def __init__(
@@ -72,7 +74,7 @@ class Recorder:
         """
         self.output = output
         self.events = events
-        self.buffer_kb = buffer_kb  # once started, what the kernel says it is
+        self.buffer_kb = buffer_kb  # after the start: the size that the kernel reports
         self.instance = "-".join(filter(None, (f"{INSTANCE_PREFIX}{os.getpid()}", name)))
         self.covers_function_tracer = function_tracer_denied(tracefs)
         self.events_lost: dict[str, int] = {}
@@ -163,14 +165,16 @@ class Recorder:
     def _start(self) -> None:
         remember(self.instance, self.output)
         (self._directory / "tracing_on").write_text("0")  # trace-cmd sets it when all is ready
-        self._log = os.memfd_create("trace-cmd")  # what it says; no file to leave behind
+        self._log = os.memfd_create(
+            "trace-cmd"
+        )  # its messages, in memory: no file can be left behind
         self._resources.callback(os.close, self._log)
-        # -k: what is still in the ring buffer when trace-cmd ends stays there, for us to find.
+        # -k: events that are in the ring buffer when trace-cmd ends stay there, and we read them.
         record = ["trace-cmd", "record", "-q", "-k", "-B", self.instance, "-C", CLOCK]
         record += ["-b", str(self.buffer_kb), "-o", self.output.name]
         record += [word for event in self.events for word in ("-e", event)]
         self._process = subprocess.Popen(
-            # Should we be killed, trace-cmd is told to end, and writes the file.
+            # If we are killed, trace-cmd gets a signal to end, and writes the file.
             ["setpriv", "--pdeathsig=INT", *self._covered(record)],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
@@ -181,9 +185,9 @@ class Recorder:
             pass_fds=[self._lock] if self._lock >= 0 else [],
             process_group=0,  # Ctrl-C in the terminal is ours to pass on
         )
+        self._resources.enter_context(self._off_switch(self._process.pid))
         self._wait_for(lambda: (self._directory / "tracing_on").read_text().strip() == "1")
         self.switch_off()
-        self._resources.enter_context(self._off_switch(self._process.pid))
         self._resources.enter_context(ring.held(self._directory))
         self._writers = set(self._children())
         self.buffer_kb = int((self._directory / "buffer_size_kb").read_text().split()[0])
@@ -202,14 +206,14 @@ class Recorder:
 
     @contextlib.contextmanager
     def _off_switch(self, tracecmd: int) -> Iterator[None]:
-        """Have all ended when we are killed, after trace-cmd: a process waits for our end."""
+        """Start a process that waits for our end, and then ends what trace-cmd leaves running."""
         theirs, ours = os.pipe()
         waiting = subprocess.Popen(
             ["sh", "-c", _OFF_SWITCH, "sh", str(self._directory / "set_event"), str(tracecmd)],
             stdin=theirs,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            process_group=0,
+            process_group=tracecmd,
         )
         os.close(theirs)
         try:
@@ -239,7 +243,7 @@ class Recorder:
     # End
 
     def _stop(self) -> None:
-        """End trace-cmd, prove that its file is whole or make it so, and remove the instance."""
+        """End trace-cmd, make sure that its file is complete, and remove the instance."""
         try:
             with contextlib.suppress(TracingError):  # a file that cannot be read is told below
                 self.switch_off()
@@ -272,7 +276,7 @@ class Recorder:
         return process.wait()
 
     def _settle(self, status: int, dead: int) -> None:
-        """Tell what went wrong, bring what the kernel still holds into the file, and count."""
+        """Collect what went wrong, add the events that the kernel still holds, and count."""
         if status:
             # trace-cmd exits with the errno it died of (lib/trace-cmd/trace-util.c: die).
             full = status == errno.ENOSPC
@@ -346,9 +350,9 @@ def drain_into(instance: Path, cpus: list[int], trace: Path) -> None:
 def recorded_to(
     output: Path, events: list[str], buffer_kb: int, tracefs: Path = TRACEFS, *, name: str = ""
 ) -> Iterator[Recorder]:
-    """Record into `output` while the block runs; the trace is there, whole, behind it.
+    """Record into `output` while the block runs; after it the trace is complete.
 
-    Raises TracingError when it is not whole, and CaptureError when the output cannot be written.
+    Raises TracingError when it is not complete, and CaptureError when the output cannot be written.
     """
     with Workplace(output) as workplace:
         try:

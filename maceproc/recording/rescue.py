@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from maceproc.capture import (
+from maceproc.capture import Sidecar
+from maceproc.capture_files import (
     Capture,
-    Sidecar,
     belongs_to,
     identify,
     load_sidecar,
@@ -28,8 +28,9 @@ from maceproc.recording.workplace import lock_abandoned, move_out
 def remove_stale_instances(tracefs: Path = TRACEFS) -> list[str]:
     """Remove the instances of recordings that were killed; return their names.
 
-    What their ring buffers hold is first saved beside what was recorded. An instance stays whose
-    events cannot be saved, or that somebody still uses (its owner seen from another pid namespace).
+    The events in their ring buffers are first saved beside the pieces that were recorded. An
+    instance stays if its events cannot be saved, or if somebody still uses it (its owner may run in
+    another pid namespace).
     """
     removed = []
     for name in stale_instances(tracefs):
@@ -57,7 +58,7 @@ def abandoned_recordings(directory: Path) -> list[Path]:
 def finish_killed(trace: Path, output: Path, tracefs: Path = TRACEFS) -> Capture:
     """Make a capture at `output` of what a killed recording of `trace` left.
 
-    It has the runs that ended before, and every event that was written or is still in the kernel's
+    It holds the runs that had ended, and every event that was written or is still in the kernel's
     ring buffer. Raises CaptureError when the recording goes on, nothing was recorded, or the output
     exists; TracingError when its pieces cannot be joined.
     """

@@ -1,6 +1,6 @@
 """The kernel's ring buffers of one tracing instance: what they counted, and what is still in them.
 
-Source: Linux kernel/trace/trace.c, tracing_stats_read() and tracing_buffers_read(), v6.8.
+Source: kernel/trace/trace.c, tracing_stats_read() and tracing_buffers_read(), v6.8.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def drain(instance: Path, cpu: int, file: int) -> None:
     """Append what one CPU's ring buffer holds to an open file, sub-buffer by sub-buffer.
 
     Raises OSError when it cannot be read or written. A sub-buffer that was read but cannot be
-    written is lost, which the counts tell; the file ends with a whole one.
+    written is lost, and the counts then show it; the file ends with a complete sub-buffer.
     """
     source = os.open(
         instance / f"per_cpu/cpu{cpu}/trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC

@@ -1,4 +1,4 @@
-"""Run the plan of a recording, and keep its sidecar as true as it can be at any moment."""
+"""Run the plan of a recording, and keep its sidecar up to date in case we are killed."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from maceproc.capture import Run, Sidecar, identify, save_sidecar
+from maceproc.capture import Run, Sidecar
+from maceproc.capture_files import identify, save_sidecar
 from maceproc.errors import CaptureError, TracingError
 from maceproc.recording.arms import Arm
 from maceproc.recording.command import Command
+from maceproc.recording.echo_recorder import EchoRecorder
 from maceproc.recording.processes import Interruption, execute
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.workplace import Workplace
 
-# trace-cmd 3.1.6 counts the bytes of a CPU with 32 bits. What is still in the ring buffer, and
-# what is written before the next look, comes on top of this.
+# trace-cmd 3.1.6 counts the bytes of a CPU with 32 bits. The limit leaves room for what is still in
+# the ring buffer, and for what is written until the size is checked again.
 PIECE_LIMIT_BYTES = 7 << 29
 FASTEST_BYTES_PER_S = 5e8  # that one CPU writes into its ring buffer, and more
 SHORTEST_WATCH_S = 0.05
@@ -28,8 +30,11 @@ KILLED = "the recorder was killed"
 SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
 
 
+AnyRecorder = Recorder | EchoRecorder
+
+
 class Progress(NamedTuple):
-    """How far a recording is: told before every run, and after the last one."""
+    """How far a recording is, before every run and after the last one."""
 
     done: int
     total: int
@@ -41,7 +46,7 @@ class Session:
 
     def __init__(
         self,
-        recorder: Recorder,
+        recorder: AnyRecorder,
         interruption: Interruption,
         command: Command,
         sidecar: Sidecar,
@@ -62,7 +67,7 @@ class Session:
         tell: Callable[[Progress], None],
         show: Callable[[bytes], None] | None,
     ) -> None:
-        """Run every arm of the plan; however that ends, leave a trace with a sidecar."""
+        """Run every arm of the plan; also after an error, leave a trace with a sidecar."""
         try:
             with self._recorder, self._within_limit():
                 self._sidecar.tracing.buffer_size_kb = self._recorder.buffer_kb
@@ -99,6 +104,10 @@ class Session:
         tracing.events_lost = self._recorder.events_lost
         tracing.events_missing = self._recorder.events_missing
         tracing.problems = list(self._recorder.problems)
+        if isinstance(self._recorder, EchoRecorder):
+            tracing.rows_lost = self._recorder.rows_lost
+            tracing.requests_queued = self._recorder.requests_queued
+            tracing.not_followed = self._recorder.not_followed
         if self._others:
             names = ", ".join(
                 sorted(repr(name) if name else "the top one" for name in self._others)
@@ -133,7 +142,7 @@ class Session:
         def watch() -> None:
             room = self._piece_limit_bytes
             while room > 0:
-                # As rarely as can be: whoever wakes up beside a measurement disturbs it.
+                # As rarely as possible: a process that wakes up beside a measurement disturbs it.
                 if over.wait(max(room / FASTEST_BYTES_PER_S, SHORTEST_WATCH_S)):
                     return
                 room = self._piece_limit_bytes - self._recorder.largest_piece()

@@ -57,7 +57,7 @@ class Netns:
         return process.pid
 
     def is_alive(self) -> bool:
-        """Tell whether the place is the one it was: what ended, nsenter says itself."""
+        """Return True: nsenter itself fails when the namespace has ended."""
         return True
 
 
@@ -77,9 +77,9 @@ class Launch(NamedTuple):
 class Site:
     """Where to run: a target by kind and name, its namespace, and others known by name.
 
-    In a container the command is the container's own, unless `host_ping` asks for the host's. With
-    `launch` every run has a container of its own; `container` is then one for a first look.
-    `native` says what a container's command is compared with.
+    In a container the command is a program of the container, unless `host_ping` asks for the
+    host's. With `launch` every run has a container of its own; `container` is then another one
+    that was started to survey the path. `native` says what a container's command is compared with.
     """
 
     kind: Literal["lab", "netns", "pid", "host", "here", "container"]
@@ -130,7 +130,7 @@ class Site:
         return self.launch.on_host if self.launch else image_on_host(self.own_programs)
 
     def end_first_look(self) -> None:
-        """Remove a container that was only there to be looked at."""
+        """Remove the container that was started only to survey the path."""
         if self.launch:
             self.launch.inside.remove()
 
@@ -138,7 +138,7 @@ class Site:
 def lab_site(lab: Lab) -> Site:
     """Return the site of a lab that is up; TargetError when it is not.
 
-    Where its remote is a program, that has a CPU of its own: what is recorded runs on another one.
+    A remote that is a program has a CPU of its own; the recorded command runs on another CPU.
     """
     roles = lab.existing()
     if not is_complete(roles):
@@ -199,7 +199,7 @@ def engine_site(
 ) -> Iterator[tuple[Site, Command]]:
     """Give the site of a ``docker run`` or ``exec``, and the command that runs there.
 
-    Of a run, a container is started for a first look: `Site.end_first_look` removes it.
+    For a ``run``, a container is started to survey the path; `Site.end_first_look` removes it.
     Raises TargetError and CommandError.
     """
     if command.verb == "exec":
@@ -230,14 +230,14 @@ def _launch(command: EngineCommand) -> Launch:
 
 
 def _to_look_at(command: Command) -> list[str]:
-    """Return a command that lasts long enough for its container to be looked at."""
+    """Return a command that lasts long enough to survey its container."""
     if command.is_ping and command.destination:
         return command.probe(command.destination, count=60)
     return list(command.argv)
 
 
 def _label(command: EngineCommand) -> str:
-    """Return a name for people: that which was asked for, or the image's."""
+    """Return a name for people: the one that was given, or the name of the image."""
     return plain_name(command.value("name")) or command.place.rpartition("/")[2].partition(":")[0]
 
 

@@ -12,7 +12,7 @@ import re
 import shutil
 from dataclasses import dataclass
 
-from maceproc.capture import Hop, Link, Namespace, Target
+from maceproc.capture import Link, Namespace, PathDevice, Target
 from maceproc.errors import TargetError
 from maceproc.recording.explorer import Explorer, route_device
 from maceproc.recording.ip_answers import output
@@ -65,7 +65,7 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
     described = explorer.all_described()
     if target.path and target.crossing:
         target.below = devices_below(described, target.path[-1], target.path)
-    _read_offloads(explorer, [*target.path, *target.below])
+    read_offloads(explorer, [*target.path, *target.below])
     if passes_tunnel(explorer, target):
         host = None  # a native ping would not leave by the same device
     return Survey(target, described, host)
@@ -76,7 +76,7 @@ def _find_path(explorer: Explorer, site: Site, target: Target, outer: str) -> Ne
     inner = _outgoing_link(explorer, site.inside, target)
     if inner is None:
         return None
-    target.path.append(Hop(netns=site.inside.name, dev=inner.name))
+    target.path.append(PathDevice(netns=site.inside.name, dev=inner.name))
     reason = _why_nothing_is_crossed(site, inner, target)
     if reason is not None:
         target.notes += [reason] if reason else []
@@ -94,10 +94,10 @@ def _find_path(explorer: Explorer, site: Site, target: Target, outer: str) -> Ne
             f"{target.path[0]} is a {inner.kind} on {link.name}: packets pass to that device "
             "directly, there is little or no crossing to see; RTTs stay as ping prints them"
         )
-    target.path.append(Hop(netns=host.name, dev=link.name))
+    target.path.append(PathDevice(netns=host.name, dev=link.name))
     bridge = explorer.link(host, link.master) if link.master else None
     if bridge:
-        target.path.append(Hop(netns=host.name, dev=bridge.name))
+        target.path.append(PathDevice(netns=host.name, dev=bridge.name))
     if not _append_outer(explorer, target, host, bridge or link, outer):
         return None
     if not outer:
@@ -150,7 +150,7 @@ def _append_outer(
         raise TargetError(f"no device {outer!r} in {host.name}", hint=f"it has {names}")
     port = None if outer else port_out(explorer, target, host, incoming)
     if port is not None:
-        target.path.append(Hop(netns=host.name, dev=port.name))
+        target.path.append(PathDevice(netns=host.name, dev=port.name))
         return True
     source = _source_address(explorer.describe(explorer.known[0]), target)
     packet = ["from", source, "iif", incoming.name] if source else []
@@ -165,7 +165,7 @@ def _append_outer(
         )
         return False
     if dev != incoming.name:
-        target.path.append(Hop(netns=host.name, dev=dev))
+        target.path.append(PathDevice(netns=host.name, dev=dev))
     return True
 
 
@@ -202,7 +202,7 @@ def _covers(rule: str, sources: list[ipaddress.IPv4Address | ipaddress.IPv6Addre
     return any(ip in covered for ip in sources)
 
 
-def _read_offloads(explorer: Explorer, path: list[Hop]) -> None:
+def read_offloads(explorer: Explorer, path: list[PathDevice]) -> None:
     """Add the offloads of the devices on the path, where ethtool(8) is there to tell."""
     if not shutil.which("ethtool"):
         return

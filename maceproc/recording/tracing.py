@@ -11,7 +11,7 @@ from pathlib import Path
 
 from maceproc.errors import TracingError
 
-TRACEFS = Path("/sys/kernel/tracing")  # since kernel 4.1, Documentation/trace/ftrace.rst
+TRACEFS = Path("/sys/kernel/tracing")  # Documentation/trace/ftrace.rst, since v4.1
 CLOCK = "mono"  # comparable between CPUs, and equal to CLOCK_MONOTONIC
 INSTANCE_PREFIX = "maceproc-"
 BUFFER_KB = 8192  # per CPU
@@ -70,7 +70,7 @@ def function_tracer_denied(tracefs: Path = TRACEFS) -> bool:
             if (tracefs / name).exists():
                 os.close(os.open(tracefs / name, os.O_RDONLY))
         if FTRACE_ENABLED.exists():
-            # Writing what it holds already changes nothing.
+            # Writing its present content changes nothing.
             FTRACE_ENABLED.write_text(FTRACE_ENABLED.read_text())
     except OSError:  # EPERM, or EROFS where /proc/sys is read-only
         return True

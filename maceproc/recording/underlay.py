@@ -11,7 +11,7 @@ import ipaddress
 import json
 from typing import Any, NamedTuple
 
-from maceproc.capture import Hop, Link, Target
+from maceproc.capture import Link, PathDevice, Target
 from maceproc.errors import TargetError
 from maceproc.recording.explorer import Explorer, route_device
 from maceproc.recording.ip_answers import ip_json, output
@@ -96,16 +96,16 @@ def append_underlays(explorer: Explorer, target: Target) -> None:
         )
 
 
-def _underlay(explorer: Explorer, netns: Netns, tunnel: Link) -> Hop | None:
+def _underlay(explorer: Explorer, netns: Netns, tunnel: Link) -> PathDevice | None:
     """Return the device by which a tunnel's packets leave the namespace that it was made in."""
     there = explorer.origin(netns, tunnel)
     if there is None:
         return None
     known = read_tunnel(netns, tunnel.name)
     if known.dev and explorer.link(there, known.dev):
-        return Hop(netns=there.name, dev=known.dev)
+        return PathDevice(netns=there.name, dev=known.dev)
     devices = {route_device(there, address) for address in known.remotes} - {"", "lo"}
-    return Hop(netns=there.name, dev=devices.pop()) if len(devices) == 1 else None
+    return PathDevice(netns=there.name, dev=devices.pop()) if len(devices) == 1 else None
 
 
 def passes_tunnel(explorer: Explorer, target: Target) -> bool:

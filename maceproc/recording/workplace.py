@@ -1,4 +1,4 @@
-"""A private directory beside the output: a recording is made in it, and moved out when it is done.
+"""A private directory beside the output: a recording is made in it, and moved out when complete.
 
 Whoever may write to the output's directory may plant links there. Nothing is written through them:
 the directory is new and for its owner alone, every file is made in it, and the finished files are
@@ -18,7 +18,8 @@ import shutil
 import stat
 from pathlib import Path
 
-from maceproc.capture import Sidecar, recording_directory, save_sidecar, sidecar_path
+from maceproc.capture import Sidecar
+from maceproc.capture_files import recording_directory, save_sidecar, sidecar_path
 from maceproc.errors import CaptureError
 from maceproc.recording.written import pieces_of
 
@@ -26,7 +27,7 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Workplace:
-    """The private directory of one output; as a context manager it is removed when empty of data.
+    """The private directory of one output; the context manager removes it unless it holds data.
 
     `trace` and `sidecar` are where the recording writes; `publish` moves them to the output.
     """
@@ -37,12 +38,12 @@ class Workplace:
         self.directory = recording_directory(output)
         self.trace = self.directory / output.name
         self.sidecar = sidecar_path(self.trace)
-        self.keep = False  # it holds what only salvage can make a trace of
+        self.keep = False  # it holds pieces that only salvage can join to a trace
         self._force = force
         self._lock = -1
 
     def __enter__(self) -> Workplace:
-        """Claim the output; CaptureError when somebody else has, or it cannot be written."""
+        """Claim the output; CaptureError when it is claimed already, or cannot be written."""
         while not self._is_ours():
             self._close()
             try:
@@ -69,7 +70,7 @@ class Workplace:
 
     @property
     def lock(self) -> int:
-        """The descriptor whose lock says that the recording goes on; for those who write too."""
+        """The descriptor whose lock says that the recording goes on; trace-cmd inherits it."""
         return self._lock
 
     def _is_ours(self) -> bool:
@@ -97,7 +98,7 @@ class Workplace:
         return lock
 
     def _empty(self) -> None:
-        """Empty what a killed recording left, when we are forced to."""
+        """Remove what a killed recording left, if `force` was given."""
         for entry in list(os.scandir(self._lock)):
             if not self._force:
                 raise CaptureError(
@@ -148,7 +149,7 @@ class Workplace:
 def move_out(source: Path, target: Path, *, replace: bool = False) -> None:
     """Move a finished file out of the private directory; CaptureError when that cannot be done.
 
-    It becomes readable for its owner only: whoever called sudo, where it was called.
+    Only its owner may read it: the user who called sudo, where sudo was used.
     """
     if os.path.lexists(target) and not replace:
         raise CaptureError(
@@ -174,7 +175,8 @@ def move_out(source: Path, target: Path, *, replace: bool = False) -> None:
 def lock_abandoned(directory: Path) -> int | None:
     """Lock the directory of a recording that nobody works on; None when somebody does.
 
-    Raises CaptureError when it is not one that we made: then what is in it is not to be trusted.
+    Raises CaptureError when another user made the directory or may write to it: its content cannot
+    be trusted.
     """
     try:
         file = os.open(directory, _FLAGS)

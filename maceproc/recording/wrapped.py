@@ -1,8 +1,8 @@
 """Programs that run another one: those that only prepare it, and those that move it elsewhere.
 
-``nice ping ...`` becomes the ping, in the same place: it is understood. ``kubectl exec`` and the
-like run it somewhere else, or as a child of theirs: recorded as it stands, the ping would be taken
-for one of this place, so it is refused, with the words that say the same to `maceproc record`.
+``nice ping ...`` becomes the ping, in the same place, so it is accepted. ``kubectl exec`` and the
+like run the ping somewhere else, or as a child process: recorded like this, the ping would be taken
+for one that runs here. So they are refused, and the error tells how to record the same ping.
 """
 
 from __future__ import annotations
@@ -70,10 +70,10 @@ REFUSED = {
     "systemd-run": _OF_A_MACHINE,
     "ssh": "start maceproc on that machine",
 }
-# Of these, other verbs run no command, and are recorded as they are.
+# Only these verbs run a command; with any other verb the program is recorded as it is.
 _VERBS = {"ip": {"netns", "vrf"}}
 
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 
 
 def prefix_length(argv: Sequence[str]) -> int:

@@ -1,6 +1,6 @@
-"""What trace-cmd wrote, looked at and joined by a process of its own.
+"""Count and join what trace-cmd wrote, in a separate process.
 
-That process may load what reads traces; the one that records beside a measurement stays small.
+That process may load NumPy and pandas to read traces; the one that records stays small.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ def events_written(trace: Path, instance: str) -> dict[int, int]:
 
 
 def join_remains(trace: Path, clock: str) -> None:
-    """Make `trace` of itself, where it is whole, and of the pieces and rests beside it.
+    """Join `trace`, where it is readable, with the pieces and rests beside it.
 
-    Those are removed then. Raises TracingError when they cannot be joined; then they stay.
+    Then pieces and rests are removed. If they cannot be joined they stay, and TracingError is
+    raised.
     """
     joined = trace.with_name(f"{trace.name}.joined")
     joined.unlink(missing_ok=True)
@@ -43,7 +44,7 @@ def pieces_of(trace: Path) -> list[Path]:
 
 
 def _after_recording(*words: str) -> str:
-    # -P: the directory we are in, which may be anybody's, is no place to import from.
+    # -P: do not import from the current directory, which may belong to anybody.
     argv = [sys.executable, "-P", "-m", "maceproc.tracedat.after_recording", *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:

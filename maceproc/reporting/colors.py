@@ -11,8 +11,7 @@ from collections.abc import Mapping
 
 from maceproc import ledger, series
 
-# Name: light, dark. A traced series and its untraced one share a hue. Pictures draw the series in
-# this order, the last one in front.
+# In every mapping, name: (light, dark).
 BASE_COLORS = {
     "background": ("#ffffff", "#11161c"),
     "panel": ("#f5f7f9", "#1a212a"),
@@ -29,6 +28,8 @@ CROSSING_COLORS = {
     ledger.OUTBOUND: ("#0072b2", "#4fb4f5"),
     ledger.INBOUND: ("#d05a00", "#ff8f47"),
 }
+# A traced series and its untraced one share a hue. Pictures draw the series in this order, the last
+# one in front.
 SERIES_COLORS = {
     series.RAW.name: ("#d05a00", "#ff8f47"),
     series.UNTRACED.name: ("#a87000", "#f0b429"),
@@ -50,6 +51,8 @@ _SEGMENT_COLORS = {
     ledger.RESIDUAL: ("#b0578d", "#e08fc0"),
 }
 SEGMENT_COLORS = {segment.name: _SEGMENT_COLORS[segment] for segment in ledger.LEDGER}
+# Of captures, tracers or levels, in turn.
+DISTINCT_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 
 def light(colors: Mapping[str, tuple[str, str]]) -> dict[str, str]:

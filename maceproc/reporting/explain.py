@@ -130,7 +130,7 @@ def _events(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
     columns = ["time_ns", *EVENTS.names[2:]]
     rows = ours[columns].astype({"event": str, "dev": object, "netns": object})
     calls = []
-    if pd.notna(ping["sent_ns"]):
+    if pd.notna(ping["tx_stack_ns"]):  # otherwise the call was not seen
         calls.append({"time_ns": ping["sent_ns"], "event": "send call"})
         rows = rows[rows["time_ns"] >= ping["sent_ns"]]
     if pd.notna(ping["delivery_ns"]) and ping["delivery_ns"] > 0:
@@ -188,7 +188,8 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     yield "events [us]"
     for row in explanation.events.itertuples():
         where = _device(row)
-        context = "" if pd.isna(row.cpu) else f"cpu {row.cpu:.0f}{_context(row)}"
+        known = pd.notna(row.cpu) and row.cpu >= 0
+        context = f"cpu {row.cpu:.0f}{_context(row)}" if known else ""
         times = f"{_us(row.after_ns):>10} {_us(row.step_ns):>8}"
         yield f"{times}  {row.event:<24} {where:<24} {context}".rstrip()
     yield ""
@@ -210,10 +211,11 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 def _why(ping: pd.Series) -> Iterator[str]:
     """Yield why these packets were taken for the ping's request and reply."""
-    if pd.notna(ping["outbound_journey"]):
+    if pd.notna(ping["outbound_journey"]) and ping["matched_by"] != "identity":
         yield "  request: it is the only packet that the send call of this icmp_seq queued"
     if pd.notna(ping["matched_by"]):
-        yield f"  reply: {MATCHED_BY[ping['matched_by']]}"
+        what = "packets" if ping["matched_by"] == "identity" else "reply"
+        yield f"  {what}: {MATCHED_BY[ping['matched_by']]}"
 
 
 def _ends(explanation: Explanation) -> Iterator[str]:

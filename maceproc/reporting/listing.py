@@ -17,7 +17,7 @@ from maceproc.traces import read_trace, summarize_trace
 
 def listing_json(path: Path) -> str:
     """Return the list of events as one JSON object."""
-    summary = {"schema_version": SCHEMA_VERSION, **summarize_trace(path).as_json()}
+    summary = {"schema_version": SCHEMA_VERSION, **summarize_trace(path).as_dict()}
     return json.dumps(summary, indent=1)
 
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maceproc.capture import Run, load_sidecar, sidecar_path
+from maceproc.capture import Run
+from maceproc.capture_files import load_sidecar, sidecar_path
 from maceproc.errors import CaptureError
 from maceproc.pings import PingOutput, parse_ping, parse_runs, rows_of_run
 from maceproc.schema import SCHEMA_VERSION

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from maceproc.capture import Sidecar
 from maceproc.following.coverage import coverage
 from maceproc.following.event_costs import IMPOSSIBLE, UNTOLD
+from maceproc.following.losses import losses
 from maceproc.following.topology import stack_of
 from maceproc.following.verdicts import NO_CROSSING
 from maceproc.ledger import LEDGER
@@ -106,15 +107,24 @@ def _heading(analysis: Analysis) -> Iterator[str]:
     yield f"  where   {escape(_where(sidecar))}"
     yield from (f"  uplink  {escape(line)}" for line in _uplink(sidecar))
     traced_s = sum(run.end_ns - run.start_ns for run in sidecar.runs if run.traced) / NS_PER_S
-    events = sum(len(table) for table in analysis.trace.events.values())
     yield (f"  rounds  {sidecar.rounds} of {', '.join(dict.fromkeys(r.arm for r in sidecar.runs))}")
-    yield (
-        f"  events  {events:,} in {traced_s:.1f} s traced ({escape(sidecar.tracing.event_set)}), "
-        f"{len(analysis.trace.lost)} gaps"
-    )
+    yield f"  {_recorded(analysis, sidecar, traced_s)}"
     yield from (f"  stamps  {line}" for line in _stamps(sidecar))
     machine = sidecar.machine
     yield f"  machine {escape(machine.cpu)}, {machine.cpus} CPUs, {escape(machine.kernel)}"
+
+
+def _recorded(analysis: Analysis, sidecar: Sidecar, traced_s: float) -> str:
+    """Say how much was recorded."""
+    tracing = sidecar.tracing
+    if tracing.tracer == "bpf":
+        echoes = analysis.trace.info["echoes"]
+        return f"echoes  {echoes:,} in {traced_s:.1f} s traced (bpf), {tracing.rows_lost} lost"
+    events = sum(len(table) for table in analysis.trace.events.values())
+    return (
+        f"events  {events:,} in {traced_s:.1f} s traced ({escape(tracing.event_set)}), "
+        f"{losses(analysis.trace, sidecar).sentence or 'none lost'}"
+    )
 
 
 def _stamps(sidecar: Sidecar) -> Iterator[str]:

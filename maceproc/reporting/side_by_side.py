@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from maceproc.analysis import Comparison
 from maceproc.following.perturbation import values_of
+from maceproc.reporting.colors import DISTINCT_COLORS
 from maceproc.reporting.console import CleanConsole, escape
 from maceproc.reporting.plots import new_axes, unit_of
 from maceproc.reporting.report import WIDTH
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Console, RenderableType
 
-# M. Okabe, K. Ito, "Color Universal Design", 2008
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 WIDE_RANGE = 40.0  # ratio of the longest to the shortest time from which the axis is logarithmic
 DIFFERS = 0.05  # adjusted p below which a difference is printed bold
 
@@ -112,7 +111,7 @@ def plot(comparison: Comparison, ax: Axes | None = None) -> Axes:
     unit_ns, unit = unit_of(rows["median_ns"])
     step = 0.8 / len(names)
     for place, name in enumerate(names):
-        color = COLORS[place % len(COLORS)]
+        color = DISTINCT_COLORS[place % len(DISTINCT_COLORS)]
         own = rows[rows["capture"] == name]
         at = [quantities.index(q) + (place - (len(names) - 1) / 2) * step for q in own["quantity"]]
         ax.hlines(

@@ -24,16 +24,19 @@ from maceproc.series import ALL_SERIES, CORRECTED, DIFFERENCES, INBOUND, OUTBOUN
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
 
+_SERIES = Column("series", "str", "", "raw, corrected, native, ...: the names of SERIES")
+_AFTER = Column(
+    "after_ns", "Int64", "ns", "printed so long after the first one; unknown without -D"
+)
+
 RTT = Table(
     "rtt",
     "one RTT of one series",
     (
-        Column("series", "str", "", "raw, corrected, native, ...: the names of SERIES"),
+        _SERIES,
         RTTS["round"],
         RTTS["seq"],
-        Column(
-            "after_ns", "Int64", "ns", "printed so long after the first one; unknown without -D"
-        ),
+        _AFTER,
         Column("rtt_ns", "int64", "ns", "the RTT"),
         Column("status", "str", "", "status of the ping in RTTS"),
     ),
@@ -43,7 +46,7 @@ ECDF = Table(
     "ecdf",
     "one value of one series",
     (
-        Column("series", "str", "", "raw, corrected, native, ...: the names of SERIES"),
+        _SERIES,
         Column("rtt_ns", "int64", "ns", "the RTT"),
         Column("fraction", "float64", "", "part of the series that is not above it, 0 to 1"),
     ),
@@ -56,9 +59,7 @@ CROSSINGS = Table(
         Column("direction", "str", "", "outbound or inbound, seen from the container"),
         RTTS["round"],
         RTTS["seq"],
-        Column(
-            "after_ns", "Int64", "ns", "printed so long after the first one; unknown without -D"
-        ),
+        _AFTER,
         Column("latency_ns", "int64", "ns", "time between container and outer device"),
     ),
 )

@@ -28,7 +28,7 @@ from maceproc.errors import MaceprocError, TraceFormatError
 from maceproc.schema import Trace
 from maceproc.tracedat.columns import (
     PADDING_END,
-    Column,
+    ColumnData,
     categorical_of,
     dtype_of,
     recoded,
@@ -145,7 +145,7 @@ class Library:
 
 
 @dataclass
-class Values:
+class FieldValues:
     """A column of bytes or names: distinct values, numbered in the order they occur."""
 
     codes: array[int] = default(default_factory=lambda: array("i"))
@@ -168,9 +168,9 @@ class Rows:
         self.form = form
         self.fields = selection.fields_of(form)
         self.common = {name: array("q") for name in ("rank", "time_ns", "cpu", "pid", "flags")}
-        self.comms, self.buffers = Values(), Values()
-        self.cells: list[array[int] | Values] = [
-            array("Q") if field.is_number else Values() for field in self.fields
+        self.comms, self.buffers = FieldValues(), FieldValues()
+        self.cells: list[array[int] | FieldValues] = [
+            array("Q") if field.is_number else FieldValues() for field in self.fields
         ]
         self.short = 0
 
@@ -185,7 +185,7 @@ class Rows:
         self.comms.append(event.comm)
         self.buffers.append(buffer)
         for cell, field in zip(self.cells, self.fields, strict=True):
-            if isinstance(cell, Values):
+            if isinstance(cell, FieldValues):
                 value = library.bytes_of(event, field)
                 cell.append(value.partition(b"\0")[0] if field.is_string else value)
             else:
@@ -194,7 +194,7 @@ class Rows:
     def frame(self, order: str, buffers: list[str]) -> pd.DataFrame:
         """Return the table."""
         rank, time_ns, cpu, pid, flags = (np.array(c, np.int64) for c in self.common.values())
-        columns: dict[str, Column] = {
+        columns: dict[str, ColumnData] = {
             "time_ns": time_ns,
             "cpu": cpu.astype(np.int32),
             "pid": pid.astype(np.int32),
@@ -207,7 +207,7 @@ class Rows:
             columns["buffer"] = categorical_of(place[codes], buffers)
         for cell, field in zip(self.cells, self.fields, strict=True):
             name = f"{field.name}_" if field.name in columns else field.name
-            if isinstance(cell, Values):
+            if isinstance(cell, FieldValues):
                 columns[name] = value_column(cell.numbered, field, order)
             else:  # the library gives 64 bits without a sign, of any number
                 numbers = np.array(cell, np.uint64).astype(dtype_of(field))

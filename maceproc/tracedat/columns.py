@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Categorical: TypeAlias = "pd.Categorical[Any]"
-Column: TypeAlias = "npt.NDArray[Any] | Categorical"
+ColumnData: TypeAlias = "npt.NDArray[Any] | Categorical"
 
 # Where an array field is; the numbers are those of _native.c.
-PLACES = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3, "open": 4}
+FIELD_LAYOUTS = {"": 0, "to end": 1, "__data_loc": 2, "__rel_loc": 3, "open": 4}
 # A record is rounded up: by the compiler to the alignment of its largest field, by the ring buffer
 # to 4 or 8 bytes. As many bytes behind an array's declared size, or more, are more of the array.
 PADDING_END = 8
@@ -134,7 +134,7 @@ def typed_column(column: npt.NDArray[Any], field: Field) -> npt.NDArray[Any]:
     return np.asarray(column != 0) if field.type in ("bool", "_Bool") else column
 
 
-def value_column(numbered: Numbered, field: Field, order: str) -> Column:
+def value_column(numbered: Numbered, field: Field, order: str) -> ColumnData:
     """Make a string's or an array's column what the table above says."""
     codes, values = numbered
     if field.is_string:

@@ -68,7 +68,9 @@ MAGIC = b"\x17\x08\x44tracing"
 
 TSC_CONVERTED = "tsc2nsec"  # the clock's name when TSC2NSEC is to be applied
 
-MAX_PAGE = 1 << 26  # [bytes]; kernel 6.18 allows sub-buffers of 2**27 events bytes at most
+# [bytes]; a kernel's sub-buffer has 128 pages at most, of 64 KiB on some machines
+# (kernel/trace/trace.c, buffer_subbuf_size_write(), since v6.8).
+MAX_PAGE = 1 << 26
 
 
 def is_trace_dat(path: str | os.PathLike[str]) -> bool:

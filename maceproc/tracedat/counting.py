@@ -3,7 +3,7 @@
 The recorder compares this with the kernel's own counts. It walks the records of every page and
 looks at nothing but their lengths, so it needs no NumPy.
 
-Source: Linux include/linux/ring_buffer.h, enum ring_buffer_type, v6.8.
+Source: include/linux/ring_buffer.h, enum ring_buffer_type, v6.8.
 """
 
 from __future__ import annotations

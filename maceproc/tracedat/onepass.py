@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maceproc.tracedat import native
-from maceproc.tracedat.columns import PLACES, Block, Numbered, RawTable, TableSpec, dtype_of
+from maceproc.tracedat.columns import FIELD_LAYOUTS, Block, Numbered, RawTable, TableSpec, dtype_of
 from maceproc.tracedat.formats import Field
 from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream, in_parallel
 from maceproc.tracedat.stepwise import Recording, Tables
@@ -31,7 +31,7 @@ NO_TABLE = (1 << 31) - 1  # a size that no payload has
 
 
 @dataclass(frozen=True)
-class Span:
+class EventSpan:
     """A span of raw time, both ends included, and what was counted in it."""
 
     start: int
@@ -64,7 +64,7 @@ def read_compiled(loops: ModuleType, recording: Recording) -> Tables | None:
     return Tables(tables, pages, rows, np.sum([span.others for span in spans], axis=0))
 
 
-def _spans(recording: Recording) -> list[Span]:
+def _spans(recording: Recording) -> list[EventSpan]:
     """Cut the recording at the times of some pages; no spans when a cut shows that time goes back.
 
     Every page begins in one span, and the loops look at the page before, too. So they see all
@@ -82,7 +82,7 @@ def _spans(recording: Recording) -> list[Span]:
     spans = []
     for place, (start, end) in enumerate(zip(cuts, ends, strict=True)):
         pages = [(own[place], own[place + 1]) for own in bounds]
-        spans.append(Span(start, end, pages, *np.zeros((2, TYPES), np.int64)))
+        spans.append(EventSpan(start, end, pages, *np.zeros((2, TYPES), np.int64)))
     return spans
 
 
@@ -113,14 +113,14 @@ def _page_time(recording: Recording, stream: Stream, page: int) -> int:
     return time
 
 
-def _in_order(recording: Recording, spans: list[Span], pages: list[Pages]) -> bool:
+def _in_order(recording: Recording, spans: list[EventSpan], pages: list[Pages]) -> bool:
     """Whether all times are nanoseconds in 63 bits, and all rows can be numbered."""
     last = max((int(own.last.max()) for own in pages if len(own.last)), default=0)
     total = sum(int(span.rows.sum() + span.others.sum()) for span in spans)
     return max(last, last + recording.clock.offset_ns) <= LAST_TIME and total <= MAX_ROWS
 
 
-def _given(recording: Recording, span: Span) -> tuple[Any, ...]:
+def _given(recording: Recording, span: EventSpan) -> tuple[Any, ...]:
     sizes = np.full(TYPES, NO_TABLE, np.int32)
     for number, spec in recording.specs.items():
         sizes[number] = spec.form.size
@@ -146,7 +146,7 @@ def _given(recording: Recording, span: Span) -> tuple[Any, ...]:
     )
 
 
-def _tally(loops: ModuleType, recording: Recording, span: Span, pages: list[Pages]) -> bool:
+def _tally(loops: ModuleType, recording: Recording, span: EventSpan, pages: list[Pages]) -> bool:
     """Count a span's records, and describe the pages that begin in it."""
     streams = [
         (s.starts, s.page_size, max(first - 1, 0), first, end, own.counts, own.first, own.last,
@@ -160,7 +160,7 @@ def _tally(loops: ModuleType, recording: Recording, span: Span, pages: list[Page
 def _deal(
     loops: ModuleType,
     recording: Recording,
-    spans: list[Span],
+    spans: list[EventSpan],
     *,
     size: int,
     wide: bool,
@@ -227,7 +227,7 @@ def _room(spec: TableSpec, rows: int, streams: bool, code: type[np.integer[Any]]
 def _deal_span(
     loops: ModuleType,
     recording: Recording,
-    span: Span,
+    span: EventSpan,
     tables: dict[int, RawTable],
     first: dict[int, int],
     rank: int,
@@ -261,7 +261,7 @@ def _deal_span(
 
 
 def _place(field: Field) -> int:
-    return PLACES["to end" if field.to_end else "open" if field.is_open else field.place]
+    return FIELD_LAYOUTS["to end" if field.to_end else "open" if field.is_open else field.place]
 
 
 def _unified(codes: npt.NDArray[Any], rows: list[slice], values: list[list[bytes]]) -> Numbered:

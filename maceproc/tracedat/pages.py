@@ -27,7 +27,7 @@ CHUNKS_AT_ONCE = 256  # unpacked by one thread in one go
 
 
 @dataclass(frozen=True)
-class Span:
+class PageSpan:
     """A span of time [ns], and the clock that pages are to be compared on; None is no limit."""
 
     clock: Clock
@@ -54,7 +54,7 @@ class Span:
 
 
 def load_pages(
-    trace: TraceFile, buffers: list[Buffer], layout: PageLayout, span: Span | None = None
+    trace: TraceFile, buffers: list[Buffer], layout: PageLayout, span: PageSpan | None = None
 ) -> tuple[Bytes, list[Stream]]:
     """Bring the pages of some buffers into one array of bytes; one stream per buffer and CPU.
 
@@ -124,7 +124,7 @@ def _can_be_pages(
 
 
 def _unpack_all(
-    trace: TraceFile, streams: list[tuple[Buffer, CpuData]], span: Span | None
+    trace: TraceFile, streams: list[tuple[Buffer, CpuData]], span: PageSpan | None
 ) -> tuple[Bytes, list[Stream]]:
     """Unpack every chunk into one array; chunks are independent, so on all cores."""
     found: list[Stream] = []

@@ -19,7 +19,7 @@ from maceproc.errors import TraceFormatError
 from maceproc.schema import Trace
 from maceproc.tracedat import native
 from maceproc.tracedat.columns import (
-    Column,
+    ColumnData,
     Numbered,
     RawTable,
     TableSpec,
@@ -40,7 +40,7 @@ from maceproc.tracedat.formats import (
 )
 from maceproc.tracedat.lost import lost_table
 from maceproc.tracedat.onepass import read_compiled
-from maceproc.tracedat.pages import Span, load_pages
+from maceproc.tracedat.pages import PageSpan, load_pages
 from maceproc.tracedat.ringbuffer import TYPES, Int64s, Pages, Stream, in_parallel
 from maceproc.tracedat.selection import Selection
 from maceproc.tracedat.stepwise import Recording, Tables, read_stepwise
@@ -192,10 +192,10 @@ def note_others(trace: TraceFile, formats: dict[int, EventFormat], others: Int64
     ]
 
 
-def _span(selection: Selection, clock: Clock) -> Span | None:
+def _span(selection: Selection, clock: Clock) -> PageSpan | None:
     if not selection.limits_time:
         return None
-    return Span(clock, selection.start_ns, selection.end_ns)
+    return PageSpan(clock, selection.start_ns, selection.end_ns)
 
 
 def choose_buffers(trace: TraceFile, selection: Selection) -> list[Buffer]:
@@ -260,7 +260,7 @@ def _frame(
     import pandas as pd
 
     (pid, flags, *numbers), (pids, *values) = table.numbers, table.values
-    columns: dict[str, Column] = {
+    columns: dict[str, ColumnData] = {
         "time_ns": table.times,
         "cpu": table.cpus,
         "pid": pid,
@@ -279,13 +279,13 @@ def _frame(
     return pd.DataFrame(columns, index=pd.Index(table.ranks), copy=False)
 
 
-def _buffer_column(rows: npt.NDArray[np.int16], streams: list[Stream]) -> Column:
+def _buffer_column(rows: npt.NDArray[np.int16], streams: list[Stream]) -> ColumnData:
     names = list(dict.fromkeys(stream.buffer.name for stream in streams))
     codes = np.array([names.index(stream.buffer.name) for stream in streams], np.int16)
     return categorical_of(codes[rows], names)
 
 
-def _comm_column(numbered: Numbered, order: str, comms: dict[int, str]) -> Column:
+def _comm_column(numbered: Numbered, order: str, comms: dict[int, str]) -> ColumnData:
     """Return the command name of every pid; ``<...>`` where the file does not have it."""
     codes, values = numbered
     byteorder: Literal["little", "big"] = "little" if order == "<" else "big"

@@ -1,7 +1,7 @@
 """Pages of a ring buffer into records: when, where in memory, how long, of which type.
 
-Sources: Linux kernel/trace/ring_buffer.c and include/linux/ring_buffer.h (6.18), libtraceevent
-1.8.4 src/kbuffer-parse.c.
+Sources: kernel/trace/ring_buffer.c and include/linux/ring_buffer.h, v6.18; libtraceevent 1.8.4,
+src/kbuffer-parse.c.
 """
 
 from __future__ import annotations

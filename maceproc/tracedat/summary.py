@@ -50,7 +50,7 @@ class Summary:
     info: dict[str, Any]
     notes: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """Return what ``maceproc events --json`` prints."""
         return {
             "events": [

@@ -37,7 +37,7 @@ class Clock:
         if not self.scales:
             scaled = raw
         else:
-            # mul_u64_u32_shr (include/linux/math64.h): the halves separately.
+            # The halves separately, as include/linux/math64.h, mul_u64_u32_shr(), does it.
             mult, half = np.uint64(self.mult), np.uint64(32)
             low, high = (raw & np.uint64(0xFFFF_FFFF)) * mult, (raw >> half) * mult
             if self.shift < 32:

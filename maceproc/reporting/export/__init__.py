@@ -1,7 +1,7 @@
 """What other programs read: tables with units, a timeline, a packet capture.
 
-Whatever is written says where it comes from: which capture, by its SHA-256, recorded how, on which
-kernel, followed by which version of maceproc. The same capture gives the same file, byte by byte.
+Every file tells its provenance: the capture with its SHA-256, how it was recorded, the kernel, and
+the version of maceproc. The same capture gives the same file, byte by byte.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
-from maceproc.capture import sidecar_path
+from maceproc.capture_files import sidecar_path
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.reporting.export import tables
 from maceproc.whole_file import check_free, opened_whole
 
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
-    from maceproc.reporting.export.perfetto import Told
+    from maceproc.reporting.export.perfetto import TellPackets
 
 Format = Literal["csv", "json", "parquet", "perfetto", "pcapng"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -39,7 +39,7 @@ def export(
     table: str = "rtts",
     format: Format | None = None,  # noqa: A002
     force: bool = True,
-    tell: Told | None = None,
+    tell: TellPackets | None = None,
 ) -> list[Path]:
     """Write one table, the timeline or the packets of an analysis; return the files written.
 
@@ -50,7 +50,7 @@ def export(
     Parameters
     ----------
     path
-        Where to; its ending decides about the format where `format` does not.
+        The file to write; its ending tells the format where `format` does not.
     table
         Which table, for csv, json and parquet: one of `maceproc.reporting.export.tables.TABLES`.
     format
@@ -59,7 +59,7 @@ def export(
     force
         Replace files that exist; the command line does so with ``--force`` only.
     tell
-        Called now and then with how many packets are done, of how many.
+        Called repeatedly with the number of packets written and the number of all packets.
     """
     from maceproc.reporting.export import pcapng, perfetto
 

@@ -1,16 +1,16 @@
 """The pings as packets, for Wireshark and tshark: with kernel time stamps and our results.
 
-No packet was captured: tracepoints give time, device and length, not bytes. So the packets are
-made up from what is known, ICMP echoes of the right addresses, sequence number and length, whose
-payload is zero and whose ICMP id is the number of the round. The interfaces are:
+No packet was captured: tracepoints record time, device and length, but no bytes. So the packets are
+made from what is known: they are ICMP echoes with the right addresses, sequence number and length.
+Their payload is zero, and their ICMP id is the number of the round. The interfaces are:
 
-* ``ping: ARM``, one for each arm: where the program is. Request and reply of every ping are there,
+* ``ping: ARM``, one for each arm: the ping program. It has the request and the reply of every ping,
   traced or not; the packet comments hold the ping's results;
 * ``NAMESPACE:DEVICE``, for the devices on the way: requests and replies where tracepoints saw
   them, with the event in the comment.
 
-Timestamps are UTC in nanoseconds, from the trace clock by the offset of the run. Without a sidecar
-that is not known, and they are those of the trace clock.
+Timestamps are UTC in nanoseconds: the time on the trace clock plus the offset of the run. Without a
+sidecar the offset is not known, and timestamps are those of the trace clock.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
 
+from maceproc.errors import AnalysisError
 from maceproc.following.journeys import HOP_EVENTS, Kind
 from maceproc.reporting.export.provenance import provenance, required, utc_offset
 
@@ -62,12 +63,12 @@ class Packet:
     time_ns: int  # UTC
     interface: str
     is_reply: bool
-    outbound: bool  # out of the machine, seen from the interface
+    outbound: bool  # direction at this interface: it leaves the machine
     round: int
     seq: int
     size_bytes: int
     comment: str
-    translated: bool = False  # behind NAT: the container has the outer device's address there
+    translated: bool = False  # after NAT, with the address of the outer device
 
 
 def write(analysis: Analysis, file: IO[bytes]) -> None:
@@ -75,6 +76,11 @@ def write(analysis: Analysis, file: IO[bytes]) -> None:
     pcapng = required("pcapng", "python-pcapng")
     blocks: Any = required("pcapng.blocks", "python-pcapng")
     packets = sorted(packets_of(analysis), key=lambda packet: packet.time_ns)
+    if packets and not 0 <= packets[0].time_ns <= packets[-1].time_ns < 1 << 64:
+        raise AnalysisError(
+            f"{analysis.capture.trace}: its sidecar puts packets at times that pcapng cannot hold",
+            hint="the start_utc_ns of a run is wrong",
+        )
     facts = provenance(analysis)
     about: dict[str, Any] = {
         "shb_userappl": facts["creator"],
@@ -140,7 +146,7 @@ def packets_of(analysis: Analysis) -> Iterator[Packet]:
 
 
 def _to_utc(analysis: Analysis) -> Callable[[Any], int]:
-    """Return what puts a time of the trace clock on UTC; it stays as it is when nobody knows."""
+    """Return a function from the trace clock to UTC; it changes nothing if no offset is known."""
     offset_ns = utc_offset(analysis)
     return lambda time_ns: int(time_ns) + (offset_ns(int(time_ns)) or 0)
 
@@ -148,7 +154,7 @@ def _to_utc(analysis: Analysis) -> Callable[[Any], int]:
 def _at_the_program(
     to_utc: Callable[[Any], int], ping: Any, received_at_ns: Any, common: dict[str, Any]
 ) -> Iterator[Packet]:
-    """Give request and reply where the program is; times are the kernel's, or ping's own."""
+    """Give request and reply at the ping program; times are the kernel's, or those of ping -D."""
     sent_ns, back_ns, source = None, None, "kernel"
     if pd.notna(ping.sent_ns):
         sent_ns = to_utc(ping.sent_ns)
@@ -170,10 +176,11 @@ def _at_the_program(
 
 
 def _passages(analysis: Analysis, to_utc: Callable[[Any], int]) -> dict[int, list[dict[str, Any]]]:
-    """Return, for every journey of a ping, when it passed which device and which way.
+    """Return, for every journey of a ping, when it passed each device, and in which direction.
 
-    A device sees a packet once each way, where a packet socket would: when it is handed to the
-    driver, or else queued; when it is first received.
+    A packet appears on a device once per direction, where a packet socket would see it: outbound
+    when it is handed to the driver (or queued, if only that was recorded), inbound when it is first
+    received.
     """
     rtts, hops = analysis.rtts, analysis.hops
     wanted = pd.concat([rtts["outbound_journey"], rtts["inbound_journey"]]).dropna().unique()
@@ -214,7 +221,10 @@ class _Addresses:
         unknown = cls(UNKNOWN_IPV4, UNKNOWN_IPV4, UNKNOWN_IPV4)
         if sidecar is None or not sidecar.target.address:
             return unknown
-        remote = ipaddress.ip_address(sidecar.target.address)
+        try:
+            remote = ipaddress.ip_address(sidecar.target.address)
+        except ValueError:
+            return unknown
         path = sidecar.target.path
         if not path:
             return cls(unknown.container, unknown.host, remote)
@@ -238,7 +248,10 @@ def _address_of(sidecar: Sidecar, place: str, version: int) -> Address:
             if f"{namespace.name}:{dev}" != place:
                 continue
             for text in addresses:
-                address = ipaddress.ip_interface(text).ip
+                try:
+                    address = ipaddress.ip_interface(text).ip
+                except ValueError:  # a sidecar may say anything
+                    continue
                 if address.version == version and not address.is_link_local:
                     return address
     return UNKNOWN_IPV6 if version == 6 else UNKNOWN_IPV4
@@ -260,7 +273,7 @@ def echo(packet: Packet, source: Address, destination: Address) -> bytes:
     checksum = internet_checksum(pseudo + header + payload)
     icmp = header[:2] + struct.pack("!H", checksum) + header[4:] + payload
     if is_ipv6:
-        fixed = struct.pack("!IHBB", 6 << 28, len(icmp), ICMPV6, 64)
+        fixed = struct.pack("!IHBB", 6 << 28, min(len(icmp), 0xFFFF), ICMPV6, 64)
         return fixed + source.packed + destination.packed + icmp
     length = min(20 + len(icmp), 0xFFFF)
     ip = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, 64, ICMP, 0)

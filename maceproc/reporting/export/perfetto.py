@@ -23,12 +23,12 @@ from maceproc.reporting.export.provenance import provenance, required, utc_offse
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
 
-Told = Callable[[int, int], object]
-"""Called with how many packets are written, and of how many."""
+TellPackets = Callable[[int, int], object]
+"""Called with the number of packets written so far, and the number of all packets."""
 
 UNKNOWN = "(namespace not known)"
 PINGS, LOST = "pings", "events lost"
-# Trace clocks by Perfetto's names; another one is taken for its own default.
+# Perfetto's names of the trace clocks; any other clock is declared as Perfetto's default.
 CLOCKS = {"mono": "MONOTONIC", "mono_raw": "MONOTONIC_RAW", "boot": "BOOTTIME"}
 SEQUENCE = 1  # one writer: any number but 0
 TELL_EVERY = 2000  # hops
@@ -48,10 +48,10 @@ class _Tracks:
         return self._track((name,), name, 0, name)
 
     def lane(self, group: str, name: str, start_ns: int, end_ns: int) -> int:
-        """Return a track of that name that is free from `start_ns` on, and take it.
+        """Return a track named `name` that is free from `start_ns`, and occupy it until `end_ns`.
 
-        Tracks of one name in one group are shown as one: packets that are on a device together lie
-        one below the other.
+        Perfetto shows the tracks of one name in one group as one: packets that are on a device at
+        the same time are shown one below the other.
         """
         free_at_ns = self.free_at_ns.setdefault((group, name), [])
         free = (n for n, at_ns in enumerate(free_at_ns) if at_ns <= start_ns)
@@ -78,7 +78,7 @@ class _Writer:
         self._stream = builder.StreamingTraceProtoBuilder(file)
 
     def clock(self, name: str, time_ns: int, utc_ns: int | None) -> None:
-        """Say which clock the timestamps are of, and where it is on UTC where that is known."""
+        """Declare the clock of the timestamps, and its relation to UTC where that is known."""
         number_of = self.messages.BuiltinClock.Value
         clock = number_of(f"BUILTIN_CLOCK_{CLOCKS.get(name, 'BOOTTIME')}")
         packet = self._stream.create_packet()
@@ -93,7 +93,7 @@ class _Writer:
         self._stream.write_packet(packet)
 
     def track(self, uuid: int, name: str = "", *, parent: int = 0, rank: int = 0) -> None:
-        """Describe a track; that of uuid 0 is above all others."""
+        """Describe a track; the one with uuid 0 is the parent of all others."""
         packet = self._stream.create_packet()
         descriptor = packet.track_descriptor
         descriptor.uuid = uuid
@@ -138,7 +138,7 @@ class _Writer:
             self.event("INSTANT", start_ns, track, name, **details)
 
 
-def write(analysis: Analysis, file: IO[bytes], tell: Told | None = None) -> None:
+def write(analysis: Analysis, file: IO[bytes], tell: TellPackets | None = None) -> None:
     """Write the timeline of an analysis, as packets of perfetto.protos.Trace."""
     writer = _Writer(file)
     start_ns = _start_ns(analysis)
@@ -188,7 +188,7 @@ def _write_pings(analysis: Analysis, tracks: _Tracks) -> None:
 
 
 def _last_ns(ping: Any) -> int:
-    """Return when a ping's reply was stamped; where that is not known, its last known segment."""
+    """Return when a ping's reply was stamped; if not known, the end of its last known segment."""
     if pd.notna(ping.received_ns):
         return int(ping.received_ns)
     return max((end_ns for _, _, end_ns in _segments(ping)), default=int(ping.sent_ns) + 1)
@@ -200,13 +200,13 @@ def _segments(ping: Any) -> Iterator[tuple[str, int, int]]:
     for name, column in COLUMNS.items():
         length_ns = getattr(ping, column)
         if name == "residual" or pd.isna(length_ns):
-            return  # what comes after something unknown has no place of its own
+            return  # the place of a segment after an unknown one is not known
         if length_ns > 0:
             yield name, at_ns, at_ns + int(length_ns)
         at_ns += int(length_ns)
 
 
-def _write_hops(analysis: Analysis, tracks: _Tracks, tell: Told) -> None:
+def _write_hops(analysis: Analysis, tracks: _Tracks, tell: TellPackets) -> None:
     hops = _placed(analysis.hops)
     pings = _ping_of_journey(analysis.rtts)
     kinds = HOP_EVENTS
@@ -233,9 +233,9 @@ def _write_hops(analysis: Analysis, tracks: _Tracks, tell: Told) -> None:
 
 
 def _placed(hops: pd.DataFrame) -> pd.DataFrame:
-    """Return HOPS in the order of time, with the track of each and when the next one comes.
+    """Return HOPS in the order of time, each with its track and the time of the packet's next hop.
 
-    What names no device, such as the end of a packet, stays where the packet was last seen.
+    A hop without a device, such as the end of a packet, is placed where the packet was last seen.
     """
     journey = hops["journey"].to_numpy()
     time_ns = hops["time_ns"].to_numpy()
@@ -265,7 +265,7 @@ def _ping_of_journey(rtts: pd.DataFrame) -> dict[int, Any]:
 
 
 def _flows(hop: Any, ping: Any) -> Iterator[int]:
-    """Give the arrows that a hop is on: its packet's, and those that link the ping's packets."""
+    """Give the numbers of a hop's arrows: along its packet, and between the packets of a ping."""
     yield _flow("packet", 0, hop.journey)
     if ping is None:
         return
@@ -280,7 +280,7 @@ def _flows(hop: Any, ping: Any) -> Iterator[int]:
 
 
 def _write_lost(analysis: Analysis, tracks: _Tracks) -> None:
-    """Mark where the ring buffers lost events: what is missing there did perhaps happen."""
+    """Mark where the ring buffers lost events: hops may be missing there."""
     for gap in analysis.trace.lost.itertuples():
         ends = [end for end in (gap.after_ns, gap.before_ns) if pd.notna(end)]
         if ends:
@@ -303,5 +303,5 @@ def _annotate(annotation: Any, key: str, value: Any) -> None:
 
 
 def _flow(kind: str, high: int, low: int) -> int:
-    """Return the number of an arrow: no two have the same, 64 bits."""
+    """Return the number of an arrow, unique within the trace [64 bits]."""
     return (int(high) << 40 | int(low)) * 4 + ("packet", "sent", "answer").index(kind) + 1

@@ -3,8 +3,8 @@
 * CSV: rows alone; beside it ``FILE-metadata.json`` in the terms of the W3C's "CSV on the Web",
   which programs find by that name.
 * JSON: one object, the columns' descriptions and the rows. Addresses are hexadecimal strings.
-* Parquet: descriptions in the fields' metadata, provenance in the file's, zstd. Pandas reads the
-  very same table back: dtypes, missing values, categories.
+* Parquet: compressed by zstd, with descriptions in the metadata of the fields and provenance in the
+  metadata of the file. Pandas reads back the same table: dtypes, missing values, categories.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def as_csv(analysis: Analysis, name: str) -> str:
 
 
 def csv_ready(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a table whose text can neither act on a terminal nor be a spreadsheet's formula.
+    """Return a table whose text neither controls a terminal nor is a formula in a spreadsheet.
 
     Control, bidi and zero-width characters become escapes (`maceproc.foreign_text`), and text that
     begins like a formula gets an apostrophe before it (OWASP, CSV injection). Numbers stay.
@@ -161,7 +161,7 @@ def _described(column: Column) -> dict[str, str]:
 
 
 def _with_text_categories(frame: pd.DataFrame) -> pd.DataFrame:
-    """Say of categories that there are none of that they would be text: Arrow cannot tell."""
+    """Give empty categories the type text: Arrow cannot infer it without a value."""
     text = pd.CategoricalDtype(pd.Index([], dtype="str"))
     empty = [
         c for c, dtype in frame.dtypes.items() if dtype == "category" and not len(dtype.categories)

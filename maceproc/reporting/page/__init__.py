@@ -1,8 +1,8 @@
 """The report page: everything of one analysis in one HTML file that needs no network.
 
-The page is a Jinja2 template (``page.html.j2``) filled with what `Page` gathers from the tables of
-`maceproc.reporting.views`. What is exact to the pixel (path, ledger, one ping) is HTML and readable
-without scripts; what wants zooming (RTTs, distribution, crossings) is drawn by uPlot.
+The page is a Jinja2 template (``page.html.j2``) that `Page` fills from the tables of
+`maceproc.reporting.views`. Path, ledger and the single ping are HTML, and readable without scripts.
+The charts that a reader zooms (RTTs, distribution, crossings) are drawn by uPlot.
 
 uPlot 1.6.32 (MIT, github.com/leeoniya/uPlot) is kept beside this file as published: 51 kB in every
 report, where vega 6 with vega-lite 6 would be 830 kB and plotly.js 4 from 1.2 MB (basic) to 4.8 MB,
@@ -135,7 +135,7 @@ def _shown(value: object) -> object:
 
 
 def typeset(text: str) -> str:
-    """Write minus signs and arrows as such."""
+    """Replace " - " by a minus sign and "->" by an arrow."""
     return text.replace(" - ", " \u2212 ").replace("->", "\u2192")
 
 
@@ -145,12 +145,12 @@ def _asset(name: str) -> str:
 
 
 def _csp_hash(script: str) -> str:
-    """Return what a Content-Security-Policy calls this script, so that only ours can run."""
+    """Return the hash that allows this script in the page's Content-Security-Policy."""
     digest = hashlib.sha256(script.encode()).digest()
     return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 def _json_in_html(value: object) -> str:
-    """Write JSON that cannot end the element it stands in."""
+    """Return JSON that cannot end the HTML element that contains it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c")

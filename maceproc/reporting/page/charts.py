@@ -1,4 +1,4 @@
-"""The charts that uPlot draws, as plain values: what page.js reads from the page.
+"""The charts that uPlot draws, as the plain values that page.js reads from the page.
 
 Times stay integers [ns]; page.js divides by the axis' ``unit_ns``. Every point of a series has an
 x of its own, since uPlot joins the series by x.
@@ -53,7 +53,7 @@ def _crossings(analysis: Analysis) -> dict[str, Any]:
 
 def _ecdf(analysis: Analysis) -> dict[str, Any]:
     rows = Views(analysis).ecdf()
-    # Of equal values the last one says how many are not above it.
+    # Of several equal values the last one has the fraction that is not above it.
     rows = rows.drop_duplicates(["series", "rtt_ns"], keep="last")
     series = []
     for name, part in _in_order(rows):
@@ -103,7 +103,7 @@ def _series(
 
 
 def _in_order(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
-    """Go through the series from the back of the picture to its front."""
+    """Yield the series in drawing order: later ones cover earlier ones."""
     for name in COLORS:
         part = rows[rows["series"] == name]
         if len(part):
@@ -111,13 +111,13 @@ def _in_order(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
 
 
 def apart(x: Integers) -> Integers:
-    """Move equal values of a sorted series apart, by 1 each, so that no two are the same."""
+    """Make the values of a sorted series distinct: add 1 to each repetition of a value."""
     steps = np.arange(len(x))
     return np.maximum.accumulate(x - steps) + steps
 
 
 def thinned(values: Integers, most: int = MOST_POINTS) -> Integers:
-    """Return the positions to draw: all, or of equal stretches the smallest and the largest."""
+    """Return the positions to draw: all, or the smallest and largest of each equal stretch."""
     if len(values) <= most:
         return np.arange(len(values))
     edges = np.linspace(0, len(values), most // 2 + 1).astype(int)

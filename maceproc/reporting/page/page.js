@@ -15,14 +15,14 @@
       : axis.label === "number of the ping" ? "ping " + value
         : number(value, axis.unit === "s" ? 3 : 1) + " " + axis.unit;
 
-  // Of a logarithmic axis' ticks, those that get a label: 1, 2, 5 of every decade; 1 if there are many.
+  // The ticks of a logarithmic axis that get a label: 1, 2, 5 of every decade; only 1 of many decades.
   function logLabels(u, ticks) {
     const many = ticks[ticks.length - 1] / ticks[0] > 500;
     const first = (t) => Number(t.toExponential()[0]);
     return ticks.map((t) => ((many ? [1] : [1, 2, 5]).includes(first(t)) ? t : null));
   }
 
-  // The series joined by x, in the axes' units.
+  // All series in one table by x, in the units of the axes.
   function aligned(chart) {
     const tables = chart.series.map((s) => [s.x, s.y]);
     const [x, ...ys] = uPlot.join(tables);
@@ -30,7 +30,7 @@
     return [scaled(x, chart.x.unit_ns), ...ys.map((y) => scaled(y, chart.y.unit_ns))];
   }
 
-  // The value of a series that the cursor means: the nearest point, or the step it is on.
+  // The value of a series at the cursor: that of the nearest point, or of the step below it.
   function pointed(chart, u, series, index) {
     const values = u.data[series];
     if (chart.kind === "steps") {
@@ -106,7 +106,7 @@
 
     scale(axis) {
       const log = axis === this.axis && this.log.checked;
-      const zooms = axis === this.chart.x; // what was zoomed to is shown as it is
+      const zooms = axis === this.chart.x; // a range that was zoomed to gets no margin
       const all = this.range(axis, log);
       return {
         time: false, distr: log ? 3 : 1,
@@ -220,7 +220,7 @@
       this.buttons();
     }
 
-    // Go to the next x that is shown, or by a tenth of them.
+    // Move to the next x that is shown, or by a tenth of all.
     step(by) {
       const u = this.plot;
       const x = u.data[0];
@@ -278,7 +278,7 @@
   const drawn = [...document.querySelectorAll("[data-chart]")].map(
     (figure) => new Chart(figure, charts.find((chart) => chart.id === figure.dataset.chart)));
 
-  // Light or dark: the system's choice until the reader makes one.
+  // Light or dark: as the system says, until the reader chooses.
   const system = matchMedia("(prefers-color-scheme: dark)");
   const button = document.getElementById("theme");
   const dark = () => (root.dataset.theme ? root.dataset.theme === "dark" : system.matches);
@@ -295,7 +295,7 @@
   system.addEventListener("change", themed);
   themed();
 
-  // One ping at a time.
+  // Show one ping at a time.
   const choose = document.getElementById("choose");
   if (choose) {
     const pings = [...document.querySelectorAll("#ping article")];

@@ -11,6 +11,7 @@ import pandas as pd
 
 from maceproc import __version__
 from maceproc.following.coverage import coverage
+from maceproc.following.losses import losses
 from maceproc.following.verdicts import STATUSES
 from maceproc.ledger import COLUMNS
 from maceproc.reporting.explain import explain
@@ -57,7 +58,7 @@ def differences(analysis: Analysis) -> list[Row]:
 
 
 def path_rows(analysis: Analysis) -> list[Row]:
-    """Return the steps of the usual ping's way, one bar after the other."""
+    """Return the steps of a median ping's path; each bar begins where the one before it ends."""
     path = Views(analysis).path()
     begins_ns = path["median_ns"].cumsum() - path["median_ns"]
     whole_ns = float((begins_ns + path[["median_ns", "p95_ns"]].max(axis=1)).max())
@@ -141,6 +142,7 @@ def pings_shown(analysis: Analysis) -> list[Row]:
 
 def lost_rows(analysis: Analysis) -> Row:
     """Return the gaps in the events, and their places on the time axis of the RTTs."""
+    told = losses(analysis.trace, analysis.capture.sidecar)
     lost = Views(analysis).lost()
     times_ns = pd.concat([Views(analysis).rtt()["after_ns"], lost["after_ns"], lost["until_ns"]])
     end_ns = times_ns.max()
@@ -161,13 +163,13 @@ def lost_rows(analysis: Analysis) -> Row:
         "cpus": sorted({row["cpu"] for row in rows}),
         "placed": bool(placed),
         "seconds": 0.0 if pd.isna(end_ns) else float(end_ns) / NS_PER_S,
-        "known": int(lost["count"].sum()),
-        "uncounted": int(lost["count"].isna().sum()),
+        "sentence": told.sentence,
+        "missing": told.missing,
     }
 
 
 def recorded(analysis: Analysis) -> list[tuple[str, str]]:
-    """Return how the capture came about, as terms and their descriptions."""
+    """Return how the capture was recorded, as terms and their descriptions."""
     sidecar = analysis.capture.sidecar
     facts = list(_recorded_by_us(sidecar)) if sidecar else [("Recorded", "by hand: no sidecar")]
     counts = {name: len(table) for name, table in analysis.trace.events.items()}
@@ -244,7 +246,7 @@ def _context(event: Any) -> str:
 
 
 def _place_and_event(text: str) -> tuple[str, str]:
-    """Split ``container:eth0 net_dev_queue``; words that name no event are left whole."""
+    """Split ``container:eth0 net_dev_queue``; other text is not split."""
     place, _, event = text.rpartition(" ")
     return (place, event) if ":" in place else (text, "")
 
