@@ -1,7 +1,7 @@
 """Run the bench: ``python -m tests.kernels [--kernel 6.1] [--smoke | SCENARIO ...]``.
 
-Prints a line per scenario, and ends with 1 if one is not as it must be. A whole run of both kernels
-writes ``tests/kernels/results.json``, from which the table of docs/networks.md is made.
+Prints a line per scenario, and ends with 1 if one is not as it must be. With ``--save`` the results
+go into ``tests/kernels/results.json``, and from there into the table of docs/networks.md.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.kernels.machine import (
     unpacked,
 )
 from tests.kernels.scenarios import HERE, SCENARIOS, SMOKE, Scenario
-from tests.kernels.table import RESULTS
+from tests.kernels.table import PAGE, RESULTS, with_table
 from tests.kernels.verdicts import Verdict, judge
 
 
@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--kernel", action="append", choices=NAMES, help="default: all")
     parser.add_argument("--smoke", action="store_true", help="few scenarios, on one kernel")
     parser.add_argument("--here", action="store_true", help="on the running kernel, no other")
-    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("--save", action="store_true", help="keep the results")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="default: all")
     options = parser.parse_args()
     unknown = set(options.scenarios) - set(SCENARIOS)
@@ -47,13 +47,24 @@ def main() -> int:
     series = options.kernel or list(NAMES)[: 1 if options.smoke else None]
     chosen = {name: SCENARIOS[name] for name in names}
     verdicts = []
-    if options.here or options.save:
+    if options.here:
         verdicts += run_on_this_kernel(options.scenarios or HERE)
     if not options.here:
         verdicts += [verdict for name in series for verdict in run_kernel(name, chosen)]
     if options.save:
-        RESULTS.write_text(json.dumps([v.as_dict() for v in verdicts], indent=1) + "\n")
+        save(verdicts)
     return int(not verdicts or any(verdict.problem for verdict in verdicts))
+
+
+def save(verdicts: Sequence[Verdict]) -> None:
+    """Put verdicts into the results file, in place of earlier ones of their scenario and kernel."""
+    rows = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
+    by_place = {(row["kernel"], row["scenario"]): row for row in rows}
+    by_place |= {(v.kernel, v.scenario): v.as_dict() for v in verdicts}
+    order = list(SCENARIOS)
+    rows = sorted(by_place.values(), key=lambda row: (order.index(row["scenario"]), row["kernel"]))
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+    PAGE.write_text(with_table(PAGE.read_text(), rows))
 
 
 def run_on_this_kernel(names: Sequence[str]) -> list[Verdict]:
@@ -65,7 +76,7 @@ def run_on_this_kernel(names: Sequence[str]) -> list[Verdict]:
     script = results / "script.sh"
     script.write_text(guest_script(scenarios, results))
     (results / "console.log").write_text(run_here(script, seconds=SCENARIO_S * len(scenarios)))
-    release = platform.release()
+    release = platform.release().partition("-")[0]  # what follows is this machine's own
     return [told(judge(name, s, release, results / f"{name}.dat")) for name, s in scenarios.items()]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -77,9 +76,9 @@ def _netem_problem(scenario: Scenario, corrected: pd.DataFrame) -> str:
         "corrected RTT": rest_ns,
     }
     for (part, times_ns), added_ns in zip(parts.items(), scenario.added_ns, strict=True):
-        median_ns = statistics.median(times_ns)
-        if not added_ns <= median_ns < added_ns + NETEM_ERROR_NS:
-            return f"netem added {added_ns} ns to the {part}, its median is {median_ns:.0f} ns"
+        least_ns = times_ns.min()  # netem delays every packet, a busy machine some of them more
+        if not added_ns <= least_ns < added_ns + NETEM_ERROR_NS:
+            return f"netem added {added_ns} ns to the {part}, its least is {least_ns:.0f} ns"
     return ""
 
 
