@@ -24,7 +24,7 @@ import pytest
 from maceproc import Lab, schema
 from maceproc.capture import open_capture
 from maceproc.cli import cli
-from maceproc.following.rtts import STATUSES
+from maceproc.following.verdicts import STATUSES
 from maceproc.ledger import COLUMNS
 from maceproc.recording.record import record
 from maceproc.recording.sites import lab_site
