@@ -241,7 +241,9 @@ def no_times(rng: Random, text: Text, others: Sequence[Text]) -> Text:
 
 
 def other_text(rng: Random, text: Text, others: Sequence[Text]) -> Text:
-    """Take the text of another run."""
+    """Take the text of another run, where there is one."""
+    if not others:
+        return text
     other = others[int(rng.integers(len(others)))]
     return other.with_lines([replace(line, own=None) for line in other.lines])
 
@@ -251,7 +253,7 @@ def other_lines(rng: Random, text: Text, others: Sequence[Text]) -> Text:
 
     Such a line counts as one of the ping that has its number, with another RTT.
     """
-    if text.is_foreign:
+    if text.is_foreign or not others:
         return text
     other = others[int(rng.integers(len(others)))]
     start = int(rng.integers(len(text.lines) + 1))
