@@ -41,9 +41,12 @@ shift; exec "$@"
 """
 # Goes on when its standard input ends: however we end, the events of our instance are switched off,
 # and the processes that trace-cmd leaves when it is killed too are ended. They would wait forever.
-# It is in their process group itself: while it runs, that number cannot become somebody else's.
+# It is in their process group itself: while it runs, that number cannot become somebody else's. The
+# first step is done in a shell of its own, as a redirection that fails ends the shell.
 _OFF_SWITCH = """
-read -r line; : >"$1"
+trap "" HUP INT TERM
+read -r line
+(: >"$1")
 while [ -d /proc/$2 ] && ! grep -q ') Z ' /proc/$2/stat; do sleep 0.1; done
 kill -KILL -- -$2
 """
