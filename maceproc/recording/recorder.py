@@ -48,7 +48,7 @@ trap "" HUP INT TERM
 read -r line
 (: >"$1")
 while [ -d /proc/$2 ] && ! grep -q ') Z ' /proc/$2/stat; do sleep 0.1; done
-kill -s KILL -$2
+kill -s KILL -- -$2
 """
 
 
