@@ -43,10 +43,13 @@ shift; exec "$@"
 # Waits until its standard input ends, which happens however we end. Then it switches off the events
 # of our instance, and ends the processes that a killed trace-cmd leaves: they would wait forever.
 # It is in their process group itself: while it runs, that number cannot become somebody else's.
+# The first step is done in a shell of its own: a redirection that fails ends the shell.
 _OFF_SWITCH = """
-read -r line; : >"$1"
+trap "" HUP INT TERM
+read -r line
+(: >"$1")
 while [ -d /proc/$2 ] && ! grep -q ') Z ' /proc/$2/stat; do sleep 0.1; done
-kill -KILL -- -$2
+kill -s KILL -- -$2
 """
 
 
