@@ -21,7 +21,6 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from maceproc import __version__
-from maceproc.errors import AnalysisError
 from maceproc.following.coverage import coverage
 from maceproc.foreign_text import clean
 from maceproc.reporting.colors import as_css, slug
@@ -86,10 +85,7 @@ class Page:
 
 
 def as_html(analysis: Analysis) -> str:
-    """Return the report page, one self-contained HTML document.
-
-    Raises AnalysisError when Jinja2 is not installed.
-    """
+    """Return the report page, one self-contained HTML document."""
     page = Page(analysis)
     scripts = [_asset("uPlot.iife.min.js"), _asset("page.js")]
     return _template().render(
