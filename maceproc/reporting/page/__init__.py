@@ -89,10 +89,7 @@ class Page:
 
 
 def as_html(analysis: Analysis) -> str:
-    """Return the report page, one self-contained HTML document.
-
-    Raises AnalysisError when Jinja2 is not installed.
-    """
+    """Return the report page, one self-contained HTML document."""
     page = Page(analysis)
     scripts = [_asset("uPlot.iife.min.js"), _asset("page.js")]
     return _template().render(

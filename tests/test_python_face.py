@@ -1,0 +1,98 @@
+"""What `import maceproc` gives: functions, tables with UTC times and steps, plain equality."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import maceproc
+from maceproc.errors import CaptureError
+from maceproc.reporting.ping_steps import PING_STEPS
+from maceproc.reporting.utc import UTC_TIMES
+from tests.recorded import analyzed, path_of
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_recording_loads_no_tables() -> None:
+    code = "import sys, maceproc; maceproc.record; print({'numpy', 'pandas'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["version"] == maceproc.__version__
+    assert f"version: {maceproc.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_links_of_the_readme_work_on_pypi_too() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    links = re.findall(r"\]\((\S+?)\)", (ROOT / "README.md").read_text())
+    assert links
+    assert all(link.startswith("https://") for link in links)
+    ours = f"{project['urls']['Homepage']}/blob/main/"
+    files = [link.removeprefix(ours) for link in links if link.startswith(ours)]
+    assert files
+    assert all((ROOT / name).is_file() for name in files)
+
+
+def test_explain_and_export_take_a_capture_or_its_analysis(tmp_path: Path) -> None:
+    by_path, by_analysis = (
+        maceproc.explain(capture, 3) for capture in (path_of("native"), analyzed("native"))
+    )
+    assert str(by_path) == str(by_analysis)
+    (written, *_) = maceproc.export(analyzed("native"), tmp_path / "t.json", table="rtts")
+    assert written.stat().st_size
+    with pytest.raises(CaptureError, match="exists"):
+        maceproc.export(analyzed("native"), tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("name", ["idle", "native"])
+def test_utc_times_are_those_that_ping_printed(name: str) -> None:
+    analysis = analyzed(name)
+    times = analysis.utc()
+    assert list(times) == UTC_TIMES.names
+    assert len(times) == len(analysis.rtts)
+    printed = pd.to_datetime(analysis.pings["received_at_ns"], utc=True)
+    both = printed.notna() & times["received_at"].notna()
+    assert both.any()
+    assert (printed - times["received_at"])[both].abs().max() < pd.Timedelta("5ms")
+    assert set(times["time_basis"]) >= {"kernel", "ping -D"}
+    known = analysis.rtts["kernel_rtt_ns"].notna()
+    took_ns = (times["received_at"] - times["sent_at"])[known].astype("int64")
+    assert (took_ns == analysis.rtts["kernel_rtt_ns"][known]).all()
+
+
+def test_steps_of_a_crossing_add_up_to_it() -> None:
+    analysis = analyzed("idle")
+    steps = analysis.ping_steps()
+    assert list(steps) == PING_STEPS.names
+    crossed = steps[steps["crossing"]].groupby(["round", "seq", "direction"])["took_ns"].sum()
+    corrected = analysis.rtts[analysis.rtts["status"] == "corrected"]
+    assert len(corrected)
+    for ping in corrected.itertuples():
+        assert crossed[ping.round, ping.seq, "outbound"] == ping.outbound_ns
+        assert crossed[ping.round, ping.seq, "inbound"] == ping.inbound_ns
+
+
+def test_equality_and_hash_do_not_raise() -> None:
+    one, other = analyzed("idle"), analyzed("native")
+    assert one == one  # noqa: PLR0124
+    assert one != other
+    assert len({one, other, one}) == 2
+    capture = maceproc.open_capture(path_of("idle"))
+    assert capture == one.capture
+    assert hash(capture) == hash(one.capture)
+
+
+def test_a_comparison_shows_itself_in_a_notebook() -> None:
+    html = maceproc.compare(analyzed("idle"), analyzed("loaded"))._repr_html_()
+    assert "against idle" in html
+    assert html.count("<table>") == 3
