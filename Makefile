@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := build/demo
 
-.PHONY: demo test check docs man schemas notebooks setup develop packages tools engines browser clean
+.PHONY: demo test test-kernels bench-packages check docs man schemas notebooks bpf compiler setup develop packages tools engines browser clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -15,8 +15,14 @@ demo: setup
 	$(BIN)/maceproc record --lab --rounds 32 --force -o $(DEMO)/trace.dat -- ping -i 0.01 -c 20
 	$(BIN)/maceproc analyze $(DEMO)/trace.dat
 
-test: develop tools engines browser
+test: develop tools compiler engines browser
 	$(BIN)/pytest
+
+# Debian's kernels booted in qemu, which record in networks that this kernel may not have; minutes
+# per kernel. BENCH takes options and scenarios: make test-kernels BENCH="--kernel 6.1 bond-vlan"
+test-kernels: develop tools bench-packages
+	$(BIN)/pip install --quiet --editable '.[kernels]'
+	$(BIN)/python -m tests.kernels $(BENCH)
 
 check: develop
 	$(BIN)/ruff check .
@@ -34,6 +40,17 @@ man: develop
 # The JSON Schemas of what is printed as JSON, from the declared tables.
 schemas: develop
 	$(BIN)/python -m maceproc.reporting.json_schema
+
+# The tracer's programs for the kernel; the object is kept beside its source, no target needs a
+# compiler. A test makes it again and compares.
+BPF := maceproc/recording/bpf/echoes.bpf
+bpf: compiler
+	clang -O2 -g -mcpu=v3 -target bpf -Wall -Werror -ffile-compilation-dir=. -c $(BPF).c -o $(BPF).o
+	llvm-strip -g $(BPF).o
+
+compiler:
+	@$(call install,clang=clang llvm=llvm-strip)
+	@test -e /usr/include/bpf/bpf_helpers.h || { $(call install,libbpf-dev=-); }
 
 # Run the notebooks again, and keep what they print with them.
 notebooks: develop
@@ -74,10 +91,22 @@ packages:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { $(call install,python3-venv=-); }
 	@$(PYTHON) -c "$$HEADERS" || { $(call install,python3-dev=-); }
 
+# Debian asks this program whether a package may start its service; 101 means no.
+POLICY := /usr/sbin/policy-rc.d
+
 # What the tests alone run.
 tools:
 	@$(call install,tcpdump=tcpdump tshark=tshark jq=jq fping=fping busybox-static=busybox \
 	    iperf3=iperf3)
+
+# What the bench of kernels runs; no service is started, see `engines`.
+bench-packages:
+	@if [ ! -e $(POLICY) ]; then \
+	    trap 'rm -f $(POLICY)' EXIT; \
+	    printf '#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); \
+	fi; \
+	$(call install,qemu-system-x86=qemu-system-x86_64 kmod=depmod zstd=zstd \
+	    busybox-static=busybox wireguard-tools=wg openvswitch-switch=ovs-vsctl)
 
 # The report page is tested in a real browser.
 browser:
@@ -85,7 +114,6 @@ browser:
 
 # Container engines: the tests start a daemon of their own, in a namespace. No service is started
 # here: Debian asks policy-rc.d whether it may, and 101 means no. One that cannot be had is skipped.
-POLICY := /usr/sbin/policy-rc.d
 engines:
 	@if [ ! -e $(POLICY) ]; then \
 	    trap 'rm -f $(POLICY)' EXIT; \

@@ -82,6 +82,8 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
     # From the container's device to the outer device, both included, in outbound order. One hop or
     # none: no namespace is crossed.
     path: list[PathDevice] = []
+    # The devices that the outer one is on, from the top down to the cards; see maceproc.uplinks.
+    below: list[PathDevice] = []
     nat: bool = False  # addresses are translated on the way
     crossing: bool = True  # between namespaces, that can be seen; the notes say why not
     # Every run had a container, and so a veth pair, of its own: the path is that of a first look.
@@ -92,7 +94,7 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
     def route(self) -> str:
         """The path for people: ``web:eth0 -> host:veth1a2b -> docker0 -> (NAT) -> eno1``.
 
-        A namespace is named where it begins.
+        A namespace is named where it begins; what the outer device is on, at the end.
         """
         names = [
             hop.dev if before and before.netns == hop.netns else str(hop)
@@ -100,7 +102,8 @@ class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
         ]
         if self.nat and len(names) > 1:
             names.insert(-1, "(NAT)")
-        return " -> ".join(names) or "unknown"
+        on = f" (on {', '.join(hop.dev for hop in self.below)})" if self.below else ""
+        return (" -> ".join(names) or "unknown") + on
 
 
 class Run(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -185,6 +188,12 @@ class Tracing(msgspec.Struct, kw_only=True, omit_defaults=True):
     # CPU -> events that the kernel handed over and the trace does not hold.
     events_missing: dict[str, int] = {}
     problems: list[str] = []  # what went wrong with the recording itself, one sentence each
+    tracer: Literal["ftrace", "bpf"] = "ftrace"
+    # Of the BPF tracer: echoes overwritten before they were read, requests queued on the
+    # container's device, and packets that could not be followed, by reason (`echo_rows.COUNTS`).
+    rows_lost: int = 0
+    requests_queued: int = 0
+    not_followed: dict[str, int] = {}
 
 
 class Identity(msgspec.Struct, kw_only=True, omit_defaults=True):

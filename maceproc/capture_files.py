@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -126,7 +127,11 @@ def save_sidecar(path: Path, sidecar: Sidecar) -> None:
     # omit_defaults leaves out the two fields that say what the file is.
     identity = {"format": sidecar.format, "version": sidecar.version}
     document = identity | msgspec.to_builtins(sidecar)
-    text = msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n"
+    try:
+        encoded = msgspec.json.encode(document)
+    except UnicodeEncodeError:
+        encoded = msgspec.json.encode(_as_unicode(document))
+    text = msgspec.json.format(encoded, indent=1) + b"\n"
     try:
         # A name that nobody can guess, made with O_EXCL and O_NOFOLLOW: no link is followed.
         descriptor, partial = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
@@ -139,3 +144,14 @@ def save_sidecar(path: Path, sidecar: Sidecar) -> None:
             raise
     except OSError as error:
         raise CaptureError(f"{path}: cannot write the sidecar: {error.strerror}") from error
+
+
+def _as_unicode(value: Any) -> Any:
+    """Return a document with bytes that are not UTF-8 (PEP 383) escaped: JSON cannot have them."""
+    if isinstance(value, str):
+        return os.fsencode(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {_as_unicode(key): _as_unicode(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_unicode(item) for item in value]
+    return value

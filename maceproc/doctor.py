@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from maceproc.capture_files import recording_directory
 from maceproc.errors import MaceprocError, PrivilegeError, TargetError
+from maceproc.recording import remains
+from maceproc.recording.bpf.trial import try_tracer
 from maceproc.recording.command import is_iputils
 from maceproc.recording.engines import (
     ENGINES,
@@ -37,13 +39,6 @@ from maceproc.recording.machine import (
     sees_kernel_pids,
 )
 from maceproc.recording.recorder import Recorder
-from maceproc.recording.remains import (
-    INSTANCE_PREFIX,
-    remove_stale_temporary_directories,
-    stale_instances,
-    stale_temporary_directories,
-    temporary_directory,
-)
 from maceproc.recording.rescue import abandoned_recordings, remove_stale_instances
 from maceproc.recording.tracing import (
     BUFFER_KB,
@@ -73,7 +68,7 @@ NEEDED_FIELDS = {
     "sys_exit_recvmsg": ("ret",),
     "sys_exit_recvfrom": ("ret",),
 }
-_PIECE = re.compile(rf"(?P<trace>.+?)(\.{INSTANCE_PREFIX}(?P<pid>\d+))?\.cpu\d+")
+_PIECE = re.compile(rf"(?P<trace>.+?)(\.{remains.INSTANCE_PREFIX}(?P<pid>\d+))?\.cpu\d+")
 
 
 class Check(NamedTuple):
@@ -87,17 +82,17 @@ class Check(NamedTuple):
 
 def examine(directory: Path = Path()) -> list[Check]:
     """Check this machine, and look in `directory` for what killed recordings left there."""
-    checks = [
+    return [
         *_judged("privileges", _privileges),
         *_judged("programs", _programs),
         *_judged("tracefs", _tracing),
+        Check("BPF tracer", *try_tracer()),
         *_memory(directory),
         *_engines(),
         *_ping(),
         *_cpus(),
         *_judged("leftovers", lambda: _leftovers(directory)),
     ]
-    return list(checks)
 
 
 def as_json(checks: list[Check], removed: list[str]) -> str:
@@ -115,8 +110,9 @@ def remove_leftovers() -> list[str]:
     require_root()
     with mounted_tracefs() as tracefs:
         removed = [f"tracing instance {name}" for name in remove_stale_instances(tracefs)]
+        removed += [f"note {note}" for note in remains.remove_stale_notes(tracefs)]
     removed += [f"lab {name}" for name in remove_stale_labs()]
-    removed += [f"directory {path}" for path in remove_stale_temporary_directories()]
+    removed += [f"directory {path}" for path in remains.remove_stale_temporary_directories()]
     for trace in abandoned_recordings(Path()):
         with contextlib.suppress(OSError):  # it is not empty
             recording_directory(trace).rmdir()
@@ -214,7 +210,7 @@ def _trial(tracefs: Path) -> Iterator[Check]:
     """Record a send and a receive call, and read them."""
     from maceproc.tracedat import read_events
 
-    with temporary_directory() as directory:
+    with remains.temporary_directory() as directory:
         trace = directory / "trace.dat"
         events = ["syscalls:sys_enter_sendto", "syscalls:sys_exit_recvfrom"]
         with Recorder(trace, events, 64, tracefs) as recorder:
@@ -354,9 +350,11 @@ def _cpus() -> Iterator[Check]:
 
 
 def _leftovers(directory: Path) -> Iterator[Check]:
-    left = [] if os.geteuid() else [f"tracing instance {name}" for name in stale_instances()]
+    instances = [] if os.geteuid() else remains.stale_instances()
+    left = [f"tracing instance {name}" for name in instances]
+    left += [f"note {note}" for note in remains.stale_notes()]
     left += [f"lab {name}" for name in stale_labs()]
-    left += [f"directory {path}" for path in stale_temporary_directories()]
+    left += [f"directory {path}" for path in remains.stale_temporary_directories()]
     left += [f"{engine} container {name}" for engine, name in _stale_containers()]
     for what in left:
         advice = "`maceproc doctor --fix` removes it"

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from maceproc.analysis import Analysis as AnalysisTables
 from maceproc.calibration import Calibration, load_calibration
 from maceproc.capture_files import Capture, open_capture
+from maceproc.echoes import is_echo_file
 from maceproc.following import causes, checks, event_costs, perturbation
+from maceproc.following.by_identity import follow_echoes
 from maceproc.following.calibrating import find_native
 from maceproc.following.event_fields import require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
 from maceproc.following.native_doubts import native_doubts
 from maceproc.following.native_rtt import add_native_rtt
 from maceproc.following.steps import steps_of
-from maceproc.schema import RTTS, Trace
+from maceproc.schema import EVENTS_ON_PATH, RTTS, Trace
 from maceproc.traces import read_times, read_trace, require_cpus
 
 if TYPE_CHECKING:
@@ -106,6 +108,9 @@ def analyze(
     """
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
+    if is_echo_file(capture.trace):
+        trace, followed = follow_echoes(capture)
+        return _summarize(capture, trace, {}, followed, _given(calibration))
     trace = read_trace(capture.trace, EVENTS_USED)
     require_cpus(capture.trace, trace)
     require_fields(capture.trace, trace)
@@ -136,7 +141,9 @@ def _summarize(
     hops, crossed, printed, rtts, outputs = followed
     rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
     runs = capture.sidecar.runs if capture.sidecar else ()
-    on_path = event_costs.count_events(rtts, hops, times)
+    # Programs in the kernel record no events that could be counted; untraced runs tell their cost.
+    by_bpf = capture.sidecar is not None and capture.sidecar.tracing.tracer == "bpf"
+    on_path = EVENTS_ON_PATH.frame() if by_bpf else event_costs.count_events(rtts, hops, times)
     native = find_native(capture, rtts, on_path, calibration)
     rtts = RTTS.frame(add_native_rtt(rtts, native.correction))
     series = perturbation.summarize(rtts)

@@ -237,7 +237,12 @@ RTTS = Table(
     (
         *(PINGS[name] for name in ("round", "arm", "target", "seq")),
         *(PINGS[name] for name in ("rtt_ns", "rtt_resolution_ns")),
-        Column("kernel_rtt_ns", "Int64", "ns", "receive time stamp - entry of the send call"),
+        Column(
+            "kernel_rtt_ns",
+            "Int64",
+            "ns",
+            "receive time stamp - entry of the send call (BPF: queue)",
+        ),
         Column("bare_metal_rtt_ns", "Int64", "ns", "RTT without the crossings, see rtt_basis"),
         Column("native_rtt_ns", "Int64", "ns", "what this host's own ping would have printed"),
         Column("rtt_basis", "category", "", "the RTT corrected: printed, or kernel if too coarse"),
@@ -269,6 +274,18 @@ RTTS = Table(
             "",
             "the rule that decided it: `maceproc.following.verdicts.RULES`",
         ),
+    ),
+)
+
+WITNESSED = Table(
+    "witnessed",
+    "one match of packets, checked against what the packets carry",
+    (
+        Column("check", "category", "", "outbound, inbound, request or reply"),
+        Column("round", "int64", "", "round of the recording; 0 where no ping is meant"),
+        Column("seq", "int64", "", "icmp_seq of the ping, or that the packet carries"),
+        Column("journey", "int64", "", "journey that was matched"),
+        Column("outcome", "category", "", "right, wrong or not witnessed"),
     ),
 )
 

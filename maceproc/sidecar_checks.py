@@ -64,7 +64,9 @@ def _complaints(sidecar: Sidecar) -> Iterator[tuple[str, str]]:
         yield "namespaces", "two namespaces of one name"
     if len(names) > MAX_NAMESPACES:
         yield "namespaces", f"{len(names)} of them, expected at most {MAX_NAMESPACES}"
-    unknown = [hop for hop in sidecar.target.path if hop.netns not in names]
+    unknown = [
+        hop for hop in (*sidecar.target.path, *sidecar.target.below) if hop.netns not in names
+    ]
     if names and unknown:  # a sidecar may describe none at all
         yield "target.path", f"{unknown[0]} is in none of the namespaces described"
     for number, run in enumerate(sidecar.runs):

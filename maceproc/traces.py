@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from maceproc.capture_files import check_is_trace
+from maceproc.echoes import is_echo_file
 from maceproc.errors import AnalysisError, TraceFormatError
 from maceproc.perfdata.container import is_perf_data
 from maceproc.schema import EVENTS, Trace
@@ -59,6 +60,7 @@ def read_events(
     ValueError
         There is no such reader.
     """
+    _refuse_echoes(Path(path))
     kind = kind_of(path)
     if kind is Kind.TRACE_DAT or reader not in ("maceproc", "tracecmd"):
         from maceproc.tracedat.reader import read_events as read_trace_dat
@@ -103,6 +105,18 @@ def read_times(
     return {**trace.events, **(read_events(path, others, fields=()).events if others else {})}
 
 
+def _refuse_echoes(path: Path) -> None:
+    """Raise TraceFormatError for a file of echoes by the BPF tracer."""
+    if path.is_file() and is_echo_file(path):
+        raise TraceFormatError(
+            path,
+            offset=0,
+            found="echoes that `record --tracer bpf` wrote",
+            expected="raw events",
+            hint="maceproc analyze, explain and export read it",
+        )
+
+
 def require_cpus(path: Path, trace: Trace) -> None:
     """Raise AnalysisError when some samples of a perf.data do not say their CPU."""
     if any((table["cpu"] < 0).any() for table in trace.events.values()):
@@ -117,6 +131,7 @@ def summarize_trace(path: Path) -> Summary:
     from maceproc.tracedat import summary
 
     check_is_trace(path)
+    _refuse_echoes(path)
     if kind_of(path) is Kind.TRACE_DAT:
         return summary.summarize(path)
     return summary.summarize_tables(read_events(path))

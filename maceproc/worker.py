@@ -83,7 +83,10 @@ def serve() -> None:
 
 def _start() -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        [sys.executable, "-c", _BOOT], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        # -P: the directory we are in, which may be anybody's, is no place to import from.
+        [sys.executable, "-P", "-c", _BOOT],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     _send(process.stdin, sys.path)
     return process

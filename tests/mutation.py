@@ -13,7 +13,7 @@ import argparse
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -97,6 +97,21 @@ class Text:
         own = [line.own for line in self.lines]
         moved = not self.is_foreign and numbers == sorted(line.own or 0 for line in self.lines)
         return list(numbers) if moved else own
+
+    def own_of(self, seqs: Iterable[int], first_seq: int | None) -> list[int | None]:
+        """Return the own icmp_seq of the rows with these numbers.
+
+        Of several lines with one number, the row that can be answered is that of the first. A row
+        that no line speaks of is that of the k-th request, however ping counts.
+        """
+        by_number: dict[int, int | None] = {}
+        for line, own in zip(self.lines, self.owners, strict=True):
+            by_number.setdefault(line.number, own)
+        # The lines say it where the text does not tell from where ping counts.
+        steps = {own - number for number, own in by_number.items() if own is not None}
+        step = 1 - first_seq if first_seq is not None else steps.pop() if len(steps) == 1 else None
+        unspoken = {seq: None if step is None else seq + step for seq in seqs}
+        return [by_number.get(seq, unspoken[seq]) for seq in seqs]
 
     @property
     def is_foreign(self) -> bool:
@@ -332,11 +347,11 @@ class Subject:
         return tuple(Text.of(run.output) for run in self.runs)
 
     @cached_property
-    def truth(self) -> dict[int, pd.DataFrame]:
+    def truth(self) -> dict[tuple[int, str], pd.DataFrame]:
         """The packets of every ping by run and icmp_seq, from the text as it was printed."""
         _, rtts = self.correct(self.runs)
         own = rtts[rtts["status"].isin(ANSWERED)]
-        return {run.round: own[own["round"] == run.round].set_index("seq") for run in self.runs}
+        return {_key(run): _rows_of(run, own).set_index("seq") for run in self.runs}
 
     def mutated(self, seed: int, foreign: Sequence[Text] = ()) -> Trial:
         """Mutate the text of every run, and correct its pings again."""
@@ -381,12 +396,10 @@ class Trial:
         """Return the answered pings that have other packets than their own."""
         found = []
         for (run, printed), text in zip(self.printed, self.texts, strict=True):
-            rows = self.rtts[self.rtts["round"] == run.round]
-            own = text.owners[len(text.lines) - len(printed.answers) :]
-            # A row that no line speaks of is that of the k-th request, however ping counts.
-            own += [seq - printed.first_seq + 1 for seq in rows["seq"][len(own) :]]
+            rows = _rows_of(run, self.rtts)
+            own = text.own_of(rows["seq"], printed.first_seq)
             answered = rows["status"].isin(ANSWERED).to_numpy()
-            truth = self.subject.truth[run.round]
+            truth = self.subject.truth[_key(run)]
             for place in np.flatnonzero(answered):
                 row = rows.iloc[place]
                 if own[place] is None or (
@@ -394,6 +407,15 @@ class Trial:
                 ):
                     found.append(row.to_frame().T.assign(own=own[place]))
         return pd.concat(found) if found else self.rtts[:0]
+
+
+def _key(run: Run) -> tuple[int, str]:
+    return run.round, run.place
+
+
+def _rows_of(run: Run, rtts: pd.DataFrame) -> pd.DataFrame:
+    arm = rtts["arm"] == f"{run.place} traced"
+    return rtts[arm & (rtts["round"] == run.round)]
 
 
 def _same(row: pd.Series, truth: pd.Series) -> bool:

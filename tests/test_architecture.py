@@ -22,15 +22,16 @@ PACKAGE = Path(__file__).parents[1] / "maceproc"
 
 # The rooms in the order of the pipeline, and the modules or packages that each consists of.
 ROOMS = {
-    "words": "errors units schema statistics ledger series foreign_text whole_file worker",
-    "capture": "calibration capture sidecar_checks capture_files",
-    "reading": "tracedat tracetext pings traces perfdata",
+    "words": "errors units schema statistics ledger series foreign_text whole_file worker "
+    "echo_rows",
+    "capture": "calibration capture sidecar_checks capture_files uplinks",
+    "reading": "tracedat tracetext pings traces perfdata echoes",
     "recording": "recording",
     "following": "following",
     "analysis": "analysis",
     "reporting": "reporting",
     "pipeline": "pipeline comparison many",
-    "tools": "doctor selftest experiment",
+    "tools": "doctor selftest experiment watching",
     "cli": "cli __main__",
 }
 ROOM_OF = {name: room for room, names in ROOMS.items() for name in names.split()}

@@ -1,14 +1,19 @@
 import os
 import signal
 import subprocess
+import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maceproc.recording import entrances
 from maceproc.recording.bounded import run_bounded
+from maceproc.recording.engines import Container
+from maceproc.recording.entrances import MARK, EngineExec
 from maceproc.recording.output import is_full, make_output, printed_text
 from maceproc.recording.record import Interruption
 
@@ -71,3 +76,48 @@ def test_a_recorded_command_within_its_time_is_left_alone() -> None:
         watched = Interruption().watching(process, process.pid)
         with watched as running, running.no_longer_than(60):
             assert process.wait(30) == 0
+
+
+def test_an_environment_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process can put a file that is never served where its environment is: see `_in_time`."""
+    forever = threading.Event()
+    monkeypatch.setattr(entrances, "START_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(entrances, "CLOSING_TIME_S", 0.1)
+    monkeypatch.setattr(entrances, "processes", lambda _: [os.getpid()])
+    monkeypatch.setattr(EngineExec, "_is_marked", lambda *_: not forever.wait())
+    inside = EngineExec(Container("docker", "0" * 12, "web", pid=1))
+    with subprocess.Popen(["sleep", "60"]) as engine:
+        assert inside.find_pid(engine) is None
+        inside.end()
+        engine.kill()
+    forever.set()
+
+
+def test_what_a_container_started_itself_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    container = Container("docker", "0" * 12, "web", pid=0)
+    inside = EngineExec(container)
+    marked = os.environ | {MARK: inside.mark}
+    looked_at: list[int] = []
+    look = EngineExec._is_marked
+
+    def is_marked(self: EngineExec, pid: int) -> bool:
+        looked_at.append(pid)
+        return look(self, pid)
+
+    monkeypatch.setattr(EngineExec, "_is_marked", is_marked)
+    script = "sleep 60 & echo $!; wait"
+    with (
+        subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, env=marked) as first,
+        subprocess.Popen(["sleep", "60"], env=marked) as command,
+        subprocess.Popen(["sleep", "60"]) as engine,
+    ):
+        assert first.stdout is not None
+        child = int(first.stdout.readline())
+        inside = replace(inside, container=replace(container, pid=first.pid))
+        members = [first.pid, child, command.pid]
+        monkeypatch.setattr(entrances, "processes", lambda _: members)
+        assert inside.find_pid(engine) == command.pid
+        assert set(looked_at) == {command.pid}
+        inside.end()  # all that has the mark
+        assert [process.wait() for process in (first, command)] == [-signal.SIGKILL] * 2
+        engine.kill()

@@ -1,4 +1,5 @@
 import json
+import os
 import random
 from pathlib import Path
 
@@ -53,6 +54,18 @@ def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     save_sidecar(path, sidecar())
     assert load_sidecar(path) == sidecar()
     assert [file.name for file in tmp_path.iterdir()] == ["trace.dat.json"]
+
+
+def test_words_that_are_not_utf_8_are_escaped(tmp_path: Path) -> None:
+    path = sidecar_path(tmp_path / "trace.dat")
+    made = sidecar()
+    made.command = ["ping", "-p", os.fsdecode(b"caf\xe9"), "\u65e5"]
+    made.runs[0].argv = made.command
+    made.target.name = os.fsdecode(b"\xff")
+    save_sidecar(path, made)
+    read = load_sidecar(path)
+    assert read.command == read.runs[0].argv == ["ping", "-p", "caf\\xe9", "\u65e5"]
+    assert read.target.name == "\\xff"
 
 
 def test_a_file_says_what_it_is(tmp_path: Path) -> None:

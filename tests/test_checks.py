@@ -40,7 +40,8 @@ def about(**tracing: Any) -> pd.DataFrame:
 
 def test_the_kernel_s_count_of_lost_events_is_told() -> None:
     said = about(events_lost={"0": 329_000, "1": 77})
-    assert said.loc["lost events", "message"].startswith("329077 events were lost, by the kernel's")
+    message = said.loc["lost events", "message"]
+    assert message.startswith("329,077 events were lost, by the kernel's count")
     assert "lost events" not in about().index
 
 

@@ -94,7 +94,7 @@ def test_what_a_page_tells_people_to_type(
         if "trace.txt" in text:
             for name in ("trace.txt", "ping.txt"):
                 shutil.copy(request.getfixturevalue("by_hand") / name, name)
-        if containers := set(re.findall(r"record --container (\S+)", text)):
+        if containers := set(re.findall(r"(?:record|watch) --container (\S+)", text)):
             engine = request.getfixturevalue("engine")
             for name in containers:
                 stack.enter_context(engine.container(name))

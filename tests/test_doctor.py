@@ -15,6 +15,7 @@ from maceproc import doctor
 from maceproc.cli import cli
 from maceproc.doctor import Check, _absent_fields, _engine, _pieces, examine
 from maceproc.recording.lab import NETNS_DIR
+from maceproc.recording.remains import REGISTRY, forget, remember, stale_notes
 from tests.engine import Engine
 from tests.tracing import TRACEFS
 
@@ -104,6 +105,19 @@ def test_leftovers_are_told_and_removed_when_asked(leftovers: tuple[Path, Path])
     assert f"removed tracing instance maceproc-{DEAD}\n" in fixed.output
     assert f"removed lab maceproc-{DEAD}-abcd\n" in fixed.output
     assert not any(path.exists() for path in leftovers)
+
+
+def test_notes_of_instances_that_are_gone_are_removed(leftovers: tuple[Path, Path]) -> None:
+    gone, there, ours = f"maceproc-{DEAD}-gone", leftovers[0].name, f"maceproc-{os.getpid()}"
+    for name in (gone, there, ours):
+        remember(name, Path("/nonexistent/trace.dat"))
+    assert REGISTRY / gone in stale_notes()
+    removed = doctor.remove_leftovers()
+    assert f"note {REGISTRY / gone}" in removed
+    assert f"tracing instance {there}" in removed
+    left = {path.name for path in REGISTRY.iterdir()}
+    forget(ours)
+    assert {gone, there, ours} & left == {ours}
 
 
 def test_a_container_of_a_killed_recording_is_removed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,7 @@ from maceproc.experiment.traffic import Traffic, load_reports, running_flows
 from maceproc.recording.lab import NETNS_DIR
 from maceproc.recording.sites import Netns, lab_site
 from maceproc.recording.tracing import TRACEFS
+from tests.fuzz_texts import damage_value
 
 PING_COUNT = 8
 PLAN = Plan(
@@ -165,6 +167,28 @@ def test_agreement_of_two_experiments() -> None:
     assert "None differs by more" in text  # one of three may
     assert "+2.0 (+1.7 to +2.3) | +2.5 (+2.2 to +2.8) | **0.021** |" in text
     assert "1 differ by more" in "\n".join(agreement_lines(first, found(1000, 3000, 3000)))
+
+
+def test_damaged_results_are_one_clear_line(tmp_path: Path) -> None:
+    good = found(1000, 2000, 3000)
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(good))
+    path = tmp_path / "second" / "results.json"
+    words = ["experiment", "agree", str(tmp_path / "first"), str(tmp_path / "second")]
+    assert CliRunner().invoke(cli, words).exit_code == 0
+    rng = random.Random(1)
+    damaged = ["", "[]", "{}", '{"comparisons": [], "series": []}', json.dumps(good)[:99]]
+    damaged += [json.dumps(good | {"comparisons": good["comparisons"] * 2})]
+    damaged += [json.dumps(damage_value(rng, good)) for _ in range(60)]
+    outcomes = []
+    for text in damaged:
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        done = CliRunner().invoke(cli, words)
+        outcomes.append(done.exit_code)
+        assert done.exception is None or isinstance(done.exception, CaptureError), text
+    assert outcomes[:6] == [1, 1, 1, 0, 1, 1]
+    assert outcomes.count(1) > 20
 
 
 def test_as_many_experiments_agree_as_the_intervals_promise() -> None:

@@ -352,7 +352,7 @@ def test_lost_events_are_on_the_time_axis(browser, pages):
         track, own = gap.locator("xpath=..").bounding_box(), gap.bounding_box()
         left = (own["x"] - track["x"]) / track["width"]
         assert left == pytest.approx(lost["after_ns"].iloc[0] / end_ns, abs=0.01)
-        assert "1,203 events were lost in 2 gaps" in page.locator("#lost").inner_text()
+        assert "1,203 events were lost in 2 places" in page.locator("#lost").inner_text()
         # Where nothing else is drawn, the chart is shaded within the gap and not beside it.
         middle_ns = lost[["after_ns", "until_ns"]].iloc[0].mean()
         within, beside = (top_pixel(page, time_ns) for time_ns in (middle_ns, 7e8))

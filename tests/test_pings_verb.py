@@ -16,7 +16,7 @@ from maceproc.capture import Run
 from maceproc.cli import cli
 from maceproc.errors import CaptureError
 from maceproc.following.checks import find_doubts
-from maceproc.pings import PingOutput, parse_ping, rows_of_run
+from maceproc.pings import PingOutput, parse_ping, pings_table, rows_of_run
 from maceproc.reporting.json_schema import pings_schema
 from maceproc.schema import COMPARISONS, LOST, RTTS, Trace
 from tests.ping_texts import REAL
@@ -108,10 +108,12 @@ def test_utf_16_is_read(tmp_path: Path) -> None:
     assert as_json(str(file))["runs"][0]["flavour"] == "busybox"
 
 
-def findings_of(output: PingOutput) -> list[tuple[str, str]]:
+def findings_of(output: PingOutput, rule: str = "corrected") -> list[tuple[str, str]]:
     run = Run(round=1, place="container", traced=True, argv=["ping"])
     trace = Trace({}, LOST.frame(), clock="mono")
-    doubts = find_doubts(None, trace, RTTS.frame(), COMPARISONS.frame(), [(run, output)])
+    pings = pings_table([(run, output)])
+    rtts = RTTS.frame(pings.reindex(columns=RTTS.names).assign(status="", reason="", rule=rule))
+    doubts = find_doubts(None, trace, rtts, COMPARISONS.frame(), [(run, output)])
     return list(zip(doubts["finding"], doubts["message"], strict=True))
 
 
@@ -120,7 +122,9 @@ def test_findings_tell_of_the_text() -> None:
     told = dict(findings_of(output))["ping's output"]
     assert told.startswith("2 lines were not understood, in 1 of 1 outputs, first: 'one'")
     (output,) = parse_ping("64 bytes from 192.0.2.1: icmp_seq=1 ttl=63 time=0.1 ms\n")
-    assert "0 or 1 is not known" in dict(findings_of(output))["numbering"]
+    told = dict(findings_of(output, "first-number-unknown"))["numbering"]
+    assert "0 or 1 is not known in 1 of 1 outputs" in told
+    assert "numbering" not in dict(findings_of(output, "corrected"))  # the packets decided it
     (output,) = parse_ping(REAL["busybox"][0])
     assert not {"ping's output", "numbering"} & set(dict(findings_of(output)))
 

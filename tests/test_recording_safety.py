@@ -49,9 +49,14 @@ def started(lab: str, trace: Path, *words: str, **more: object) -> subprocess.Po
     return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, **more)  # type: ignore[call-overload, no-any-return]
 
 
+def is_recording(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> bool:
+    """Whether the recorded ping runs: one without trace-cmd is `ping -V`."""
+    return all(children(process.pid, name) for name in ("trace-cmd", "ping"))
+
+
 def tracecmd_of(process: subprocess.Popen[str]) -> tuple[int, list[int]]:
     """The trace-cmd of a recorder, and its processes, one per CPU."""
-    wait_until(lambda: bool(children(process.pid, "ping")))
+    wait_until(lambda: is_recording(process))
     (parent,) = children(process.pid, "trace-cmd")
     return parent, children(parent, "trace-cmd")
 
@@ -221,7 +226,7 @@ def test_the_next_recording_saves_the_ring_buffer(lab: Lab, tmp_path: Path) -> N
 @pytest.mark.parametrize("delay_s", [0.0, 0.02, 0.1])
 def test_a_burst_of_signals_leaves_nothing(tmp_path: Path, delay_s: float) -> None:
     process = started("", tmp_path / "trace.dat", "--", "ping", "-i", "0.01")
-    wait_until(lambda: bool(children(process.pid, "ping")) or process.poll() is not None)
+    wait_until(lambda: is_recording(process) or process.poll() is not None)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         process.send_signal(number)
         time.sleep(delay_s)
@@ -242,7 +247,7 @@ def test_a_signal_that_is_ignored_stays_ignored(lab: Lab, tmp_path: Path) -> Non
     with subprocess.Popen(
         [*argv, "--", "ping", "-i", "0.01", "-c", "80"], stderr=subprocess.PIPE
     ) as process:
-        wait_until(lambda: bool(children(process.pid, "ping")))
+        wait_until(lambda: is_recording(process))
         process.send_signal(signal.SIGHUP)
         assert process.wait(60) == 0
     assert load_sidecar(sidecar_path(trace)).interrupted == ""

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import copy
 import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any
 
 import msgspec
 import pytest
 
-from maceproc import analyze
-from maceproc.capture_files import load_sidecar, save_sidecar, sidecar_path
-from maceproc.errors import CaptureError, Fault, MaceprocError, as_error
+import maceproc
+from maceproc import analyze, pings
+from maceproc.capture import Run
+from maceproc.capture_files import Capture, load_sidecar, save_sidecar, sidecar_path
+from maceproc.cli.privileges import sudo_line
+from maceproc.errors import AnalysisError, CaptureError, Fault, MaceprocError, as_error
 from maceproc.foreign_text import clean, clean_lines
+from maceproc.pings import parse_ping, pings_table
+from maceproc.reporting.export import export
+from maceproc.reporting.export.provenance import provenance
+from maceproc.reporting.plots import save
+from maceproc.tracetext import read_text
 from maceproc.whole_file import opened_whole
 from tests.fuzz_texts import run as fuzz
-from tests.recorded import path_of
+from tests.recorded import analyzed, path_of
 from tests.test_cli import PROGRAM, run
 
 HOSTILE = (
@@ -317,31 +332,53 @@ def test_root_is_asked_for_first_with_the_whole_line(words: tuple[str, ...]) -> 
     assert f"needs root; run: sudo {PROGRAM} {' '.join(words)}" in done.stderr
 
 
-@pytest.mark.parametrize("kind", ["sidecar", "ftrace"])
+@pytest.mark.parametrize("kind", ["sidecar", "ping", "ftrace"])
 def test_damaged_text_is_read_or_refused(kind: str) -> None:
     _, broken = fuzz(kind, 300)
     assert broken == []
 
 
 def patterns() -> list[tuple[str, re.Pattern[Any]]]:
-    """Return every compiled pattern of the modules that read what others wrote.
+    """Return every pattern of the package: those written as they are, and those put together.
 
-    But those for file names, of at most 255 bytes, and for text whose length is bounded before.
+    Left out are those for text that is bounded before: a field's declaration, a line of a ping's or
+    of a trace's text. The readers of these are tried as a whole.
     """
-    from maceproc.recording import command, engines, inspected, ip_answers, sites, survey
-    from maceproc.tracedat import formats
+    from maceproc.tracedat.formats import DECLARATION
 
-    modules = (command, engines, inspected, ip_answers, sites, survey, formats)
-    found = []
-    for module in modules:
-        for name, value in vars(module).items():
-            several = value if isinstance(value, list) else [value]
-            found += [
-                (f"{module.__name__}.{name}", one)
-                for one in several
-                if isinstance(one, re.Pattern) and name != "DECLARATION"
-            ]
-    return found
+    names = [f"pings.{one.name}" for one in iter_modules(pings.__path__)]
+    names += ["tracedat.formats", "recording.engines", "recording.command"]
+    modules = [import_module(f"maceproc.{name}") for name in names]
+    found = {
+        one: f"{module.__name__}.{name}"
+        for module in modules
+        for name, value in vars(module).items()
+        for one in _compiled(value)
+    }
+    found |= dict(_written(Path(maceproc.__file__).parent))
+    found = {one: name for one, name in found.items() if "tracetext" not in name}
+    return [(name, one) for one, name in found.items() if one != DECLARATION]
+
+
+def _written(package: Path) -> Iterator[tuple[re.Pattern[Any], str]]:
+    """Yield the patterns that stand in a call of `re`, also inside of functions."""
+    for path in sorted(package.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            call = isinstance(node, ast.Call) and ast.unparse(node.func).startswith("re.")
+            if call and node.args and isinstance(node.args[0], ast.Constant):
+                words = [ast.unparse(word) for word in node.args[1:]]
+                flags = re.MULTILINE if {"re.MULTILINE", "re.M"} & set(words) else 0
+                yield re.compile(node.args[0].value, flags), f"{path.name}:{node.lineno}"
+
+
+def _compiled(value: Any) -> Iterator[re.Pattern[Any]]:
+    """Yield the patterns that a module's name stands for, also those inside of tables."""
+    if isinstance(value, re.Pattern):
+        yield value
+    elif isinstance(value, dict):
+        yield from (one for item in value.values() for one in _compiled(item))
+    elif isinstance(value, list | tuple):
+        yield from (one for item in value for one in _compiled(item))
 
 
 def test_a_long_declaration_is_not_taken_apart() -> None:
@@ -372,17 +409,138 @@ def test_no_pattern_takes_more_than_its_share_of_time(
 ) -> None:
     """Four times the text takes four times as long; 16 times would be a quadratic pattern."""
 
-    def took(size: int) -> float:
-        line = TEXTS[text](size)
+    def look(line: str) -> None:
         given: Any = line.encode() if isinstance(pattern.pattern, bytes) else line
-        best = 1e9
-        for _ in range(3):
-            begun = time.process_time()
-            for method in (pattern.search, pattern.match):
-                method(given)
-            best = min(best, time.process_time() - begun)
-        return best
+        for method in (pattern.search, pattern.match):
+            method(given)
 
-    short = took(1500)
+    short = took(look, TEXTS[text](1500))
     if short > 1e-4:  # else it is over at once
-        assert took(6000) < 10 * short, f"{name} on {text}"
+        assert took(look, TEXTS[text](6000)) < 10 * short, f"{name} on {text}"
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("reader", ["ping", "ftrace"])
+def test_no_reader_takes_more_than_its_share_of_time(
+    tmp_path: Path, reader: str, text: str
+) -> None:
+    """Also of lines that are much longer than any real one."""
+    path = tmp_path / "trace.txt"
+
+    def read(line: str) -> None:
+        if reader == "ping":
+            parse_ping(f"PING 192.0.2.1 (192.0.2.1) 56(84) bytes of data.\n{line}\n")
+            return
+        path.write_text(f"# tracer: nop\n{line}\n")
+        with contextlib.suppress(MaceprocError):
+            read_text(path)
+
+    short = took(read, TEXTS[text](25_000))
+    assert took(read, TEXTS[text](100_000)) < 10 * max(short, 0.01)
+
+
+def took(function: Callable[[str], None], text: str) -> float:
+    """Return the CPU time that a call takes at its fastest [s]."""
+    best = 1e9
+    for _ in range(3):
+        begun = time.process_time()
+        function(text)
+        best = min(best, time.process_time() - begun)
+    return best
+
+
+def test_nothing_is_imported_from_where_we_are(tmp_path: Path) -> None:
+    for name in ("pickle", "maceproc", "json", "selectors"):
+        (tmp_path / f"{name}.py").write_text("open('imported', 'w')\nraise SystemExit('planted')\n")
+    words = [PROGRAM, "compare", path_of("native"), path_of("every_event"), "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, "contrasts" in done.stdout) == (0, True), done.stderr
+    assert not (tmp_path / "imported").exists()
+    assert " -P -m maceproc record" in sudo_line(["/somewhere/maceproc/__main__.py", "record"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"address": "not an address"},
+        {"address": "[red]::1"},
+        {"address": "fe80::1%eth0"},
+        {"address": "::ffff:1.2.3.4"},
+    ],
+)
+def test_pcapng_of_a_hostile_sidecar(tmp_path: Path, change: dict[str, str]) -> None:
+    analysis = analyzed("idle")
+    sidecar = copy.deepcopy(analysis.capture.sidecar)
+    assert sidecar is not None
+    for name, value in change.items():
+        setattr(sidecar.target, name, value)
+    for namespace in sidecar.namespaces:
+        namespace.addresses = {dev: ["x/y", "300.1.2.3/24"] for dev in namespace.addresses}
+    hostile = replace(analysis, capture=Capture(analysis.capture.trace, sidecar))
+    export(hostile, tmp_path / "a.pcapng")
+    assert (tmp_path / "a.pcapng").stat().st_size > 1000
+    for run_of in sidecar.runs:
+        run_of.start_ns, run_of.start_utc_ns = (1 << 62) - 1, 1
+    with pytest.raises(AnalysisError, match="times that pcapng cannot hold"):
+        export(hostile, tmp_path / "b.pcapng")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pcapng"]
+
+
+def test_a_picture_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    axes = maceproc.compare(analyzed("native"), analyzed("every_event")).plot()
+    target = tmp_path / "picture.png"
+    target.write_text("an old one")
+    with pytest.raises(AnalysisError, match="end the name in"):
+        save(axes, str(target.with_suffix(".xyz")))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # as a disk that is full
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(AnalysisError, match="File too large"):
+            save(axes, str(target))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["an old one"]
+    save(axes, str(target))
+    assert target.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_the_kernel_counted_as_lost_is_told_everywhere() -> None:
+    analysis = analyzed("idle")
+    sidecar = copy.deepcopy(analysis.capture.sidecar)
+    assert sidecar is not None
+    sidecar.tracing.events_lost = {"0": 329_000, "1": 77}
+    sidecar.tracing.events_missing = {"1": 12}
+    known = replace(analysis, capture=Capture(analysis.capture.trace, sidecar))
+    told = known.as_dict()["capture"]
+    assert (told["events_lost"], told["events_missing"]) == (329_077, 12)
+    assert "329,077 events were lost, by the kernel's count" in " ".join(str(known).split())
+    page = known.as_html()
+    assert "329,077 events were lost" in page
+    assert "12 events that the trace does not hold" in page
+    assert "None: the ring buffers held every event" not in page
+    assert provenance(known)["events_lost"] == 329_077
+    assert "none lost" in str(analysis)
+
+
+def test_a_text_that_counts_many_times_makes_up_rows_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maceproc.pings.table.ROWS_MADE_UP", 1000)
+    run = Run(round=1, place="container", traced=True, argv=["ping"])
+    one = (
+        "PING 192.0.2.1 (192.0.2.1) 56(84) bytes of data.\n"
+        "64 bytes from 192.0.2.1: icmp_seq=1 ttl=63 time=0.1 ms\n\n"
+        "--- 192.0.2.1 ping statistics ---\n"
+        "700 packets transmitted, 1 received, 99% packet loss, time 1ms\n"
+    )
+    printed = parse_ping(one * 9)
+    assert len(printed) == 9
+    rows = pings_table([(run, output) for output in printed])
+    assert 700 <= len(rows) <= 1009
+    assert sum("get no row" in " ".join(output.remarks) for output in printed) == 8
+
+
+def test_half_of_a_character_in_a_ping_s_words() -> None:
+    run = Run(round=1, place="container", traced=True, argv=["ping"])
+    text = "PING a\ud83d (192.0.2.1) 56(84) bytes of data.\nFrom b\ude00 icmp_seq=1 Gone\udcff\n"
+    assert len(pings_table([(run, output) for output in parse_ping(text)])) == 1

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from maceproc.errors import TargetError
+from maceproc.recording.explorer import Explorer
 from maceproc.recording.lab import Lab
 from maceproc.recording.sites import Netns, Site, here_site, lab_site, netns_site, pid_site
-from maceproc.recording.survey import Survey, _covers, _Explorer, survey
+from maceproc.recording.survey import Survey, _covers, survey
 
 pytestmark = pytest.mark.kernel
 
@@ -192,7 +193,7 @@ def test_a_process_of_the_host_crosses_nothing() -> None:
 def test_a_container_called_host_is_not_taken_for_the_host(lab: Lab) -> None:
     alias = Netns("host", f"/run/netns/{lab.netns('container')}")
     host = Netns("host", f"/run/netns/{lab.netns('host')}")
-    explorer = _Explorer([alias])
+    explorer = Explorer([alias])
     link = explorer.link(alias, "eth0")
     assert link is not None
     found = explorer.peer(alias, link)

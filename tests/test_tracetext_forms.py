@@ -86,7 +86,7 @@ def test_the_header_says_what_the_columns_of_flags_are(tmp_path: Path) -> None:
 
 def test_instances_are_told_from_commands_with_colons(tmp_path: Path) -> None:
     lines = [
-        f"web:             ping-771   [001] 10.000001: {QUEUE}",
+        f"          web:             ping-771   [001] 10.000001: {QUEUE}",
         f"    tmux: server-44    [001] 10.000002: {QUEUE}",
         f"maceproc-8558:     kworker/u8:3-15229 [001] 10.000003: {QUEUE}",
     ]

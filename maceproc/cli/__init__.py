@@ -6,6 +6,7 @@ runs, so that `maceproc --help` is instant and recording stays light.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
@@ -27,6 +28,7 @@ from maceproc.cli.pings import pings
 from maceproc.cli.record import ENDS_AFTER, record
 from maceproc.cli.selftest import selftest
 from maceproc.cli.terminal import complete, one_line
+from maceproc.cli.watch import watch
 from maceproc.errors import as_error
 from maceproc.foreign_text import clean_lines
 
@@ -65,7 +67,8 @@ def cli() -> None:
 
 
 VERBS = (
-    *(lab, doctor, selftest, record, analyze, explain, calibrate, compare, experiment, export),
+    *(lab, doctor, selftest, record, watch),
+    *(analyze, explain, calibrate, compare, experiment, export),
     *(events, pings, salvage, completion),
 )
 for verb in VERBS:
@@ -97,10 +100,12 @@ def main() -> None:
 
 def _show_usage(error: click.ClickException) -> None:
     """Show what click says of a command line, which may quote foreign words such as file names."""
+    said = clean_lines(f"Error: {error.format_message()}")
     if isinstance(error, click.UsageError) and error.ctx is not None:
-        click.echo(error.ctx.get_usage(), err=True)
-        click.echo(f"Try '{error.ctx.command_path} --help' for help.\n", err=True)
-    click.echo(clean_lines(f"Error: {error.format_message()}"), err=True)
+        help_line = f"Try '{error.ctx.command_path} --help' for help.\n"
+        said = f"{error.ctx.get_usage()}\n{help_line}\n{said}"
+    with contextlib.suppress(OSError):  # standard error is full: the exit status still tells
+        click.echo(said, err=True)
 
 
 def _tell_error(error: Exception) -> int:

@@ -17,7 +17,7 @@ from maceproc.foreign_text import clean
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows of EVENT as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as one JSON object.")
 def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool) -> None:
-    r"""List the events of a trace.dat or of ftrace text, or show those of EVENT.
+    r"""List the events of a trace.dat, a perf.data or their text, or show those of EVENT.
 
     \b
     maceproc events trace.dat

@@ -24,5 +24,6 @@ def sudo_line(argv: list[str]) -> str:
     """
     program = shutil.which(argv[0]) or argv[0]
     if argv[0].endswith("__main__.py") or not Path(program).is_file():
-        return shlex.join(["sudo", sys.executable, "-m", "maceproc", *argv[1:]])
+        # -P: as root, nothing is to be imported from the directory we happen to be in.
+        return shlex.join(["sudo", sys.executable, "-P", "-m", "maceproc", *argv[1:]])
     return shlex.join(["sudo", str(Path(program).absolute()), *argv[1:]])

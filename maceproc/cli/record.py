@@ -48,6 +48,14 @@ if TYPE_CHECKING:
     help="What to record; LIST is SYSTEM:EVENT,... with * and ? as wildcards.",
 )
 @click.option(
+    "--tracer",
+    type=click.Choice(["ftrace", "bpf"]),
+    default="ftrace",
+    show_default=True,
+    help="What follows the packets: raw events by trace-cmd, or programs in the kernel (eBPF), "
+    "which cost less and keep one row for every echo.",
+)
+@click.option(
     "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."
 )
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
@@ -66,6 +74,7 @@ def record(
     rounds: int,
     no_baseline: bool,
     events: str,
+    tracer: Literal["ftrace", "bpf"],
     buffer_kb: int | None,
     awake: bool,
     calibration: str | None,
@@ -79,12 +88,12 @@ def record(
     Without a target the command runs here, as a native ping.
 
     \b
-    maceproc record --container web -- ping -c 100 192.0.2.1
+    maceproc record --container web --tracer bpf -- ping -c 100 192.0.2.1
     maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
-    maceproc record --pid 4711 -o web.dat -- ping -c 100 192.0.2.1
     """  # noqa: D301  \b is click's
     from maceproc.recording import record as recording
 
+    check_alone(tracer, events, buffer_kb)
     check_one_place(lab_name, netns, container, pid, host, host_ping)
     with doctor_at_hand():
         require_root("recording")
@@ -92,33 +101,40 @@ def record(
     told: list[str] = []
     place = (lab_name, netns, container, host_ping, pid, host)
     where = chosen_site(*place, native=native or "", remote=remote)
-    with doctor_at_hand(), recording_progress() as (follow, show), where as site:
-        try:
-            capture = recording.record(
-                list(command),
-                site,
-                output,
-                rounds=rounds,
-                baseline=not no_baseline,
-                events=events,
-                outer=outer,
-                force=force,
-                buffer_kb=buffer_kb,
-                awake=awake,
-                calibration=_loaded(calibration),
-                announce=lambda sidecar: told.extend(_announce(sidecar)),
-                tell=follow,
-                show=show,
-            )
-        finally:
-            ignore_interruptions()
+    with doctor_at_hand(), recording_progress() as (follow, show), where as site, _cleaned_up():
+        capture = recording.record(
+            list(command),
+            site,
+            output,
+            rounds=rounds,
+            baseline=not no_baseline,
+            events=events,
+            outer=outer,
+            force=force,
+            buffer_kb=buffer_kb,
+            awake=awake,
+            tracer=tracer,
+            calibration=_loaded(calibration),
+            announce=lambda sidecar: told.extend(_announce(sidecar)),
+            tell=follow,
+            show=show,
+        )
     _tell_end(capture, told)
 
 
-def _loaded(calibration: str | None) -> Calibration | None:
+def _loaded(file: str | None) -> Calibration | None:
     from maceproc.calibration import load_calibration
 
-    return load_calibration(calibration) if calibration else None
+    return load_calibration(file) if file else None
+
+
+@contextmanager
+def _cleaned_up() -> Iterator[None]:
+    """Ignore further signals once the block is left: what follows is clean-up."""
+    try:
+        yield
+    finally:
+        ignore_interruptions()
 
 
 def _tell_end(capture: Capture, told: list[str]) -> None:
@@ -182,6 +198,12 @@ def ignore_interruptions() -> None:
     """Ignore further signals: what follows is clean-up, also in programs that we start."""
     for number in INTERRUPTIONS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def check_alone(tracer: str, events: str, buffer_kb: int | None) -> None:
+    """Raise UsageError when an option of the ftrace tracer is given with another one."""
+    if tracer == "bpf" and (events != "minimal" or buffer_kb is not None):
+        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace")
 
 
 def check_one_place(

@@ -2,33 +2,73 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from maceproc.errors import CaptureError
 from maceproc.experiment.report import JSON_FILE, interval_text, table_lines
+from maceproc.sidecar_checks import read_bounded
 from maceproc.statistics import CONFIDENCE, holm
 from maceproc.units import format_us
 
 _KEYS = ["flows", "comparison", "tracer", "statistic"]
+_Flows = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
+
+
+class _Comparison(msgspec.Struct):
+    """What is read of a row of COMPARISONS."""
+
+    flows: _Flows
+    comparison: str
+    tracer: str
+    statistic: str
+    estimate_ns: float | None
+    low_ns: float | None
+    high_ns: float | None
+    rounds: _Flows
+
+
+class _Series(msgspec.Struct):
+    """What is read of a row of SERIES."""
+
+    flows: _Flows
+    series: str
+    statistic: str
+    estimate_ns: float | None
+    low_ns: float | None
+    high_ns: float | None
+
+
+class _Results(msgspec.Struct):
+    """What is read of the results that a report wrote."""
+
+    comparisons: list[_Comparison]
+    series: list[_Series]
+
+
 CONTROLS = ("native control", "container control")
 
 
 def load_results(directory: Path) -> dict[str, Any]:
-    """Read the results that a report wrote; CaptureError when they are not there."""
+    """Read the results that a report wrote; CaptureError when they are not there, or damaged."""
     path = directory / JSON_FILE
+    again = f"write it with: maceproc experiment report {directory}"
     try:
-        data: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CaptureError(
-            f"{path}: {error}", hint=f"write it with: maceproc experiment report {directory}"
-        ) from error
+        results = msgspec.json.decode(read_bounded(path), type=_Results)
+    except (ValueError, RecursionError) as error:  # also msgspec's errors
+        raise CaptureError(f"{path}: not the results of a report: {error}", hint=again) from error
+    compared = [tuple(getattr(row, key) for key in _KEYS) for row in results.comparisons]
+    controls = [(r.flows, r.series, r.statistic) for r in results.series if r.series in CONTROLS]
+    for name, keys in (("comparisons", compared), ("series", controls)):
+        if len(set(keys)) < len(keys):
+            raise CaptureError(f"{path}: {name}: two rows for the same", hint=again)
+    data: dict[str, Any] = msgspec.to_builtins(results)
     return data
 
 
@@ -42,7 +82,8 @@ def agreement(first: dict[str, Any], second: dict[str, Any]) -> pd.DataFrame:
     """
     from scipy.stats import t, ttest_ind_from_stats
 
-    tables = [pd.DataFrame(data["comparisons"]).dropna(subset="low_ns") for data in (first, second)]
+    tables = [_rows(data["comparisons"], _Comparison) for data in (first, second)]
+    tables = [table.dropna(subset=["estimate_ns", "low_ns", "high_ns"]) for table in tables]
     found = tables[0].merge(tables[1], on=_KEYS, suffixes=("_first", "_second"))
     numbers: list[Any] = []
     for run in ("_first", "_second"):
@@ -93,7 +134,7 @@ def state_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
     for name in CONTROLS:
         tables = []
         for data in (first, second):
-            rows = pd.DataFrame(data["series"])
+            rows = _rows(data["series"], _Series)
             rows = rows[(rows["series"] == name) & (rows["statistic"] == "median")]
             tables.append(rows.set_index("flows"))
         for flows in tables[0].index.intersection(tables[1].index):
@@ -104,3 +145,10 @@ def state_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
                     f"* {flows} flows: the {name} itself is {' and '.join(medians)} us: the "
                     "machine was not in the same state"
                 )
+
+
+def _rows(rows: list[dict[str, Any]], form: type[msgspec.Struct]) -> pd.DataFrame:
+    """Return rows as a table with the columns of their form, also where there are none."""
+    table = pd.DataFrame(rows, columns=list(form.__struct_fields__))
+    numbers = [name for name in ("estimate_ns", "low_ns", "high_ns") if name in table]
+    return table.astype(dict.fromkeys(numbers, "float64"))

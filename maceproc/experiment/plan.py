@@ -29,6 +29,7 @@ import msgspec
 from maceproc import __version__
 from maceproc.capture import Machine, Place, Target
 from maceproc.errors import CaptureError, CommandError
+from maceproc.whole_file import opened_whole
 
 PLAN_FILE = "experiment.json"
 TRAFFIC_FILE = "traffic.json"
@@ -160,11 +161,10 @@ def save_experiment(directory: Path, experiment: Experiment) -> None:
     path = directory / PLAN_FILE
     identity = {"format": experiment.format, "version": experiment.version}
     document = identity | msgspec.to_builtins(experiment)
-    partial = path.with_name(path.name + ".partial")
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
-        partial.replace(path)
+        with opened_whole(path) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")
     except OSError as error:
         raise CaptureError(f"{path}: cannot be written: {error.strerror}") from error
 

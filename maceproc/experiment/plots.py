@@ -18,6 +18,7 @@ from maceproc.experiment.results import Results
 from maceproc.reporting.colors import DISTINCT_COLORS
 from maceproc.reporting.plots import finish, new_axes, note
 from maceproc.units import NS_PER_US
+from maceproc.whole_file import opened_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -195,7 +196,8 @@ def save_plots(results: Results, directory: Path) -> list[Path]:
         drawn = draw(results)
         figure = np.atleast_1d(drawn).flat[0].figure
         paths.append(directory / f"{name}.png")
-        figure.savefig(paths[-1], dpi=90)
+        with opened_whole(paths[-1]) as file:
+            figure.savefig(file, dpi=90, format="png")
         plt.close(figure)
     return paths
 

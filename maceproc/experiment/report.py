@@ -18,6 +18,7 @@ from maceproc.experiment.series import DIFFERENCES, MEANING, SOURCES
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.statistics import Estimate
 from maceproc.units import NS_PER_S, format_us
+from maceproc.whole_file import written_whole
 
 REPORT_FILE, JSON_FILE, PARQUET_FILE = "report.md", "results.json", "pings.parquet"
 
@@ -54,7 +55,8 @@ def save_report(results: Results, directory: Path) -> list[Path]:
             (JSON_FILE, as_json(results)),
         ):
             written.append(directory / name)
-            written[-1].write_text(text)
+            with written_whole(written[-1]) as partial:
+                partial.write_text(text)
         if save_parquet(results, directory / PARQUET_FILE):
             written.append(directory / PARQUET_FILE)
     except OSError as error:
@@ -68,7 +70,8 @@ def save_parquet(results: Results, path: Path) -> bool:
         import pyarrow  # noqa: F401
     except ImportError:
         return False
-    results.pings.to_parquet(path, index=False)
+    with written_whole(path) as partial:
+        results.pings.to_parquet(partial, index=False)
     return True
 
 

@@ -138,12 +138,7 @@ def run_experiment(
     check_plan(plan)
     traffic = Traffic.parse(plan.traffic)
     require_root()
-    command = with_destination(parse_command(plan.command), site)
-    if not command.is_ping:
-        raise CommandError(
-            f"{command.argv[0]}: not a ping", hint="give one after --: -- ping -i 0.02 -c 100"
-        )
-    require_command(command, site)
+    command = _ping_of(plan, site)
     require_programs()
     with mounted_tracefs() as tracefs, Interruption() as interruption:
         stage = _prepare(plan, command, site, outer, buffer_kb, tracefs, interruption)
@@ -180,6 +175,17 @@ def _prepare(
         buffer_kb or default_buffer_kb(),
         interruption,
     )
+
+
+def _ping_of(plan: Plan, site: Site) -> Command:
+    """Return the plan's ping, with a destination; CommandError when it cannot be executed."""
+    command = with_destination(parse_command(plan.command), site)
+    if not command.is_ping:
+        raise CommandError(
+            f"{command.argv[0]}: not a ping", hint="give one after --: -- ping -i 0.02 -c 100"
+        )
+    require_command(command, site)
+    return command
 
 
 def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, Entrance]:

@@ -20,12 +20,13 @@ from maceproc.errors import CommandError
 from maceproc.experiment.plan import TRAFFIC_FILE, Block
 from maceproc.recording.command import find_program, parse_command
 from maceproc.recording.sites import Netns
+from maceproc.whole_file import opened_whole
 
 IPERF_PORT = 5201
 WARM_UP_S = 0.3  # until the flows run at their full rate
 STOP_TIMEOUT_S = 5.0
 
-_PING_COUNT = re.compile(r"(\d+) packets transmitted, (\d+) received")
+_PING_COUNT = re.compile(r"\b(\d{1,18}) packets transmitted, (\d{1,18}) received")
 
 
 class FlowReport(msgspec.Struct, kw_only=True):
@@ -191,7 +192,8 @@ def usable_cpus() -> list[int]:
 
 def save_reports(path: Path, reports: list[FlowReport]) -> None:
     """Write what the flows did."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(reports), indent=1) + b"\n")
+    with opened_whole(path) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(reports), indent=1) + b"\n")
 
 
 def load_reports(path: Path) -> list[Any]:

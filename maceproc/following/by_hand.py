@@ -12,7 +12,7 @@ from maceproc.capture import Run
 from maceproc.following.doubts import CLEAR
 from maceproc.following.due import due_of
 from maceproc.following.matching import compare_rtts
-from maceproc.following.numbering import number_sends
+from maceproc.following.numbering import number_sends, requests_spoken_of, with_calls_for_requests
 from maceproc.following.positions import FOREVER
 from maceproc.following.run_packets import echo_requests, packets_of_run
 from maceproc.following.stamps import stamp_of
@@ -28,7 +28,8 @@ def runs_by_hand(
 ) -> list[tuple[Run, PingOutput]]:
     """Give every run of a ping its task.
 
-    In order of time, each run gets a task that made as many send calls as it sent requests; of
+    In order of time, each run gets a task that made as many send calls as it sent requests (where
+    it does not count them: as its lines speak of); of
     several, the one whose packets clearly agree best with the printed RTTs. It gets none if there
     is no such task, or if the RTTs do not tell which of several it is.
 
@@ -54,7 +55,10 @@ def _tasks(sends: pd.DataFrame, output: PingOutput, since_ns: int) -> list[pd.Da
     """Return the calls of every task that made as many as a run sent, in order of time."""
     sends = sends[sends["time_ns"] >= since_ns]
     tasks = [echo_requests(calls, output) for _, calls in sends.groupby("pid", sort=False)]
-    return [calls for calls in tasks if len(calls) == output.sent and len(calls)]
+    sent = output.sent
+    if sent is None:
+        sent = requests_spoken_of(np.array([row["seq"] for row in output.answers]), output)
+    return [calls for calls in tasks if len(calls) == sent and len(calls)]
 
 
 def _run_of(run: Run, calls: pd.DataFrame) -> Run:
@@ -104,6 +108,7 @@ def _disagreement(
     """Return how much the printed RTTs disagree with the packets of a task."""
     pings = pings_table([(run, output)])
     packets = packets_of_run(run, output, sends, deliveries, crossings, lost=LOST.frame())
+    output = with_calls_for_requests(pings, output, packets)
     stamp = stamp_of(run, output)
     totals = []
     for first_seq in (0, 1) if output.first_seq is None else (output.first_seq,):

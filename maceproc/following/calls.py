@@ -43,4 +43,7 @@ def _calls(
     if not calls:
         return table.frame()
     merged = pd.concat([call.reindex(columns=table.names) for call in calls])
+    # In damaged text a field can be missing: what such a call did is not known.
+    needed = [column.name for column in table.columns if not column.dtype[0].isupper()]
+    merged = merged.dropna(subset=needed)
     return table.frame(merged.sort_values("time_ns", kind="stable", ignore_index=True))

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from maceproc.capture import NativeProgram, Run, Sidecar
+from maceproc.following.echo_doubts import doubts_of_echoes
+from maceproc.following.losses import losses
 from maceproc.pings import PingOutput
 from maceproc.schema import FINDINGS, Trace
 from maceproc.statistics import ROUNDS_TO_RESAMPLE
@@ -48,12 +50,14 @@ def find_doubts(
 
     `outputs` is what every run of the ping printed; `others` are findings from elsewhere.
     """
+    by_bpf = sidecar is not None and sidecar.tracing.tracer == "bpf"  # residuals hold more there
     findings: list[Finding] = [
         *_from_the_trace(trace, sidecar),
         *(_from_the_sidecar(sidecar) if sidecar else ()),
         *_from_the_text([output for _, output in outputs]),
+        *_from_the_numbers(outputs, rtts),
         *_from_coverage(rtts),
-        *_from_residuals(rtts),
+        *(_from_residuals(rtts) if not by_bpf else ()),
         *_from_comparisons(comparisons, rtts),
         *_from_drift(rtts),
         *others,
@@ -66,7 +70,7 @@ def find_doubts(
 def _from_the_trace(trace: Trace, sidecar: Sidecar | None) -> Iterator[Finding]:
     for note in trace.notes:
         yield Finding("trace file", "problem", note, "record again, or use what is whole")
-    lost = _lost_events(trace, sidecar)
+    lost = losses(trace, sidecar).sentence
     if lost:
         yield Finding(
             "lost events",
@@ -82,20 +86,6 @@ def _from_the_trace(trace: Trace, sidecar: Sidecar | None) -> Iterator[Finding]:
             "changed CPU may seem to go back in time",
             "record with the clock `mono` (trace-cmd record -C mono)",
         )
-
-
-def _lost_events(trace: Trace, sidecar: Sidecar | None) -> str:
-    """Say how many events were lost, by the kernel's count where it is known; empty for none."""
-    known = int(trace.lost["count"].sum())
-    unknown = int(trace.lost["count"].isna().sum())
-    by_kernel = sum(sidecar.tracing.events_lost.values()) if sidecar else 0
-    if by_kernel > known:
-        where = f"{len(trace.lost)} places that the trace shows" if len(trace.lost) else "the end"
-        return f"{by_kernel} events were lost, by the kernel's count, in {where}"
-    if not len(trace.lost):
-        return ""
-    more = f", and more in {unknown} gaps that were not counted" if unknown else ""
-    return f"{known} events were lost{more}, in {len(trace.lost)} places"
 
 
 def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
@@ -116,6 +106,7 @@ def _from_the_sidecar(sidecar: Sidecar) -> Iterator[Finding]:
             f"the kernel recorded {missing} events that the trace does not hold",
             "record again, or use what is whole",
         )
+    yield from (Finding(*doubt) for doubt in doubts_of_echoes(sidecar.tracing))
     for note in (*sidecar.target.notes, *sidecar.notes):
         yield Finding("recording", "note", note, "")
     yield from _from_the_native_program(sidecar.native)
@@ -155,18 +146,28 @@ def _from_the_text(outputs: Sequence[PingOutput]) -> Iterator[Finding]:
             f"first: {first}",
             advice,
         )
-    unnumbered = [output for output in outputs if output.first_seq is None and output.answers]
-    if unnumbered:
-        yield Finding(
-            "numbering",
-            "problem",
-            f"whether ping counted from 0 or 1 is not known in {len(unnumbered)} of {len(outputs)} "
-            f"outputs: {unnumbered[0].flavour_why}",
-            f"{advice}; record with the whole output of the ping",
-        )
     remarks = dict.fromkeys(remark for output in outputs for remark in output.remarks)
     for remark in [remark for remark in remarks if not remark.startswith("it said: ")][:5]:
         yield Finding("ping's output", "note", remark, advice)
+
+
+def _from_the_numbers(
+    outputs: Sequence[tuple[Run, PingOutput]], rtts: pd.DataFrame
+) -> Iterator[Finding]:
+    """Name the runs of which neither text nor packets tell the number of the first ping."""
+    unknown = rtts[rtts["rule"] == "first-number-unknown"]
+    runs = set(zip(unknown["round"], unknown["arm"], unknown["target"], strict=True))
+    if not runs:
+        return
+    why = [o.flavour_why for run, o in outputs if (run.round, run.arm, o.target) in runs]
+    yield Finding(
+        "numbering",
+        "problem",
+        f"whether ping counted from 0 or 1 is not known in {len(runs)} of {len(outputs)} "
+        f"outputs: {why[0] if why else 'neither text nor packets tell'}",
+        "`maceproc pings` with the same file shows how its runs were read; record with the whole "
+        "output of the ping",
+    )
 
 
 def _from_the_native_program(native: NativeProgram | None) -> Iterator[Finding]:

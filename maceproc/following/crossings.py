@@ -7,11 +7,17 @@ the outer device, so that the rest of an RTT is exactly the native path:
   ping's wait too, and stays in the RTT;
 * inbound from the first receive event to the first receive event, where the kernel takes the
   receive time stamp (net/core/dev.c, netif_rx_internal() and netif_receive_skb_internal(), v6.8).
+
+Where the outer device is on top of others, such as a VLAN on a bond on a card, a native packet
+takes the same way through all of them. So the outbound crossing ends at the top, where a native
+packet begins, and the inbound one begins at the card, where the kernel takes the stamp. The wire
+begins and ends at the card. See `maceproc.uplinks`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -55,11 +61,11 @@ def find_passages(
     walk = _Walk(hops, recorded)
     queued = walk.find(walk.on(way.outer), Kind.QUEUE)
     queued = queued[~walk.softirq[queued]]
-    received = _not_for_containers(walk, walk.first_receptions(way.outer), way, links)
+    received = _not_for_containers(walk, walk.first_receptions(*way.cards), way, links)
     uses_netif_rx = _outer_uses_netif_rx(walk, way, crossings)
     passages = pd.concat(
         [
-            walk.rows(OUTBOUND, queued, queued, queued, walk.driver(queued)),
+            walk.rows(OUTBOUND, queued, queued, queued, walk.on_wire(queued, way)),
             walk.rows(
                 INBOUND,
                 received,
@@ -83,7 +89,7 @@ def _not_for_containers(walk: _Walk, received: Indices, way: Way, links: Links) 
     namesakes = inwards.copy()
     for sender, receiver in links.dead_ends:
         inwards |= walk.on(sender)
-        namesakes |= walk.on(sender) & (receiver == way.outer)
+        namesakes |= walk.on(sender) & (receiver in way.cards)
     before = walk.step(received, -1)
     to_container = np.flatnonzero(inwards & ((walk.kind == Kind.QUEUE) | (walk.kind == Kind.XMIT)))
     sent_on = walk.nth(to_container, np.searchsorted(to_container, received), received)
@@ -110,7 +116,15 @@ def _outbound(walk: _Walk, way: Way) -> pd.DataFrame:
     queued, arrived = _where(at_peer[arrived] & (arrived != NOWHERE), queued, arrived)
     out = walk.find(walk.on(way.outer), Kind.QUEUE)
     left = walk.nth(out, np.searchsorted(out, arrived) + way.outer_again - 1, arrived)
-    return walk.rows(OUTBOUND, queued, queued, left, walk.driver(left), peer=arrived)
+    return walk.rows(
+        OUTBOUND,
+        queued,
+        queued,
+        left,
+        walk.on_wire(left, way),
+        peer=arrived,
+        added_bytes=way.added_bytes,
+    )
 
 
 def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
@@ -121,17 +135,19 @@ def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
     received, sent = _where(by_peer[sent] & (sent != NOWHERE), received, sent)
     delivered = walk.if_stamped(received, way.inner_uses_netif_rx)
     delivered, sent = _where(delivered != NOWHERE, delivered, sent)
-    came = walk.first_receptions(way.outer)
-    entered = walk.nth(came, np.searchsorted(came, sent) - way.outer_again, sent)
+    came = walk.first_receptions(*way.cards)
+    entered = walk.nth(came, np.searchsorted(came, sent) - way.card_again, sent)
     uses_netif_rx = way.outer_uses_netif_rx
     if uses_netif_rx is None:  # few of them, if any, are of another device with the same name
         uses_netif_rx = walk.mostly_netif_rx(entered[entered != NOWHERE])
     entered = walk.if_stamped(entered, uses_netif_rx)
-    return walk.rows(INBOUND, delivered, entered, delivered, entered, peer=sent)
+    return walk.rows(
+        INBOUND, delivered, entered, delivered, entered, peer=sent, added_bytes=way.added_bytes
+    )
 
 
-# What a device may add to the packets of another: nothing, a VLAN tag, an Ethernet header, both.
-HEADER_LENGTHS = (0, 4, 14, 18)
+# What a device may add to the packets of another: none to two VLAN tags, an Ethernet header, both.
+HEADER_LENGTHS = (0, 4, 8, 14, 18, 22)
 
 NOT_SEEN = "not seen on the outer device"
 CHANGED = "it left with another length: fragments were put together on the way"
@@ -161,12 +177,11 @@ class _Walk:
         sending = [kind for kind in (Kind.QUEUE, Kind.XMIT) if kind in self.recorded]
         self.sending = sending or [Kind.XMIT]
 
-    def on(self, dev: str) -> Bools:
-        """Tell which hops are on devices of that name."""
+    def on(self, *names: str) -> Bools:
+        """Tell which hops are on devices of one of these names."""
         devices = self._hops["dev"].cat
-        code = devices.categories.get_indexer([dev])[0]
-        here: Bools = devices.codes.to_numpy() == code
-        return here & bool(code >= 0)
+        wanted = np.append(devices.categories.isin(names), False)  # code -1: no device
+        return np.asarray(wanted[devices.codes.to_numpy()])
 
     def find(self, where: Bools, kind: Kind) -> Indices:
         """Return the positions of one kind of hop."""
@@ -187,14 +202,28 @@ class _Walk:
         sent: Indices = self.step(queued, max(0, len(self.sending) - 1))
         return np.asarray(np.where(self.handed_over[sent], sent, NOWHERE))
 
+    def on_wire(self, queued: Indices, way: Way) -> Indices:
+        """Return where what was queued on the outer device was handed to a card's driver.
+
+        On the way down to the card, a packet is on no other devices than those of the stack.
+        """
+        if not way.below:
+            return self.driver(queued)
+        by_card = np.flatnonzero(self.handed_over & self.on(*way.cards))
+        sent = self.nth(by_card, np.searchsorted(by_card, queued), queued)
+        elsewhere = ~self.on(way.outer, *way.below) | (self.kind > Kind.XMIT)
+        before = np.append(0, np.cumsum(elsewhere))
+        straight = before[sent] == before[np.where(queued == NOWHERE, 0, queued)]
+        return np.asarray(np.where((sent != NOWHERE) & straight, sent, NOWHERE))
+
     @property
     def handed_over(self) -> Bools:
         """Whether a hop is the last event of a sending that is recorded."""
         return np.isin(self.kind, self.sending[-1:])
 
-    def first_receptions(self, dev: str) -> Indices:
-        """Return where packets were first received on a device of that name."""
-        here = self.on(dev) & ((self.kind == Kind.RX) | (self.kind == Kind.RECEIVE))
+    def first_receptions(self, *names: str) -> Indices:
+        """Return where packets were first received on a device of one of these names."""
+        here = self.on(*names) & ((self.kind == Kind.RX) | (self.kind == Kind.RECEIVE))
         positions = np.flatnonzero(here)
         before = self.step(positions, -1)
         continued = here[before] & (before != NOWHERE) & (self.kind[positions] == Kind.RECEIVE)
@@ -228,13 +257,17 @@ class _Walk:
         wire: Indices,
         *,
         peer: Indices | None = None,
+        added_bytes: Collection[int] = (0,),
     ) -> pd.DataFrame:
         """Build CROSSINGS from positions; only `seen` is known for every row."""
         seen_at_both = (entered != NOWHERE) & (left != NOWHERE) & (wire != NOWHERE)
         length = self._hops["len"].to_numpy()
-        same = np.isin(np.abs(length[left] - length[entered]), HEADER_LENGTHS)
+        headers = [sum(pair) for pair in product(HEADER_LENGTHS, added_bytes)]
+        same = np.isin(np.abs(length[left] - length[entered]), headers)
         complete = seen_at_both & same
         first = np.where(entered != NOWHERE, entered, seen)
+        # The length of a packet in a tunnel is not the ping's.
+        measured = first if tuple(added_bytes) == (0,) else seen
         entered_ns, left_ns = self._times(entered), self._times(left)
         devices = self._hops["dev"].array
         return CROSSINGS.frame(
@@ -246,7 +279,7 @@ class _Walk:
                 "latency_ns": left_ns - entered_ns,
                 "wire_ns": self._times(wire),
                 "peer": devices[seen if peer is None else peer],
-                "len": length[first],
+                "len": length[measured],
                 "pid": self._hops["pid"].to_numpy()[first],
                 "softirq": self.softirq[first],
                 "first_hop": first,

@@ -94,7 +94,7 @@ def doubts_of(
     if len(missing) or order.any():
         undecided |= replies.turn_told  # that supposes that every reply has its line
     return Doubts(
-        disagrees=printed & (_disagrees(agreement) | _strange(numbering.send, agreement)),
+        disagrees=printed & (disagrees(agreement) | _strange(numbering.send, agreement)),
         undecided=printed & undecided,
         shifted=printed & _shifted(numbering.send, agreement),
         disordered=order,
@@ -102,7 +102,7 @@ def doubts_of(
     )
 
 
-def _disagrees(agreement: Agreement) -> bool:
+def disagrees(agreement: Agreement) -> bool:
     """Tell whether a run's residuals are near no constant, and no nearer than by chance."""
     here = agreement.here[agreement.tested]
     if len(here) == 0:

@@ -22,14 +22,20 @@ import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.following import mixtures
-from maceproc.following.agreement import Agreement, agreement_of
-from maceproc.following.doubts import CLEAR, Doubts, doubts_of
+from maceproc.following.agreement import SCALE_NS, Agreement, agreement_of
+from maceproc.following.doubts import CLEAR, Doubts, disagrees, doubts_of
 from maceproc.following.due import Due, due_of
-from maceproc.following.numbering import Numbering, beyond_calls, number_sends
+from maceproc.following.numbering import (
+    Numbering,
+    beyond_calls,
+    number_sends,
+    with_calls_for_requests,
+)
 from maceproc.following.positions import Bools, Choice
 from maceproc.following.replies import LATE_STAMP_NS, Replies, find_replies
 from maceproc.following.requests import Requests, requests_of_calls
 from maceproc.following.run_packets import RunPackets, meets_gap
+from maceproc.following.scatter import scatter_of
 from maceproc.following.stamps import Stamp, stamp_of
 from maceproc.pings import PingOutput
 
@@ -89,6 +95,7 @@ class Matches:
 
 def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPackets) -> Matches:
     """Find send call, request, reply and delivery of every row of PINGS of one run."""
+    printed = with_calls_for_requests(pings, printed, packets)
     stamp, first_seq = _conclusions(pings, run, printed, packets)
     numbering = number_sends(pings, run, printed, packets, first_seq)
     due = due_of(pings, run, packets, numbering.send)
@@ -96,6 +103,12 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
     request = numbering.send.through(requests.request)
     agreement = compare_rtts(pings, numbering, due, stamp, packets)
     replies, due = find_replies(due, numbering, stamp, packets, printed)
+    if disagrees(agreement) and _proven_by_order(pings, numbering, replies, packets):
+        rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=0)
+        kernel_rtt_ns = replies.turn.of(packets.received_ns, 0) - due.sent_ns
+        scatter_ns = scatter_of(rtt_ns, due.step_ns, kernel_rtt_ns, agreement.tested)
+        if scatter_ns is not None:
+            agreement = compare_rtts(pings, numbering, due, stamp, packets, scatter_ns)
     outbound = mixtures.outbound_mixtures(packets, requests, numbering.send, request)
     inbound = mixtures.inbound_mixtures(due, packets, replies.reply)
     on_its_way = due.sent_ns, due.latest_ns + LATE_STAMP_NS
@@ -151,10 +164,28 @@ def _clearly_least(totals: Mapping[tuple[Stamp, int], float]) -> tuple[Stamp, in
     return ordered[0]
 
 
+def _proven_by_order(
+    pings: pd.DataFrame, numbering: Numbering, replies: Replies, packets: RunPackets
+) -> bool:
+    """Tell whether the order of calls and replies leaves no other number for any line.
+
+    Every call, and every reply, is there; each call whose reply came has its line, and no other.
+    """
+    printed = (pings["status"] == "replied").to_numpy()
+    in_turn = replies.turn.exists & numbering.send.exists
+    complete = int(printed.sum()) == len(packets.inbound)
+    return bool(numbering.counted and complete and (in_turn == printed).all())
+
+
 def compare_rtts(
-    pings: pd.DataFrame, numbering: Numbering, due: Due, stamp: Stamp, packets: RunPackets
+    pings: pd.DataFrame,
+    numbering: Numbering,
+    due: Due,
+    stamp: Stamp,
+    packets: RunPackets,
+    scale_ns: float = SCALE_NS,
 ) -> Agreement:
-    """Compare the printed RTTs of one run with the packets.
+    """Compare the printed RTTs of one run with the packets; `scale_ns` as in `agreement_of`.
 
     Not compared is a first ping that the kernel stamps, whose stamp may be taken on delivery, and
     what is printed during a gap in the events.
@@ -167,4 +198,5 @@ def compare_rtts(
     elif len(packets.send_ns):
         tested &= due.sent_ns != packets.send_ns[0]
     rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=0)
-    return agreement_of(rtt_ns, due.step_ns, numbering.send, tested, packets.send_ns, seen_ns)
+    send, send_ns = numbering.send, packets.send_ns
+    return agreement_of(rtt_ns, due.step_ns, send, tested, send_ns, seen_ns, scale_ns)

@@ -11,6 +11,7 @@ from maceproc.capture import Sidecar
 from maceproc.following.crossings import OUTBOUND
 from maceproc.following.journeys import Kind, hop_kinds
 from maceproc.following.positions import Bools, Indices
+from maceproc.following.topology import stack_of
 
 
 def name_namespaces(
@@ -28,7 +29,9 @@ def name_namespaces(
     netns = _codes_of(hops, _unique_owners(sidecar), names)[dev]
     path = sidecar.target.path
     if len(path) > 1:
-        on_path = _codes_of(hops, {hop.dev: hop.netns for hop in path[1:]}, names)
+        on_path = _codes_of(
+            hops, {hop.dev: hop.netns for hop in (*stack_of(sidecar), *path[1:])}, names
+        )
         rows, at_inner = _rows_of_crossings(hops, crossings)
         netns[rows] = np.where(at_inner, names.index(path[0].netns), on_path[dev[rows]])
     return hops.assign(netns=pd.Categorical.from_codes(netns, names))

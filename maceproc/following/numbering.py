@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.following.due import PRINT_DELAY_NS, printed_at
-from maceproc.following.positions import FOREVER, Bools, Choice, only_one
+from maceproc.following.positions import FOREVER, Bools, Choice, Indices, only_one
 from maceproc.following.run_packets import RunPackets
 from maceproc.pings import PingOutput
 
@@ -59,6 +59,27 @@ def number_sends(
         place = pings["seq"].to_numpy() - first_seq
         send = Choice(place, (place >= 0) & (place < calls))
     return Numbering(send, counted, first_seq, calls, printed.sent)
+
+
+def with_calls_for_requests(
+    pings: pd.DataFrame, printed: PingOutput, packets: RunPackets
+) -> PingOutput:
+    """Return what was printed, with as many requests as calls where it does not count them.
+
+    Text without a summary: it was cut, or the summary went elsewhere (fping prints it to stderr).
+    The calls stand for the requests if no event was lost and the last number printed is that of
+    the last call. Otherwise requests may have been sent that no line speaks of.
+    """
+    needed = requests_spoken_of(pings["seq"].to_numpy(), printed)
+    if printed.sent is not None or not packets.whole or needed != len(packets.send_ns):
+        return printed
+    return replace(printed, sent=needed)
+
+
+def requests_spoken_of(seq: Indices, printed: PingOutput) -> int:
+    """Return how many requests were sent at least, by the largest number; 0 if none is known."""
+    known = printed.first_seq is not None and len(seq)
+    return int(max(seq)) - int(printed.first_seq or 0) + 1 if known else 0
 
 
 def beyond_calls(numbering: Numbering) -> Bools:

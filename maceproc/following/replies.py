@@ -29,6 +29,8 @@ MATCHED_BY: Mapping[str, str] = {
     "between this ping's send call and the next",
     "delivery": "it is the only packet received before the call that returned when the printed RTT "
     "says that the reply was stamped",
+    "identity": "they carry this ping's number and its process's identifier, as the tracer in the "
+    "kernel saw",
 }
 """What tells a ping's reply from other packets."""
 

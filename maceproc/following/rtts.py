@@ -115,7 +115,8 @@ def _correct(rows: pd.DataFrame) -> pd.DataFrame:
     """Give the corrected RTT of every ping that has the status for it."""
     corrected = (rows["status"] == "corrected").to_numpy()
     native = (rows["status"] == "native").to_numpy()
-    is_fine = fine(rows)
+    # Without a kernel RTT, the printed one is fine enough: verdicts.printed_is_enough().
+    is_fine = fine(rows) | (corrected & rows["kernel_rtt_ns"].isna().to_numpy())
     basis = np.where(is_fine, "printed", "kernel").astype(object)
     rtt_ns = rows["rtt_ns"].where(is_fine, rows["kernel_rtt_ns"])
     bare_metal_ns = rtt_ns - rows["outbound_ns"] - rows["inbound_ns"]

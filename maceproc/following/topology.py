@@ -9,6 +9,7 @@ from itertools import pairwise
 from maceproc.capture import PathDevice, Sidecar
 from maceproc.errors import AnalysisError
 from maceproc.following.journeys import Links
+from maceproc.uplinks import added_bytes, cards_of, devices_below
 
 ETHERNET_MTU = 1500
 
@@ -30,6 +31,15 @@ class Way:
         Whether there is a crossing at all: a native ping has none.
     inner_uses_netif_rx, outer_uses_netif_rx
         Whether that device receives by `netif_rx`; where that is not known, its events tell.
+    below
+        Names of the devices that the outer one is on, from the top down.
+    cards
+        Names of the lowest of them, where packets leave and enter the machine: the outer device
+        itself if it is on no other. `outer_uses_netif_rx` is about these.
+    card_again
+        As `outer_again`, of the names of the cards.
+    added_bytes
+        What the tunnels on the way may add to the length of a packet.
     """
 
     inner: str
@@ -39,18 +49,41 @@ class Way:
     crosses: bool = True
     inner_uses_netif_rx: bool | None = None
     outer_uses_netif_rx: bool | None = None
+    below: tuple[str, ...] = ()
+    cards: tuple[str, ...] = ()
+    card_again: int = 1
+    added_bytes: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        if not self.cards:
+            object.__setattr__(self, "cards", (self.outer,))
+            object.__setattr__(self, "card_again", self.outer_again)
 
     @classmethod
-    def from_hops(cls, hops: Sequence[PathDevice]) -> Way:
+    def from_hops(
+        cls,
+        hops: Sequence[PathDevice],
+        below: Sequence[PathDevice] = (),
+        cards: Sequence[PathDevice] = (),
+    ) -> Way:
         """Return the way along a sidecar's path, from the container's device to the outer one."""
+        under = tuple(hop.dev for hop in below)
+        lowest = tuple(dict.fromkeys(hop.dev for hop in cards)) or (hops[-1].dev,)
         if len(hops) == 1:
-            return cls(hops[0].dev, hops[0].dev, crosses=False)
+            return cls(hops[0].dev, hops[0].dev, crosses=False, below=under, cards=lowest)
         inner, peer, outer = hops[0], hops[1], hops[-1]
         # Outbound, a device sends if the next one is in another namespace. The outer one always
         # sends.
         senders = [a for a, b in pairwise(hops[1:]) if a.netns != b.netns]
-        again = sum(hop.dev == outer.dev for hop in (*senders, outer))
-        return cls(inner.dev, outer.dev, peer.dev if peer != outer else "", again)
+        return cls(
+            inner.dev,
+            outer.dev,
+            peer.dev if peer != outer else "",
+            outer_again=1 + sum(hop.dev == outer.dev for hop in senders),
+            below=under,
+            cards=lowest,
+            card_again=1 + sum(hop.dev in lowest for hop in senders),
+        )
 
 
 def way_of(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> Way:
@@ -60,17 +93,19 @@ def way_of(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> Way:
     a device is neither given nor in the sidecar.
     """
     if sidecar and sidecar.target.path:
-        known = Way.from_hops(sidecar.target.path)
-        ends = [sidecar.link(hop) for hop in (sidecar.target.path[0], sidecar.target.path[-1])]
-        inner_rx, outer_rx = (link.uses_netif_rx if link else None for link in ends)
+        path = _ending_at(sidecar, outer)
+        below = stack_of(sidecar, path)
+        cards = cards_of(sidecar.namespaces, path[-1], below)
+        known = Way.from_hops(path, below, cards)
+        passed = [link for hop in path if (link := sidecar.link(hop))]
         return replace(
             known,
             crosses=known.crosses and sidecar.target.crossing,
-            inner=inner or known.inner,
-            outer=outer or known.outer,
+            inner=inner or sidecar.target.path[0].dev,
             peer=peer or ("" if sidecar.target.transient else known.peer),
-            inner_uses_netif_rx=inner_rx,
-            outer_uses_netif_rx=outer_rx,
+            inner_uses_netif_rx=_all_use_netif_rx(sidecar, path[:1]),
+            outer_uses_netif_rx=_all_use_netif_rx(sidecar, cards),
+            added_bytes=added_bytes(passed),
         )
     if not inner or not outer:
         raise AnalysisError(
@@ -78,6 +113,34 @@ def way_of(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> Way:
             hint="name the container's device with --inner and the host's with --outer",
         )
     return Way(inner, outer, peer)
+
+
+def _ending_at(sidecar: Sidecar, outer: str) -> list[PathDevice]:
+    """Return the sidecar's path; with another outer device of the same namespace, if named."""
+    path = sidecar.target.path
+    if not outer or outer == path[-1].dev:
+        return path
+    named = PathDevice(netns=path[-1].netns, dev=outer)
+    if named in path and path.index(named) > 0:
+        return path[: path.index(named) + 1]
+    return [*path[:-1], named]
+
+
+def stack_of(sidecar: Sidecar, path: Sequence[PathDevice] | None = None) -> list[PathDevice]:
+    """Return the devices that the outer device is on, as recorded, otherwise by the links."""
+    path = sidecar.target.path if path is None else path
+    if not path:
+        return []
+    if sidecar.target.below and path[-1] == sidecar.target.path[-1]:
+        return sidecar.target.below
+    return devices_below(sidecar.namespaces, path[-1], path)
+
+
+def _all_use_netif_rx(sidecar: Sidecar, hops: Sequence[PathDevice]) -> bool | None:
+    """Tell whether these devices receive by `netif_rx`; None if not known, or not all alike."""
+    links = [sidecar.link(hop) for hop in hops]
+    uses = {link.uses_netif_rx if link else None for link in links}
+    return uses.pop() if len(uses) == 1 else None
 
 
 def links_of(sidecar: Sidecar | None) -> Links:

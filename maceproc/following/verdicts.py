@@ -18,7 +18,7 @@ from maceproc.capture import Run
 from maceproc.following.matching import Matches
 from maceproc.following.mixtures import complete
 from maceproc.following.numbering import beyond_calls
-from maceproc.following.positions import Bools
+from maceproc.following.positions import FOREVER, Bools, Times
 from maceproc.units import NS_PER_US
 
 STATUSES: Mapping[str, str] = {
@@ -203,7 +203,32 @@ def _reasons(passages: pd.DataFrame) -> npt.NDArray[np.object_]:
 
 
 def _coarse_without_stamp(case: Case) -> Bools:
-    return ~fine(case.pings) & ~case.traced.replies.stamp_known
+    coarse = ~fine(case.pings) & ~case.traced.replies.stamp_known
+    return coarse & ~printed_is_enough(case)
+
+
+def printed_is_enough(case: Case) -> Bools:
+    """Tell which coarsely printed RTTs can be corrected although it is not known who stamped.
+
+    The crossings are longer than the step of the RTT, and the RTT is one that ends between the
+    reply's arrival and the end of the receive call that took it: whoever stamped it, did so then.
+    """
+    matches, packets = case.traced, case.traced.packets
+    resolution_ns = case.pings["rtt_resolution_ns"].to_numpy(np.int64, na_value=FOREVER)
+    crossings_ns = matches.request.of(_latency(packets.outbound), 0)
+    crossings_ns = crossings_ns + matches.reply.of(_latency(packets.inbound), 0)
+    received_ns = matches.reply.of(packets.received_ns, FOREVER)
+    calls_ns = np.append(packets.delivered_ns, FOREVER)
+    taken_ns = calls_ns[np.searchsorted(packets.delivered_ns, received_ns)]
+    printed_ns = matches.send.of(packets.send_ns, 0)
+    printed_ns = printed_ns + case.pings["rtt_ns"].to_numpy(np.int64, na_value=0)
+    ends_in_time = (received_ns <= printed_ns + resolution_ns) & (printed_ns <= taken_ns)
+    seen = matches.send.exists & matches.reply.exists & (taken_ns < FOREVER)
+    return np.asarray((resolution_ns < crossings_ns) & ends_in_time & seen)
+
+
+def _latency(passages: pd.DataFrame) -> Times:
+    return passages["latency_ns"].to_numpy(np.int64, na_value=0)
 
 
 def fine(rows: pd.DataFrame) -> Bools:

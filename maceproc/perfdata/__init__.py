@@ -2,6 +2,7 @@
 
 - `structures`: the format's numbers and structures, in the names of the kernel and of perf.
 - `container`: file, pipe or directory: its attributes, features, and bytes of records.
+- `walking`: from one record to the next.
 - `records`: bytes into records, compressed ones unpacked.
 - `samples`: where in a sample its time, CPU, task and the tracepoint's data are.
 - `tasks`: which command a thread ran at a time.

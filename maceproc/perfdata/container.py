@@ -11,9 +11,11 @@ from pathlib import Path
 
 from maceproc.errors import TraceFormatError
 from maceproc.perfdata.structures import (
+    ARCH,
     ATTR,
     ATTR_SIZE_VER0,
     CLOCK_DATA,
+    CLOCKID,
     CMDLINE,
     EVENT_DESC,
     FEATURE_BITS,
@@ -24,7 +26,6 @@ from maceproc.perfdata.structures import (
     NRCPUS,
     OSRELEASE,
     PIPE_HEADER,
-    RECORD_AUXTRACE,
     RECORD_HEADER,
     RECORD_HEADER_ATTR,
     RECORD_HEADER_FEATURE,
@@ -33,13 +34,14 @@ from maceproc.perfdata.structures import (
     VERSION,
     Attr,
 )
+from maceproc.perfdata.walking import user_records
 from maceproc.tracedat.container import MAGIC as TRACING_MAGIC
 from maceproc.tracedat.container import V6_SECTIONS
 from maceproc.tracedat.structures import Cursor
 from maceproc.tracedat.tracefile import SECTION_NAMES, TraceFile
 
 MAX_ATTRS = 1 << 16
-TEXT_FEATURES = {HOSTNAME: "hostname", OSRELEASE: "uname", VERSION: "perf_version"}
+TEXT_FEATURES = {HOSTNAME: "hostname", OSRELEASE: "uname", ARCH: "arch", VERSION: "perf_version"}
 DIRECTORY_DATA = "data"  # and data.0, data.1, ... (tools/perf/util/data.c)
 
 
@@ -226,7 +228,7 @@ def _ids(order: str, data: memoryview) -> tuple[int, ...]:
 
 def _read_pipe(perf: PerfFile, data: memoryview) -> None:
     """Read attributes and features that a pipe has among its records."""
-    for position, kind, size, extra in records_of(data, perf.order):
+    for position, kind, size, extra in user_records(data, perf.order):
         body = data[position + RECORD_HEADER.size : position + size]
         if kind == RECORD_HEADER_ATTR:
             own_size = struct.unpack_from(perf.order + "I", body, 4)[0] if len(body) >= 8 else 0
@@ -238,28 +240,6 @@ def _read_pipe(perf: PerfFile, data: memoryview) -> None:
             perf.features[feature] = body[8:]
         elif kind == RECORD_TRACING_DATA:
             perf.features[TRACING_DATA] = data[position + size : position + size + extra]
-
-
-def records_of(data: memoryview, order: str) -> Iterator[tuple[int, int, int, int]]:
-    """Yield position, type and size of every record, and the size of what follows it [bytes].
-
-    It stops at a record that cannot be one.
-    """
-    header = struct.Struct(order + RECORD_HEADER.form)
-    position, end = 0, len(data)
-    while position + header.size <= end:
-        kind, _, size = header.unpack_from(data, position)
-        extra = 0
-        if size < header.size or position + size > end:
-            return
-        if kind == RECORD_TRACING_DATA and size >= header.size + 4:
-            (extra,) = struct.unpack_from(order + "I", data, position + header.size)
-            extra += -extra % 8
-        elif kind == RECORD_AUXTRACE and size >= header.size + 8:
-            (extra,) = struct.unpack_from(order + "Q", data, position + header.size)
-        extra = min(extra, end - position - size)
-        yield position, kind, size, extra
-        position += size + extra
 
 
 # --- features -------------------------------------------------------------------------------------
@@ -327,6 +307,9 @@ def info_of(perf: PerfFile) -> dict[str, object]:
         info["cpus"] = struct.unpack_from(perf.order + "I", data)[0]
     if CMDLINE in perf.features:
         info["command"] = _command(perf)
+    data = perf.features.get(CLOCKID)
+    if data is not None and len(data) >= 8:
+        info["clock_resolution_ns"] = struct.unpack_from(perf.order + "Q", data)[0]
     data = perf.features.get(CLOCK_DATA)
     if data is not None and len(data) >= 24:
         _, clockid, utc, clock = struct.unpack_from(perf.order + "IIQQ", data)

@@ -7,21 +7,19 @@ them and end in the next (tools/perf/util/session.c, perf_session__process_compr
 from __future__ import annotations
 
 import struct
-from array import array
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from maceproc.perfdata.container import PerfFile, records_of
+from maceproc.perfdata.container import PerfFile
 from maceproc.perfdata.structures import (
-    FIRST_USER_RECORD,
     LAST_RECORD,
     RECORD_COMPRESSED,
     RECORD_COMPRESSED2,
     RECORD_HEADER,
 )
-from maceproc.tracedat import native
+from maceproc.perfdata.walking import kernel_records, records_of
 from maceproc.tracedat.ringbuffer import Bytes, Int64s, word_view
 from maceproc.tracedat.tracefile import UNPACKED_RATIO, UNPACKED_SLACK
 
@@ -100,26 +98,6 @@ def walk(data: memoryview, order: str) -> tuple[Int64s, int, bool]:
         parts.append(np.array([position], np.int64))
         position += first[2] + first[3]
     return np.concatenate(parts), position, is_compressed
-
-
-def kernel_records(data: memoryview, order: str) -> tuple[Int64s, int]:
-    """Return the positions of the kernel's records from the start of the data on.
-
-    Also where they end: at a record of perf's own, at what cannot be a record, or at the end.
-    """
-    if native.loops is not None:
-        found, end = native.loops.kernel_records(data, order)
-        return np.frombuffer(found, np.int64), end
-    places = array("q")
-    header = struct.Struct(order + RECORD_HEADER.form).unpack_from
-    least, size, end = RECORD_HEADER.size, len(data), 0
-    while end + least <= size:
-        kind, _, length = header(data, end)
-        if kind >= FIRST_USER_RECORD or length < least or end + length > size:
-            break
-        places.append(end)
-        end += length
-    return np.array(places, np.int64), end
 
 
 # --- compressed records ---------------------------------------------------------------------------

@@ -18,24 +18,31 @@ if TYPE_CHECKING:
 def pings_table(runs: Iterable[tuple[Run, PingOutput]]) -> pd.DataFrame:
     """Build PINGS: a row per answer, and one per request that no line speaks of."""
     rows: list[dict[str, Any]] = []
+    made_up: dict[tuple[int, str], int] = {}  # a run's text may count many times
     for run, printed in runs:
         identity = {"round": run.round, "arm": run.arm, "target": printed.target}
-        rows += [identity | row for row in rows_of_run(printed)]
+        left = ROWS_MADE_UP - made_up.get((run.round, run.arm), 0)
+        own = rows_of_run(printed, left)
+        made_up[run.round, run.arm] = ROWS_MADE_UP - left + len(own) - len(printed.answers)
+        rows += [identity | row for row in own]
     rows.sort(key=lambda row: (row["round"], row["arm"]))
     return PINGS.frame({name: [row.get(name) for row in rows] for name in PINGS.names})
 
 
-def rows_of_run(printed: PingOutput) -> list[dict[str, Any]]:
-    """Return the rows of one run and target: its answers, then what no line speaks of."""
-    return [*printed.answers, *_unseen(printed)]
+def rows_of_run(printed: PingOutput, most: int = ROWS_MADE_UP) -> list[dict[str, Any]]:
+    """Return the rows of one run and target: its answers, then what no line speaks of.
+
+    More than `most` of the latter are told instead.
+    """
+    return [*printed.answers, *_unseen(printed, most)]
 
 
-def _unseen(printed: PingOutput) -> Iterator[dict[str, Any]]:
+def _unseen(printed: PingOutput, most: int) -> Iterator[dict[str, Any]]:
     """Yield a row for every request that was sent, as far as is known, and has no line."""
     seen = {row["seq"] for row in printed.answers if not row.get("strange")}
     if printed.sent is not None and printed.first_seq is not None:
         end = printed.first_seq + printed.sent
-        if printed.sent > ROWS_MADE_UP + len(seen):
+        if printed.sent > most + len(seen):
             _remark(
                 printed, f"{printed.sent} requests are counted: those without a line get no row"
             )

@@ -12,7 +12,10 @@ from typing import NamedTuple
 _ESCAPES = re.compile(
     r"\x1b\[[0-?]{0,40}[ -/]{0,5}[@-~]|\x1b\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|\x1b[@-Z\\-_]"
 )
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# The last ones are surrogates: half of a character, which no table can hold.
+_CONTROLS = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _CARET_C = re.compile(r"^(?:\^C|\^\\)+")
 _END_OF_LINE = re.compile(r"\r{0,3}\n|\r")
 # What collectors of logs put before a line, where nothing follows: the line was blank.

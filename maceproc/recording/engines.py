@@ -128,7 +128,9 @@ def processes(container: Container) -> list[int]:
     """Return the pids of a container's processes, as seen from here; none if that is not known."""
     for members in _member_files(container):
         with contextlib.suppress(OSError), members.open() as listed:
-            return [int(pid) for pid in listed.read(_PROCESSES_LIMIT_BYTES).split()]
+            text = listed.read(_PROCESSES_LIMIT_BYTES)
+            pids = [int(pid) for pid in text.split()]
+            return pids[:-1] if len(text) == _PROCESSES_LIMIT_BYTES else pids  # one may be cut
     return []
 
 

@@ -13,13 +13,15 @@ import os
 import secrets
 import signal
 import subprocess
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from maceproc.errors import CommandError, TargetError
-from maceproc.recording.bounded import Finished, run_bounded
+from maceproc.recording.bounded import CLOSING_TIME_S, Finished, run_bounded
 from maceproc.recording.engines import (
     OWN_NAME_PREFIX,
     Container,
@@ -42,6 +44,8 @@ START_TIMEOUT_S = 10
 NOT_EXECUTABLE = (126, 127)
 
 _ENVIRONMENT_LIMIT_BYTES = 4 << 20  # arguments and environment take a quarter of the stack: 2 MiB
+
+Found = TypeVar("Found")
 
 
 class Entrance(Protocol):
@@ -76,13 +80,19 @@ class EngineExec:
 
         None when it has ended before it was seen, or the container's processes cannot be listed.
         """
+        return _in_time(lambda: self._look_for_pid(process), START_TIMEOUT_S + CLOSING_TIME_S)
+
+    def _look_for_pid(self, process: subprocess.Popen[bytes]) -> int | None:
         deadline = time.monotonic() + START_TIMEOUT_S
         while process.poll() is None and time.monotonic() < deadline:
-            marked = {pid for pid in processes(self.container) if self._is_marked(pid)}
+            members = set(processes(self.container))
+            # The engine starts the command from outside. What the container itself has started is
+            # not looked at: it may have inherited the mark, and may keep us waiting.
+            started = members - {self.container.pid}
+            started = {pid for pid in started if _parent(pid) not in members}
+            marked = [pid for pid in started if self._is_marked(pid)]
             if marked:
-                # What the command itself has started inherits the mark.
-                first = [pid for pid in marked if _parent(pid) not in marked]
-                return first[0] if len(first) == 1 else None
+                return marked[0] if len(marked) == 1 else None
             time.sleep(LOOK_EVERY_S)
         return None
 
@@ -101,7 +111,10 @@ class EngineExec:
         return done
 
     def end(self) -> None:
-        """End what still runs of our commands in the container."""
+        """End what still runs of our commands in the container, as far as that can be told."""
+        _in_time(self._end_marked, CLOSING_TIME_S)
+
+    def _end_marked(self) -> None:
         for pid in processes(self.container):
             with contextlib.suppress(OSError):  # it has ended by itself
                 process = os.pidfd_open(pid)
@@ -112,6 +125,7 @@ class EngineExec:
                     os.close(process)
 
     def _is_marked(self, pid: int) -> bool:
+        """Tell whether a process has the mark; this may take for ever, see `_in_time`."""
         try:
             with Path(f"/proc/{pid}/environ").open("rb") as environment:
                 variables = environment.read(_ENVIRONMENT_LIMIT_BYTES).split(b"\0")
@@ -234,6 +248,20 @@ class HostProgram:
     def is_alive(self) -> bool:
         """Return True: nsenter itself fails when the namespace has ended."""
         return True
+
+
+def _in_time(look: Callable[[], Found], limit_s: float) -> Found | None:
+    """Return what a function returns; None when that takes longer than the limit.
+
+    The environment of a process is in its own memory, and is read from there (fs/proc/base.c,
+    environ_read(), v6.8). A process can map a file there, of a file system that it serves itself
+    and that never answers. So a thread waits for it, which our end ends.
+    """
+    found: list[Found] = []
+    thread = threading.Thread(target=lambda: found.append(look()), daemon=True)
+    thread.start()
+    thread.join(limit_s)
+    return found[0] if found else None
 
 
 def _first_processes(container: Inspected) -> list[int]:

@@ -10,7 +10,7 @@ from maceproc.capture import Link, find_link
 from maceproc.errors import TracingError
 from maceproc.recording.survey import Survey
 
-EventSet = Literal["minimal", "full", "list"]
+EventSet = Literal["minimal", "full", "list", "bpf"]
 
 # `minimal` is the smallest set that gives the whole ledger. These increases of the median RTT of
 # `ping -i 0.02` were measured in the lab, over 24 interleaved rounds: net:* 18 us; the minimal set
@@ -45,8 +45,9 @@ FULL_EVENTS = {
 
 
 def path_links(surveyed: Survey) -> list[Link | None]:
-    """Return the devices of a survey's path, from the inner to the outer; None for an unknown."""
-    return [find_link(surveyed.namespaces, hop) for hop in surveyed.target.path]
+    """Return the devices of a survey's path, from the inner to the card; None for an unknown."""
+    hops = [*surveyed.target.path, *surveyed.target.below]
+    return [find_link(surveyed.namespaces, hop) for hop in hops]
 
 
 def minimal_events(path: Sequence[Link | None]) -> list[str]:

@@ -11,6 +11,7 @@ import shutil
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from maceproc.capture import Machine
 from maceproc.errors import PrivilegeError, TracingError
@@ -42,9 +43,11 @@ def require_root() -> None:
         )
 
 
-def require_programs() -> None:
+def require_programs(tracer: Literal["ftrace", "bpf"] = "ftrace") -> None:
     """Raise TracingError when a program that recording needs is not installed."""
     for name, package in _PROGRAMS.items():
+        if name == "trace-cmd" and tracer != "ftrace":
+            continue
         if shutil.which(name) is None:
             raise TracingError(
                 f"{name}: not found", hint=f"install it (Debian: apt install {package})"

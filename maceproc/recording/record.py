@@ -14,7 +14,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from maceproc import __version__
 from maceproc.calibration import Calibration
@@ -22,6 +22,7 @@ from maceproc.capture import Sidecar, Tracing
 from maceproc.capture_files import Capture, sidecar_path
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError, TracingError
 from maceproc.recording.arms import arms_of_round, schedule
+from maceproc.recording.bpf.libbpf import require_bpf
 from maceproc.recording.command import (
     Command,
     find_ping_in_container,
@@ -30,6 +31,7 @@ from maceproc.recording.command import (
     resolve,
     resolve_in_container,
 )
+from maceproc.recording.echo_recorder import EchoRecorder, devices_to_watch
 from maceproc.recording.engine_command import is_engine, parse_engine_command
 from maceproc.recording.entrances import EngineExec, Entrance
 from maceproc.recording.event_sets import EventSet, choose_events, minimal_events, path_links
@@ -45,11 +47,19 @@ from maceproc.recording.native import describe_native
 from maceproc.recording.processes import Interruption
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.rescue import remove_stale_instances
-from maceproc.recording.session import PIECE_LIMIT_BYTES, Progress, Session, failed, kept
+from maceproc.recording.session import (
+    PIECE_LIMIT_BYTES,
+    AnyRecorder,
+    Progress,
+    Session,
+    failed,
+    kept,
+)
 from maceproc.recording.sites import Site, engine_site
-from maceproc.recording.survey import survey
+from maceproc.recording.survey import Survey, survey
 from maceproc.recording.tracing import (
     CLOCK,
+    TRACEFS,
     available_events,
     default_buffer_kb,
     mounted_tracefs,
@@ -61,6 +71,7 @@ _NO_REPLY = re.compile(r"\b0 (packets )?received\b")  # iputils and busybox
 
 
 News = TypeVar("News")
+Tracer = Literal["ftrace", "bpf"]
 
 
 def record(
@@ -75,6 +86,7 @@ def record(
     force: bool = False,
     buffer_kb: int | None = None,
     awake: bool = False,
+    tracer: Tracer = "ftrace",
     piece_limit_bytes: int = PIECE_LIMIT_BYTES,
     calibration: Calibration | None = None,
     announce: Callable[[Sidecar], None] = lambda _: None,
@@ -106,6 +118,9 @@ def record(
         Ring buffer per CPU [KiB]; by default `default_buffer_kb`.
     awake
         Keep the CPUs from going idle while any arm runs: RTTs without the cost of waking up.
+    tracer
+        ``ftrace`` records raw events by trace-cmd; ``bpf`` one row for every echo, by programs in
+        the kernel, at less cost: `events` and `buffer_kb` are not for it.
     piece_limit_bytes
         The recording ends when one CPU's events take so much: trace-cmd cannot count beyond 4 GiB.
     calibration
@@ -124,9 +139,10 @@ def record(
     with (
         Interruption(raises=True) as interruption,
         Workplace(trace, force=force) as workplace,
-        _understood(command, site) as (place, parsed),
-        mounted_tracefs() as tracefs,
+        _understood(command, site, tracer) as (place, parsed),
+        mounted_tracefs() if tracer == "ftrace" else contextlib.nullcontext(TRACEFS) as tracefs,
     ):
+        recorder: AnyRecorder
         surveyed = survey(place, destination_address(parsed, place), outer)
         if place.launch:
             surveyed.target.transient = True
@@ -134,18 +150,23 @@ def record(
                 f"every run has a container of its own, made of {place.launch.inside.image}; "
                 "the path is that of a first one"
             )
-        minimal = minimal_events(path_links(surveyed))
-        chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
-        remove_stale_instances(tracefs)
-        recorder = Recorder(
-            workplace.trace,
-            chosen,
-            buffer_kb or default_buffer_kb(),
-            tracefs,
-            lock=workplace.lock,
-        )
+        if tracer == "bpf":
+            recorder, event_set, notes = _echo_recorder(workplace, surveyed)
+        else:
+            minimal = minimal_events(path_links(surveyed))
+            chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
+            remove_stale_instances(tracefs)
+            recorder = Recorder(
+                workplace.trace,
+                chosen,
+                buffer_kb or default_buffer_kb(),
+                tracefs,
+                lock=workplace.lock,
+            )
         stamped = parsed.with_timestamps(command_inside(place))
         arms = list(arms_of_round(place, surveyed, stamped, baseline, notes))
+        if tracer == "bpf":  # what the host itself sends it does not follow
+            arms = [arm for arm in arms if not (arm.traced and arm.place == "native")]
         sidecar = Sidecar(
             maceproc=__version__,
             command=list(command),
@@ -188,19 +209,19 @@ def _quietly(callback: Callable[[News], None] | None) -> Callable[[News], None]:
 
 
 @contextlib.contextmanager
-def _understood(command: list[str], site: Site) -> Iterator[tuple[Site, Command]]:
+def _understood(command: list[str], site: Site, tracer: Tracer) -> Iterator[tuple[Site, Command]]:
     """Give where a command runs, and the command, which can be that of a container engine."""
     if not is_engine(command):
         parsed = with_destination(parse_command(command), site)
         require_command(parsed, site)
-        require_programs()
+        require_programs(tracer)
         yield site, parsed
         return
     if site.kind != "here":
         raise CommandError(
             f"{command[0]} says by itself where the command runs", hint="give no other target"
         )
-    require_programs()
+    require_programs(tracer)
     with engine_site(parse_engine_command(command), site.native) as (inside, parsed):
         require_command(parsed, inside)
         yield inside, parsed
@@ -272,8 +293,25 @@ def _resolve(command: Command, entrance: Entrance) -> str:
     return resolve(command.destination, command.family)
 
 
-def describe_tracing(recorder: Recorder, event_set: EventSet) -> Tracing:
+def _echo_recorder(
+    workplace: Workplace, surveyed: Survey
+) -> tuple[EchoRecorder, EventSet, list[str]]:
+    """Return a recorder by BPF, with what takes the place of the events' choice."""
+    require_bpf()
+    return EchoRecorder(workplace.trace, devices_to_watch(surveyed)), "bpf", []
+
+
+def describe_tracing(recorder: AnyRecorder, event_set: EventSet) -> Tracing:
     """Describe how a recorder records, for the sidecar."""
+    if isinstance(recorder, EchoRecorder):
+        return Tracing(
+            events=[],
+            event_set=event_set,
+            clock=CLOCK,
+            instance="",
+            buffer_size_kb=recorder.buffer_kb,
+            tracer="bpf",
+        )
     return Tracing(
         events=recorder.events,
         event_set=event_set,

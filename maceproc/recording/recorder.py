@@ -42,6 +42,7 @@ shift; exec "$@"
 """
 # Waits until its standard input ends, which happens however we end. Then it switches off the events
 # of our instance, and ends the processes that a killed trace-cmd leaves: they would wait forever.
+# It is in their process group itself: while it runs, that number cannot become somebody else's.
 _OFF_SWITCH = """
 read -r line; : >"$1"
 while [ -d /proc/$2 ] && ! grep -q ') Z ' /proc/$2/stat; do sleep 0.1; done
@@ -184,9 +185,9 @@ class Recorder:
             pass_fds=[self._lock] if self._lock >= 0 else [],
             process_group=0,  # Ctrl-C in the terminal is ours to pass on
         )
+        self._resources.enter_context(self._off_switch(self._process.pid))
         self._wait_for(lambda: (self._directory / "tracing_on").read_text().strip() == "1")
         self.switch_off()
-        self._resources.enter_context(self._off_switch(self._process.pid))
         self._resources.enter_context(ring.held(self._directory))
         self._writers = set(self._children())
         self.buffer_kb = int((self._directory / "buffer_size_kb").read_text().split()[0])
@@ -212,7 +213,7 @@ class Recorder:
             stdin=theirs,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            process_group=0,
+            process_group=tracecmd,
         )
         os.close(theirs)
         try:

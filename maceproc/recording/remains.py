@@ -24,10 +24,9 @@ _TEMPORARY = re.compile(r"maceproc-(\d+)-\w+")
 
 def remember(instance: str, trace: Path) -> None:
     """Note the trace that an instance is recorded to; it is read if we are killed."""
-    with contextlib.suppress(
-        OSError
-    ):  # without the note, only the events in the ring buffer cannot be saved
-        REGISTRY.mkdir(mode=0o700, exist_ok=True)
+    # Without the note, only the events in the ring buffer cannot be saved.
+    with contextlib.suppress(OSError):
+        REGISTRY.mkdir(mode=0o700, exist_ok=True)  # it stays, empty: others may be about to use it
         (REGISTRY / instance).unlink(missing_ok=True)
         (REGISTRY / instance).symlink_to(trace.absolute())
 
@@ -45,11 +44,28 @@ def recorded_trace(instance: str) -> Path | None:
     return None
 
 
+def stale_notes(tracefs: Path = TRACEFS) -> list[Path]:
+    """Return the notes of instances that are gone, whose recordings were killed."""
+    try:
+        there = {path.name for path in (tracefs / "instances").iterdir()}
+        noted = sorted(REGISTRY.iterdir())
+    except OSError:  # nobody has noted anything, or we may not look
+        return []
+    return [note for note in noted if note.name not in there and not _is_alive(_owner(note.name))]
+
+
+def remove_stale_notes(tracefs: Path = TRACEFS) -> list[Path]:
+    """Remove the notes of instances that are gone; return them."""
+    stale = stale_notes(tracefs)
+    for note in stale:
+        forget(note.name)
+    return stale
+
+
 def stale_instances(tracefs: Path = TRACEFS) -> list[str]:
     """Return the names of the instances whose recordings were killed."""
     names = (path.name for path in (tracefs / "instances").glob(f"{INSTANCE_PREFIX}[0-9]*"))
-    pids = {name: name.removeprefix(INSTANCE_PREFIX).partition("-")[0] for name in names}
-    return sorted(name for name, pid in pids.items() if pid.isdigit() and not _is_alive(pid))
+    return sorted(name for name in names if _owner(name).isdigit() and not _is_alive(_owner(name)))
 
 
 @contextlib.contextmanager
@@ -81,6 +97,11 @@ def remove_stale_temporary_directories() -> list[Path]:
     for path in stale:
         shutil.rmtree(path, ignore_errors=True)
     return stale
+
+
+def _owner(instance: str) -> str:
+    """Return the pid in an instance's name."""
+    return instance.removeprefix(INSTANCE_PREFIX).partition("-")[0]
 
 
 def _is_alive(pid: str) -> bool:

@@ -16,6 +16,7 @@ from maceproc.capture_files import identify, save_sidecar
 from maceproc.errors import CaptureError, TracingError
 from maceproc.recording.arms import Arm
 from maceproc.recording.command import Command
+from maceproc.recording.echo_recorder import EchoRecorder
 from maceproc.recording.processes import Interruption, execute
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.workplace import Workplace
@@ -27,6 +28,9 @@ FASTEST_BYTES_PER_S = 5e8  # that one CPU writes into its ring buffer, and more
 SHORTEST_WATCH_S = 0.05
 KILLED = "the recorder was killed"
 SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
+
+
+AnyRecorder = Recorder | EchoRecorder
 
 
 class Progress(NamedTuple):
@@ -42,7 +46,7 @@ class Session:
 
     def __init__(
         self,
-        recorder: Recorder,
+        recorder: AnyRecorder,
         interruption: Interruption,
         command: Command,
         sidecar: Sidecar,
@@ -100,6 +104,10 @@ class Session:
         tracing.events_lost = self._recorder.events_lost
         tracing.events_missing = self._recorder.events_missing
         tracing.problems = list(self._recorder.problems)
+        if isinstance(self._recorder, EchoRecorder):
+            tracing.rows_lost = self._recorder.rows_lost
+            tracing.requests_queued = self._recorder.requests_queued
+            tracing.not_followed = self._recorder.not_followed
         if self._others:
             names = ", ".join(
                 sorted(repr(name) if name else "the top one" for name in self._others)

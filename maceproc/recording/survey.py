@@ -7,28 +7,22 @@ routing tables decide it for the address in question.
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
-import json
-import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from maceproc.capture import Link, Namespace, PathDevice, Target
 from maceproc.errors import TargetError
-from maceproc.recording.ip_answers import ip_json, lines, output
-from maceproc.recording.lab import NETNS_DIR
-from maceproc.recording.sites import Netns, Site, here_site, plain_name
+from maceproc.recording.explorer import Explorer, route_device
+from maceproc.recording.ip_answers import output
+from maceproc.recording.sites import Netns, Site, here_site
+from maceproc.recording.underlay import append_underlays, passes_tunnel, port_out
+from maceproc.uplinks import devices_below
 
 SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of the host's device
 
-_NAT_RULE = re.compile(r"\b(MASQUERADE|SNAT|DNAT|NETMAP|REDIRECT|masquerade|snat|dnat)\b")
 _SOURCE_NAT = re.compile(r"\b(MASQUERADE|SNAT|NETMAP|masquerade|snat)\b")
-_COUNTERS = re.compile(r"\[\d+:\d+\]|counter packets \d+ bytes \d+")
 _NAT_SOURCE = re.compile(r"(?<!! )(?:-s|saddr) ([0-9a-f.:]+(?:/\d+)?)(?: |$)")
 
 
@@ -43,7 +37,7 @@ class Survey:
     namespaces
         Each namespace on the way or known by name.
     host
-        The namespace that holds the outer device; None when no namespace is crossed.
+        The namespace to send native pings from; None when there is nothing to compare with them.
     """
 
     target: Target
@@ -63,71 +57,21 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
 
     Raises TargetError when the namespace cannot be read or `outer` is not a device there.
     """
-    explorer = _Explorer([site.inside, *site.around])
+    explorer = Explorer([site.inside, *site.around])
     target = Target(kind=site.kind, name=site.name, address=address)
     host = _find_path(explorer, site, target, outer)
     target.crossing = host is not None and not _is_shared(explorer, site.inside, target)
     target.nat = host is not None and _translates(explorer, site.inside, host)
-    _read_offloads(explorer, target.path)
-    return Survey(target, explorer.all_described(), host)
+    described = explorer.all_described()
+    if target.path and target.crossing:
+        target.below = devices_below(described, target.path[-1], target.path)
+    read_offloads(explorer, [*target.path, *target.below])
+    if passes_tunnel(explorer, target):
+        host = None  # a native ping would not leave by the same device
+    return Survey(target, described, host)
 
 
-class _Explorer:
-    """The namespaces known so far, each described when it is first asked for."""
-
-    def __init__(self, known: list[Netns]) -> None:
-        self.known = known
-        self._described: dict[int, Namespace] = {}
-        self._peer_nsids: dict[int, dict[int, int]] = {}  # inode -> ifindex -> peer's nsid
-        self._nsids: dict[int, dict[int, int]] = {}  # inode -> nsid -> that one's inode
-
-    def describe(self, netns: Netns) -> Namespace:
-        """Return a namespace's description."""
-        inode = netns.inode
-        if inode not in self._described:
-            links = ip_json(netns, "-details", "link", "show")
-            self._peer_nsids[inode] = {
-                link["ifindex"]: link["link_netnsid"] for link in links if "link_netnsid" in link
-            }
-            self._nsids[inode] = _nsids(netns)
-            self._described[inode] = _describe(netns, links)
-        return self._described[inode]
-
-    def all_described(self) -> list[Namespace]:
-        """Describe every known namespace, and name those where their devices have a peer."""
-        described = [self.describe(netns) for netns in self.known]
-        for netns, namespace in zip(self.known, described, strict=True):
-            for link in namespace.links:
-                there = self._peer_netns(netns, link, self.known)
-                link.peer_netns = there.name if there and link.peer_ifindex else None
-        return described
-
-    def link(self, netns: Netns, name: str) -> Link | None:
-        """Return a device by its name."""
-        return next((link for link in self.describe(netns).links if link.name == name), None)
-
-    def peer(self, netns: Netns, link: Link) -> tuple[Netns, Link] | None:
-        """Return the other end of a veth, or the parent of a macvlan, and where it is."""
-        there = self._peer_netns(netns, link, [*self.known, *_all_netns()])
-        if there is None:
-            return None
-        if there not in self.known:
-            while there.name in (netns.name for netns in self.known):
-                there = Netns(f"{there.name}'", there.path)  # a container may be called "host"
-            self.known.append(there)
-        links = self.describe(there).links
-        return next(((there, far) for far in links if far.ifindex == link.peer_ifindex), None)
-
-    def _peer_netns(self, netns: Netns, link: Link, among: Iterable[Netns]) -> Netns | None:
-        self.describe(netns)
-        nsid = self._peer_nsids[netns.inode].get(link.ifindex)
-        if nsid is None:  # no nsid: the peer is in the same namespace
-            return netns
-        inode = self._nsids[netns.inode].get(nsid)
-        return next((other for other in among if other.inode == inode), None)
-
-
-def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> Netns | None:
+def _find_path(explorer: Explorer, site: Site, target: Target, outer: str) -> Netns | None:
     """Fill in the target's path and notes; return the namespace of the outer device, if another."""
     inner = _outgoing_link(explorer, site.inside, target)
     if inner is None:
@@ -154,10 +98,14 @@ def _find_path(explorer: _Explorer, site: Site, target: Target, outer: str) -> N
     bridge = explorer.link(host, link.master) if link.master else None
     if bridge:
         target.path.append(PathDevice(netns=host.name, dev=bridge.name))
-    return host if _append_outer(explorer, target, host, bridge or link, outer) else None
+    if not _append_outer(explorer, target, host, bridge or link, outer):
+        return None
+    if not outer:
+        append_underlays(explorer, target)
+    return host
 
 
-def _is_shared(explorer: _Explorer, inside: Netns, target: Target) -> bool:
+def _is_shared(explorer: Explorer, inside: Netns, target: Target) -> bool:
     """Tell whether the container's device is one on top of the outer device, such as a macvlan."""
     inner = explorer.link(inside, target.path[0].dev)
     return inner is not None and inner.kind in SHARED_DEVICE_KINDS
@@ -184,9 +132,9 @@ def _why_nothing_is_crossed(site: Site, inner: Link, target: Target) -> str | No
     return None
 
 
-def _outgoing_link(explorer: _Explorer, netns: Netns, target: Target) -> Link | None:
+def _outgoing_link(explorer: Explorer, netns: Netns, target: Target) -> Link | None:
     """Return the device by which packets to the target leave a namespace."""
-    dev = _route_device(netns, target.address)
+    dev = route_device(netns, target.address)
     link = explorer.link(netns, dev) if dev else None
     if link is None:
         target.notes.append(f"{netns.name} has no route to {target.address or 'the outside'}")
@@ -194,15 +142,19 @@ def _outgoing_link(explorer: _Explorer, netns: Netns, target: Target) -> Link | 
 
 
 def _append_outer(
-    explorer: _Explorer, target: Target, host: Netns, incoming: Link, outer: str
+    explorer: Explorer, target: Target, host: Netns, incoming: Link, outer: str
 ) -> bool:
     """Append the outer device, named or chosen by the host's routes; tell whether there is one."""
     if outer and explorer.link(host, outer) is None:
         names = ", ".join(link.name for link in explorer.describe(host).links)
         raise TargetError(f"no device {outer!r} in {host.name}", hint=f"it has {names}")
+    port = None if outer else port_out(explorer, target, host, incoming)
+    if port is not None:
+        target.path.append(PathDevice(netns=host.name, dev=port.name))
+        return True
     source = _source_address(explorer.describe(explorer.known[0]), target)
     packet = ["from", source, "iif", incoming.name] if source else []
-    dev = outer or _route_device(host, target.address, *packet)
+    dev = outer or route_device(host, target.address, *packet)
     if not dev:
         target.notes.append(f"{host.name} has no route to {target.address or 'the outside'}")
         return False
@@ -226,96 +178,7 @@ def _source_address(inside: Namespace, target: Target) -> str:
     return ""
 
 
-def _route_device(netns: Netns, address: str, *packet: str) -> str:
-    """Return the device that a namespace's routes choose for an address; without one, the default.
-
-    `packet` tells more of the packet, as ``ip route get`` takes it: ``from ADDRESS iif DEV``.
-    """
-    if not address:
-        for family in ("-4", "-6"):
-            routes = ip_json(netns, family, "route", "show", "default")
-            if routes:
-                return str(routes[0].get("dev", ""))
-        return ""
-    try:
-        return str(ip_json(netns, "route", "get", address, *packet)[0].get("dev", ""))
-    except TargetError:  # the network is unreachable, or the host does not forward such a packet
-        return _route_device(netns, address) if packet else ""
-
-
-def _describe(netns: Netns, links: list[dict[str, Any]]) -> Namespace:
-    """Describe a namespace from what ip(8) says of it."""
-    ifindex_of = {link["ifname"]: link["ifindex"] for link in links}
-    rulesets = _rulesets(netns)
-    return Namespace(
-        name=netns.name,
-        inode=netns.inode,
-        links=[_link(link, ifindex_of) for link in links],
-        addresses={
-            device["ifname"]: [f"{a['local']}/{a['prefixlen']}" for a in device["addr_info"]]
-            for device in ip_json(netns, "address", "show")
-            if device.get("addr_info")
-        },
-        routes=[
-            line.strip()
-            for family in ("-4", "-6")
-            for line in lines(netns.enter(["ip", family, "route", "show"]))
-        ],
-        nat=_nat_rules(rulesets),
-        rules=_digest(rulesets),
-    )
-
-
-def _link(link: dict[str, Any], ifindex_of: dict[str, int]) -> Link:
-    """Turn one object of ``ip -json -details link`` into a Link."""
-    # iproute2 prints IFLA_LINK as `link`, a name, when that device is in the same namespace, and
-    # as `link_index` when it is in another one.
-    peer = ifindex_of.get(link["link"]) if "link" in link else link.get("link_index")
-    return Link(
-        ifindex=link["ifindex"],
-        name=link["ifname"],
-        kind=link.get("linkinfo", {}).get("info_kind", ""),
-        address=link.get("address", ""),
-        mtu=link.get("mtu", 0),
-        qdisc=link.get("qdisc", ""),
-        operstate=link.get("operstate", ""),
-        peer_ifindex=peer,
-        master=link.get("master"),
-    )
-
-
-def _rulesets(netns: Netns) -> list[list[str]]:
-    """Return the netfilter rules of a namespace, as iptables prints them and as nft does.
-
-    ``iptables -t nat -S`` would load the nat table where there is none, and slow every packet
-    down; ``iptables-save`` and ``nft list`` only show what is there.
-    """
-    programs = (["iptables-save"], ["ip6tables-save"], ["nft", "list", "ruleset"])
-    return [
-        [
-            line.strip()
-            for argv in group
-            if shutil.which(argv[0])
-            for line in lines(netns.enter(argv))
-            if not line.startswith("#")
-        ]
-        for group in (programs[:2], programs[2:])
-    ]
-
-
-def _nat_rules(rulesets: list[list[str]]) -> list[str]:
-    """Return the rules that translate addresses: iptables' words for them, else nft's."""
-    found = ([rule for rule in rules if _NAT_RULE.search(rule)] for rules in rulesets)
-    return next((rules for rules in found if rules), [])
-
-
-def _digest(rulesets: list[list[str]]) -> str:
-    """Return a digest of rules that does not change with their counters."""
-    lines = [_COUNTERS.sub("", line) for rules in rulesets for line in rules]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def _translates(explorer: _Explorer, inside: Netns, host: Netns) -> bool:
+def _translates(explorer: Explorer, inside: Netns, host: Netns) -> bool:
     """Tell whether the host has a source NAT rule that covers an address of the container."""
     sources = [
         ipaddress.ip_interface(address).ip
@@ -339,7 +202,7 @@ def _covers(rule: str, sources: list[ipaddress.IPv4Address | ipaddress.IPv6Addre
     return any(ip in covered for ip in sources)
 
 
-def _read_offloads(explorer: _Explorer, path: list[PathDevice]) -> None:
+def read_offloads(explorer: Explorer, path: list[PathDevice]) -> None:
     """Add the offloads of the devices on the path, where ethtool(8) is there to tell."""
     if not shutil.which("ethtool"):
         return
@@ -354,33 +217,3 @@ def _read_offloads(explorer: _Explorer, path: list[PathDevice]) -> None:
                 name: state == "on"
                 for name, state in re.findall(r"^\t?([a-z0-9-]+): (on|off)", features, re.MULTILINE)
             }
-
-
-def _nsids(netns: Netns) -> dict[int, int]:
-    """Return the ids a namespace gives to others: nsid -> inode.
-
-    `ip netns` knows the named ones, lsns(8) those that a process is in.
-    """
-    ids = {}
-    for entry in ip_json(netns, "netns", "list-id"):
-        path = NETNS_DIR / entry.get("name", "")
-        if entry.get("name") and path.exists():
-            ids[int(entry["nsid"])] = path.stat().st_ino
-    listed = output(netns.enter(["lsns", "--type=net", "--json", "--output=NS,NETNSID"]))
-    for entry in json.loads(listed or "{}").get("namespaces", []):
-        if str(entry["netnsid"]).isdigit():
-            ids[int(entry["netnsid"])] = int(entry["ns"])
-    return ids
-
-
-def _all_netns() -> Iterator[Netns]:
-    """Yield every namespace that can be entered: our own and the machine's first, named "host"."""
-    own, first = Path(f"/proc/{os.getpid()}/ns/net"), Path("/proc/1/ns/net")
-    for path in (own, first, *sorted(NETNS_DIR.glob("*")), *Path("/proc").glob("[1-9]*/ns/net")):
-        name = plain_name(path.name) if path.parent == NETNS_DIR else f"pid {path.parts[2]}"
-        netns = Netns("host" if path in (own, first) else name, str(path))
-        try:
-            _ = netns.inode
-        except TargetError:
-            continue
-        yield netns

@@ -73,7 +73,7 @@ REFUSED = {
 # Only these verbs run a command; with any other verb the program is recorded as it is.
 _VERBS = {"ip": {"netns", "vrf"}}
 
-_ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
+_ASSIGNMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*=")
 
 
 def prefix_length(argv: Sequence[str]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from maceproc import __version__
 from maceproc.analysis import Analysis
 from maceproc.following.coverage import coverage
+from maceproc.following.losses import losses
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.series import NATIVE_PERTURBATION, PERTURBATION
 
@@ -66,12 +67,14 @@ def as_json(analysis: Analysis) -> str:
 
 def capture_facts(analysis: Analysis) -> dict[str, Any]:
     """Return where the numbers come from: the file, what recorded it, and what ran where."""
+    lost = losses(analysis.trace, analysis.capture.sidecar)
     facts: dict[str, Any] = {
         "file": str(analysis.capture.trace),
         "maceproc": __version__,
         "clock": analysis.trace.clock,
         "events": {name: len(table) for name, table in analysis.trace.events.items()},
-        "events_lost": int(analysis.trace.lost["count"].sum()),
+        "events_lost": lost.known,
+        "events_missing": lost.missing,
     }
     sidecar = analysis.capture.sidecar
     if sidecar:

@@ -130,7 +130,7 @@ def _events(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
     columns = ["time_ns", *EVENTS.names[2:]]
     rows = ours[columns].astype({"event": str, "dev": object, "netns": object})
     calls = []
-    if pd.notna(ping["sent_ns"]):
+    if pd.notna(ping["tx_stack_ns"]):  # otherwise the call was not seen
         calls.append({"time_ns": ping["sent_ns"], "event": "send call"})
         rows = rows[rows["time_ns"] >= ping["sent_ns"]]
     if pd.notna(ping["delivery_ns"]) and ping["delivery_ns"] > 0:
@@ -181,13 +181,15 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     if ping["reason"]:
         yield f"  decided by the rule: {ping['rule']}"
     yield from _why(ping)
+    yield from _ends(explanation)
     if ping["causes"]:
         yield f"  shown by its events: {ping['causes']}"
     yield ""
     yield "events [us]"
     for row in explanation.events.itertuples():
-        where = ":".join(str(part) for part in (row.netns, row.dev) if pd.notna(part))
-        context = "" if pd.isna(row.cpu) else f"cpu {row.cpu:.0f}{_context(row)}"
+        where = _device(row)
+        known = pd.notna(row.cpu) and row.cpu >= 0
+        context = f"cpu {row.cpu:.0f}{_context(row)}" if known else ""
         times = f"{_us(row.after_ns):>10} {_us(row.step_ns):>8}"
         yield f"{times}  {row.event:<24} {where:<24} {context}".rstrip()
     yield ""
@@ -209,10 +211,33 @@ def _lines(explanation: Explanation) -> Iterator[str]:
 
 def _why(ping: pd.Series) -> Iterator[str]:
     """Yield why these packets were taken for the ping's request and reply."""
-    if pd.notna(ping["outbound_journey"]):
+    if pd.notna(ping["outbound_journey"]) and ping["matched_by"] != "identity":
         yield "  request: it is the only packet that the send call of this icmp_seq queued"
     if pd.notna(ping["matched_by"]):
-        yield f"  reply: {MATCHED_BY[ping['matched_by']]}"
+        what = "packets" if ping["matched_by"] == "identity" else "reply"
+        yield f"  {what}: {MATCHED_BY[ping['matched_by']]}"
+
+
+def _ends(explanation: Explanation) -> Iterator[str]:
+    """Say at which devices the crossings were seen to begin and to end."""
+    ping, events = explanation.ping, explanation.events
+    out_ns = ping["tx_stack_ns"], ping["tx_stack_ns"] + ping["outbound_ns"]
+    back_ns = out_ns[1] + ping["outer_queue_ns"] + ping["wire_rtt_ns"]
+    ends = {"outbound": out_ns, "inbound": (back_ns, back_ns + ping["inbound_ns"])}
+    for direction, times_ns in ends.items():
+        if pd.isna(ping["sent_ns"]) or any(pd.isna(time_ns) for time_ns in times_ns):
+            continue
+        rows = [
+            events[(events["after_ns"] == time_ns) & events["dev"].notna()] for time_ns in times_ns
+        ]
+        if all(len(found) for found in rows):
+            first, last = (_device(found.iloc[0]) for found in rows)
+            yield f"  {direction} crossing: from {first} to {last}"
+
+
+def _device(row: Any) -> str:
+    """Return a row's device, with its namespace where that is known."""
+    return ":".join(str(part) for part in (row.netns, row.dev) if pd.notna(part))
 
 
 def _context(row: Any) -> str:

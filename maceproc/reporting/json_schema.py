@@ -213,7 +213,14 @@ def _capture() -> Schema:
         "maceproc": {"description": "version that analyzed", **STRING},
         "clock": {"description": "trace clock; empty when the file does not say", **STRING},
         "events": {"type": "object", "additionalProperties": INTEGER},
-        "events_lost": INTEGER,
+        "events_lost": {
+            "description": "lost by the ring buffer, as the trace or the kernel counts them",
+            **INTEGER,
+        },
+        "events_missing": {
+            "description": "handed over by the kernel, and not in the trace",
+            **INTEGER,
+        },
     }
     recorded = {
         "command": _list(STRING),

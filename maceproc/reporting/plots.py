@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from maceproc.errors import AnalysisError
 from maceproc.reporting.colors import BASE_COLORS, SEGMENT_COLORS, SERIES_COLORS, light
 from maceproc.reporting.views import Views, usual_ping
 from maceproc.units import NS_PER_MS, NS_PER_S, NS_PER_US
+from maceproc.whole_file import opened_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -220,7 +222,7 @@ def new_axes(width: float, height: float) -> Axes:
 
 
 def save(ax: Axes, path: str) -> None:
-    """Write the picture of these Axes; its format is the name's ending.
+    """Write the picture of these Axes, whole or not at all; its format is the name's ending.
 
     Raises AnalysisError when that is none matplotlib knows, or the file cannot be written.
     """
@@ -228,8 +230,10 @@ def save(ax: Axes, path: str) -> None:
 
     figure = ax.figure
     assert isinstance(figure, Figure)
+    ending = Path(path).suffix.removeprefix(".").lower()
     try:
-        figure.savefig(path, dpi=150)
+        with opened_whole(Path(path)) as file:
+            figure.savefig(file, dpi=150, format=ending or "png")
     except ValueError as error:
         raise AnalysisError(
             f"{path}: {error}", hint="end the name in .png, .svg or .pdf"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from maceproc.capture import Sidecar
 from maceproc.following.coverage import coverage
 from maceproc.following.event_costs import IMPOSSIBLE, UNTOLD
+from maceproc.following.losses import losses
+from maceproc.following.topology import stack_of
 from maceproc.following.verdicts import NO_CROSSING
 from maceproc.ledger import LEDGER
 from maceproc.reporting.closure import closure_lines
@@ -22,6 +24,7 @@ from maceproc.series import (
     SHOWN,
 )
 from maceproc.units import NS_PER_S, format_us
+from maceproc.uplinks import cards_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,16 +105,26 @@ def _heading(analysis: Analysis) -> Iterator[str]:
         return
     yield f"  ran     {escape(' '.join(sidecar.command))}"
     yield f"  where   {escape(_where(sidecar))}"
+    yield from (f"  uplink  {escape(line)}" for line in _uplink(sidecar))
     traced_s = sum(run.end_ns - run.start_ns for run in sidecar.runs if run.traced) / NS_PER_S
-    events = sum(len(table) for table in analysis.trace.events.values())
     yield (f"  rounds  {sidecar.rounds} of {', '.join(dict.fromkeys(r.arm for r in sidecar.runs))}")
-    yield (
-        f"  events  {events:,} in {traced_s:.1f} s traced ({escape(sidecar.tracing.event_set)}), "
-        f"{len(analysis.trace.lost)} gaps"
-    )
+    yield f"  {_recorded(analysis, sidecar, traced_s)}"
     yield from (f"  stamps  {line}" for line in _stamps(sidecar))
     machine = sidecar.machine
     yield f"  machine {escape(machine.cpu)}, {machine.cpus} CPUs, {escape(machine.kernel)}"
+
+
+def _recorded(analysis: Analysis, sidecar: Sidecar, traced_s: float) -> str:
+    """Say how much was recorded."""
+    tracing = sidecar.tracing
+    if tracing.tracer == "bpf":
+        echoes = analysis.trace.info["echoes"]
+        return f"echoes  {echoes:,} in {traced_s:.1f} s traced (bpf), {tracing.rows_lost} lost"
+    events = sum(len(table) for table in analysis.trace.events.values())
+    return (
+        f"events  {events:,} in {traced_s:.1f} s traced ({escape(tracing.event_set)}), "
+        f"{losses(analysis.trace, sidecar).sentence or 'none lost'}"
+    )
 
 
 def _stamps(sidecar: Sidecar) -> Iterator[str]:
@@ -130,6 +143,16 @@ def _where(sidecar: Sidecar) -> str:
     if sidecar.target.nat and len(hops) > 1:
         hops.insert(-1, "(NAT)")
     return " -> ".join(hops) or "where maceproc was called"
+
+
+def _uplink(sidecar: Sidecar) -> Iterator[str]:
+    """Say what the outer device is on, and which of these devices show which packets."""
+    below = stack_of(sidecar)
+    if below and sidecar.target.crossing and len(sidecar.target.path) > 1:
+        outer = sidecar.target.path[-1]
+        cards = " or ".join(map(str, cards_of(sidecar.namespaces, outer, below)))
+        yield f"{outer} is on {', '.join(hop.dev for hop in below)}"
+        yield f"outbound crossings end on {outer}, inbound ones begin on {cards}"
 
 
 def _series_table(analysis: Analysis) -> RenderableType:

@@ -101,10 +101,11 @@ def body_of(text: str, event: str = "") -> Body | None:
     """
     if event:
         return _event(event, text)
-    text = re.sub(r"^\(\+?-?\d+\)\s+", "", text, count=1)  # trace-cmd report --ts-diff
-    if stack := STACKS.get(text.strip()):
+    if text.startswith("("):  # trace-cmd report --ts-diff
+        text = re.sub(r"^\(\+?-?\d+\)\s+", "", text, count=1)
+    if text.startswith("<") and (stack := STACKS.get(text.strip())):
         return Body(stack)
-    if function := FUNCTION.match(text):
+    if " <-" in text and (function := FUNCTION.match(text)):
         return Body("function", dict(function.groupdict()))
     return _named(text)
 
@@ -126,9 +127,9 @@ def _event(event: str, text: str) -> Body:
     if event in MARKERS:
         return Body(MARKERS[event], _marker(event, text))
     text = text.strip()
-    prefix = next(
-        (prefix for prefix in ("sys_enter_", "sys_exit_") if event.startswith(prefix)), ""
-    )
+    prefix = ""
+    if event.startswith("sys_"):
+        prefix = next((start for start in CALLS if event.startswith(start)), "")
     own_form = OWN_FORMS.get(prefix or event)
     fields = own_form(event, text) if own_form else None
     return Body(event, _fields(event, text) if fields is None else fields)
@@ -160,6 +161,7 @@ def _sentence(event: str, text: str) -> Fields | None:
     return {name: value for name, value in match.groupdict().items() if value} if match else None
 
 
+CALLS = ("sys_enter_", "sys_exit_")
 OWN_FORMS: dict[str, Callable[[str, str], Fields | None]] = {
     "sys_enter": _raw_enter,
     "sys_exit": _raw_exit,

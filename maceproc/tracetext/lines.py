@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 SECOND_NS = 1_000_000_000
 UNKNOWN_COMM = "<...>"  # as the kernel and trace-cmd print it
@@ -57,9 +58,10 @@ PERF_COLUMNS = {
     "tid": re.compile(r"(?:^|\s)(?:\d{1,9}/)?\d{1,9}(?=\s+\[|\s+\d+\.\d{3,9}:|\s*$)"),
 }
 
-# trace-cmd report puts the name of an instance before its lines, set apart from a command name that
-# is set to the right in 16 columns, or in 8 with -l (trace-cmd 3.1.6, tracecmd/trace-read.c).
-INSTANCE = re.compile(r"^(?P<buffer>[^\s:]\S*):\s(?P<comm>.*)$")
+# trace-cmd report puts the name of an instance, set to the right, before its lines. A command name
+# follows, itself set to the right in 16 columns, or in 8 with -l (trace-cmd 3.1.6,
+# tracecmd/trace-read.c): so "tmux: server" is none.
+INSTANCE = re.compile(r"^\s*(?P<buffer>[^\s:]\S*):\s(?P<comm>.*)$")
 
 # common_flags, include/linux/trace_events.h, from the letters of kernel/trace/trace_output.c,
 # trace_print_lat_fmt(), v6.18. Real-time kernels have more columns; the header says which.
@@ -84,8 +86,7 @@ USUAL_COLUMNS = (IRQS_OFF, NEED_RESCHED, HARDIRQ_SOFTIRQ)
 REAL_TIME_COLUMNS = (IRQS_OFF, NEED_RESCHED, NEED_RESCHED_LAZY, HARDIRQ_SOFTIRQ)
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """The start of a line, and what is behind it."""
 
     comm: str

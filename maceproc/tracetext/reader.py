@@ -19,7 +19,7 @@ from maceproc.tracetext.tables import Line, tables_of
 
 PERF_FIELDS = "comm,tid,cpu,time,event,trace"
 LOST_LINE = re.compile(
-    r"^(?:(?P<buffer>\S+):)?\s*CPU:\s*(?P<cpu>\d{1,5})\s+"
+    r"^\s*+(?:(?P<buffer>\S+):)?\s*CPU:\s*(?P<cpu>\d{1,5})\s+"
     r"\[(?:LOST\s+)?(?P<count>\d{1,18})?\s*EVENTS(?: DROPPED)?\]"
 )
 # perf script --show-lost-events

@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import pandas as pd
 
+from maceproc.errors import AnalysisError
 from maceproc.following.journeys import HOP_EVENTS, Kind
 from maceproc.reporting.export.provenance import provenance, required, utc_offset
 
@@ -75,6 +76,11 @@ def write(analysis: Analysis, file: IO[bytes]) -> None:
     pcapng = required("pcapng", "python-pcapng")
     blocks: Any = required("pcapng.blocks", "python-pcapng")
     packets = sorted(packets_of(analysis), key=lambda packet: packet.time_ns)
+    if packets and not 0 <= packets[0].time_ns <= packets[-1].time_ns < 1 << 64:
+        raise AnalysisError(
+            f"{analysis.capture.trace}: its sidecar puts packets at times that pcapng cannot hold",
+            hint="the start_utc_ns of a run is wrong",
+        )
     facts = provenance(analysis)
     about: dict[str, Any] = {
         "shb_userappl": facts["creator"],
@@ -215,7 +221,10 @@ class _Addresses:
         unknown = cls(UNKNOWN_IPV4, UNKNOWN_IPV4, UNKNOWN_IPV4)
         if sidecar is None or not sidecar.target.address:
             return unknown
-        remote = ipaddress.ip_address(sidecar.target.address)
+        try:
+            remote = ipaddress.ip_address(sidecar.target.address)
+        except ValueError:
+            return unknown
         path = sidecar.target.path
         if not path:
             return cls(unknown.container, unknown.host, remote)
@@ -239,7 +248,10 @@ def _address_of(sidecar: Sidecar, place: str, version: int) -> Address:
             if f"{namespace.name}:{dev}" != place:
                 continue
             for text in addresses:
-                address = ipaddress.ip_interface(text).ip
+                try:
+                    address = ipaddress.ip_interface(text).ip
+                except ValueError:  # a sidecar may say anything
+                    continue
                 if address.version == version and not address.is_link_local:
                     return address
     return UNKNOWN_IPV6 if version == 6 else UNKNOWN_IPV4
@@ -261,7 +273,7 @@ def echo(packet: Packet, source: Address, destination: Address) -> bytes:
     checksum = internet_checksum(pseudo + header + payload)
     icmp = header[:2] + struct.pack("!H", checksum) + header[4:] + payload
     if is_ipv6:
-        fixed = struct.pack("!IHBB", 6 << 28, len(icmp), ICMPV6, 64)
+        fixed = struct.pack("!IHBB", 6 << 28, min(len(icmp), 0xFFFF), ICMPV6, 64)
         return fixed + source.packed + destination.packed + icmp
     length = min(20 + len(icmp), 0xFFFF)
     ip = struct.pack("!BBHHHBBH", 0x45, 0, length, 0, 0, 64, ICMP, 0)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from maceproc import __version__
 from maceproc.errors import AnalysisError
+from maceproc.following.losses import losses
 from maceproc.schema import SCHEMA_VERSION
 from maceproc.units import NS_PER_S
 
@@ -21,13 +22,15 @@ if TYPE_CHECKING:
 
 def provenance(analysis: Analysis) -> dict[str, Any]:
     """Return which capture this is, how it was recorded, and what followed its packets."""
+    lost = losses(analysis.trace, analysis.capture.sidecar)
     facts: dict[str, Any] = {
         "creator": f"maceproc {__version__}",
         "schema_version": SCHEMA_VERSION,
         "capture": analysis.capture.trace.name,
         "capture_sha256": sha256_of(analysis.capture.trace),
         "clock": analysis.trace.clock,
-        "events_lost": int(analysis.trace.lost["count"].sum()),
+        "events_lost": lost.known,
+        "events_missing": lost.missing,
     }
     sidecar = analysis.capture.sidecar
     if sidecar:

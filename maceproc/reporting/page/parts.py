@@ -11,6 +11,7 @@ import pandas as pd
 
 from maceproc import __version__
 from maceproc.following.coverage import coverage
+from maceproc.following.losses import losses
 from maceproc.following.verdicts import STATUSES
 from maceproc.ledger import COLUMNS
 from maceproc.reporting.explain import explain
@@ -141,6 +142,7 @@ def pings_shown(analysis: Analysis) -> list[Row]:
 
 def lost_rows(analysis: Analysis) -> Row:
     """Return the gaps in the events, and their places on the time axis of the RTTs."""
+    told = losses(analysis.trace, analysis.capture.sidecar)
     lost = Views(analysis).lost()
     times_ns = pd.concat([Views(analysis).rtt()["after_ns"], lost["after_ns"], lost["until_ns"]])
     end_ns = times_ns.max()
@@ -161,8 +163,8 @@ def lost_rows(analysis: Analysis) -> Row:
         "cpus": sorted({row["cpu"] for row in rows}),
         "placed": bool(placed),
         "seconds": 0.0 if pd.isna(end_ns) else float(end_ns) / NS_PER_S,
-        "known": int(lost["count"].sum()),
-        "uncounted": int(lost["count"].isna().sum()),
+        "sentence": told.sentence,
+        "missing": told.missing,
     }
 
 

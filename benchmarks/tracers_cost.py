@@ -1,0 +1,164 @@
+"""What the tracers cost: the median RTT of a container's ping, with each of them and with none.
+
+    python -m benchmarks.tracers_cost OUT.json [--remote kernel|program] [--flows N]
+        [--interval S] [--count N] [--rounds N]
+    python -m benchmarks.tracers_cost OUT.json
+
+records one regime and appends its rounds to OUT.json; without rounds it prints the table of what
+OUT.json holds. A round runs the ping once with every tracer, in an order that changes. `empty` are
+programs that do nothing on the hooks of the BPF tracer: the least that one can cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median, median_grouped
+from typing import Any
+
+import numpy as np
+
+from maceproc.recording.bpf.echo_tracer import EchoTracer
+from maceproc.recording.bpf.libbpf import BpfObject
+from maceproc.recording.bpf.memory import PROGRAMS
+from maceproc.recording.echo_recorder import devices_to_watch
+from maceproc.recording.event_sets import choose_events, minimal_events, path_links
+from maceproc.recording.lab import REMOTE_IPV4, Lab
+from maceproc.recording.recorder import recorded_to
+from maceproc.recording.sites import lab_site
+from maceproc.recording.survey import survey
+from maceproc.recording.tracing import available_events
+
+TRACERS = ("none", "net:*", "minimal", "bpf", "empty")
+SOURCE = Path(__file__).with_name("empty.bpf.c")
+SETTLE_S = 0.05
+PRINTED_STEP_US = 1.0
+
+
+class Switch:
+    """A tracer that is switched on and off."""
+
+    def __init__(self, on: Callable[[], object], off: Callable[[], object]) -> None:
+        self._on, self._off = on, off
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Have it on while the block runs."""
+        self._on()
+        time.sleep(SETTLE_S)
+        try:
+            yield
+        finally:
+            self._off()
+
+
+@contextmanager
+def tracers(lab: Lab, directory: Path) -> Iterator[dict[str, Switch]]:
+    """Give every tracer, switched off."""
+    site = lab_site(lab)
+    surveyed = survey(site, REMOTE_IPV4)
+    with ExitStack() as stack:
+        made = {"none": Switch(lambda: None, lambda: None)}
+        available = available_events()
+        for name, events in (("net:*", "net:*"), ("minimal", "minimal")):
+            chosen, _, _ = choose_events(events, available, minimal_events(path_links(surveyed)))
+            path = directory / f"{name.replace(':*', '')}.dat"
+            recorder = stack.enter_context(recorded_to(path, chosen, 4096, name=path.stem))
+            made[name] = Switch(recorder.switch_on, recorder.switch_off)
+        tracer = stack.enter_context(EchoTracer())
+        tracer.watch(devices_to_watch(surveyed))
+        made["bpf"] = Switch(tracer.start, tracer.stop)
+        image = directory / "empty.bpf.o"
+        words = ["clang", "-O2", "-g", "-mcpu=v3", "-target", "bpf", "-c", str(SOURCE), "-o"]
+        subprocess.run([*words, str(image)], check=True)
+        empty = stack.enter_context(BpfObject(image.read_bytes()))
+        made["empty"] = Switch(lambda: empty.attach(PROGRAMS), empty.detach)
+        yield made
+
+
+@contextmanager
+def flows(lab: Lab, count: int) -> Iterator[None]:
+    """Run floods in the other containers."""
+    with ExitStack() as stack:
+        for number in range(count):
+            netns = lab.netns(f"container{number + 2}")
+            argv = ["ip", "netns", "exec", netns, "ping", "-f", "-q", "-i", "0.001", REMOTE_IPV4]
+            process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+        yield
+
+
+def rtts_us(lab: Lab, count: int, interval_s: float) -> list[float]:
+    """Ping once; return the RTTs [us]."""
+    words = ["ping", "-i", str(interval_s), "-c", str(count), REMOTE_IPV4]
+    argv = ["ip", "netns", "exec", lab.netns("container"), *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    return [float(ms) * 1000 for ms in re.findall(r"time=([0-9.]+) ms", done.stdout)]
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run the rounds of one regime."""
+    rounds = []
+    with (
+        Lab(containers=1 + options.flows, remote=options.remote) as lab,
+        tempfile.TemporaryDirectory() as directory,
+        tracers(lab, Path(directory)) as switches,
+        flows(lab, options.flows),
+    ):
+        rtts_us(lab, 50, options.interval)
+        for _ in range(options.rounds):
+            order = random.sample(TRACERS, len(TRACERS))
+            medians = {}
+            for name in order:
+                with switches[name]():
+                    values = rtts_us(lab, options.count, options.interval)
+                    medians[name] = median_grouped(values, interval=PRINTED_STEP_US)
+            regime = f"{options.remote}, {options.flows} flows, every {options.interval} s"
+            rounds.append({"regime": regime, "median_us": medians})
+    return rounds
+
+
+def show(rounds: list[dict[str, Any]]) -> None:
+    """Print, for every regime, what each tracer adds and its share of `net:*`."""
+    random_state = np.random.default_rng(1)
+    for regime in dict.fromkeys(entry["regime"] for entry in rounds):
+        table = [entry["median_us"] for entry in rounds if entry["regime"] == regime]
+        added = {n: np.array([r[n] - r["none"] for r in table]) for n in TRACERS[1:]}
+        base = median(row["none"] for row in table)
+        print(f"{regime}: {len(table)} rounds, untraced median {base:.1f} us")
+        picks = random_state.integers(0, len(table), (2000, len(table)))
+        for name, values in added.items():
+            drawn = np.median(values[picks], axis=1)
+            share = np.median(values) / np.median(added["net:*"])
+            low, high = np.percentile(drawn, (2.5, 97.5))
+            print(f"  {name:8} {np.median(values):+6.1f} us [{low:+.1f}, {high:+.1f}]  {share:.2f}")
+
+
+def main() -> None:
+    """Measure a regime, or print what was measured."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--remote", choices=("kernel", "program"), default="kernel")
+    parser.add_argument("--flows", type=int, default=0)
+    parser.add_argument("--interval", type=float, default=0.005)
+    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=0)
+    options = parser.parse_args()
+    rounds = json.loads(options.out.read_text()) if options.out.exists() else []
+    if options.rounds:
+        rounds += measure(options)
+        options.out.write_text(json.dumps(rounds, indent=1))
+    show(rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The tracer in the kernel: eBPF programs that follow ICMP echoes, and what loads them."""

@@ -1,0 +1,158 @@
+"""Record the echoes of a container by the tracer in the kernel, in place of raw events.
+
+The file holds `maceproc.echo_rows.MAGIC`, a line of JSON, and the rows as the kernel wrote them. It
+is written while it is recorded: what is killed leaves every row that was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+from maceproc import __version__
+from maceproc.echo_rows import MAGIC
+from maceproc.errors import TargetError, TracingError
+from maceproc.recording.bpf.devices import devices_beneath, inner_device, outer_device
+from maceproc.recording.bpf.echo_tracer import ROW_BYTES, EchoTracer, Watched
+from maceproc.recording.bpf.memory import ROWS
+from maceproc.recording.survey import Survey
+
+READ_EVERY_S = 0.2  # the ring holds 32768 rows: 160,000 echoes a second
+
+
+def devices_to_watch(surveyed: Survey) -> set[Watched]:
+    """Return the devices of a survey's path; TargetError when it crosses no namespace."""
+    target = surveyed.target
+    if surveyed.host is None or len(target.path) < 2 or target.transient:
+        why = "every run has a container of its own" if target.transient else "nothing is crossed"
+        raise TargetError(
+            f"the BPF tracer follows packets from a container's device to the outer one: {why}",
+            hint="record with --tracer ftrace",
+        )
+    inside = next(n for n in surveyed.namespaces if n.name == target.path[0].netns)
+    host = next(n for n in surveyed.namespaces if n.name == target.path[-1].netns)
+    inner = next(link for link in inside.links if link.name == target.path[0].dev)
+    outer = next(link for link in host.links if link.name == target.path[-1].dev)
+    return {
+        inner_device(inside.inode, inner, 1),
+        outer_device(host.inode, outer),
+        *devices_beneath(host.inode, host.links, outer),
+    }
+
+
+class EchoRecorder:
+    """Writes the rows of the tracer to a file; it can be switched on and off.
+
+    It has the form of `maceproc.recording.recorder.Recorder`: use it as a context manager.
+    """
+
+    def __init__(self, output: Path, devices: set[Watched]) -> None:
+        self.output = output
+        self.events: list[str] = []
+        self.instance = ""
+        self.covers_function_tracer = False
+        self.buffer_kb = ROWS * ROW_BYTES >> 10
+        self.events_lost: dict[str, int] = {}
+        self.events_missing: dict[str, int] = {}
+        self.problems: list[str] = []
+        self.rows_lost = 0
+        self.requests_queued = 0
+        self.not_followed: dict[str, int] = {}
+        self._devices = devices
+        self._file = -1
+        self._tracer: EchoTracer | None = None
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        self._reader = threading.Thread(target=self._read_on, daemon=True)
+
+    def __enter__(self) -> EchoRecorder:
+        """Load the tracer, switched off, and begin the file; TracingError when it cannot be."""
+        self._tracer = EchoTracer()
+        try:
+            self._tracer.watch(self._devices)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = os.open(self.output, flags, 0o600)
+            facts = {"maceproc": __version__, "row_bytes": ROW_BYTES, "clock": "mono"}
+            self._write(MAGIC + json.dumps(facts).encode() + b"\n")
+        except OSError as error:
+            self._close()
+            raise TracingError(f"{self.output.name}: {error.strerror}") from error
+        except BaseException:
+            self._close()
+            raise
+        self._reader.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._reader.join()
+        tracer = self._tracer
+        if tracer is not None:
+            tracer.stop()
+            self._take_rows(unanswered=True)
+            self.requests_queued = tracer.entered
+            counts = {name: sum(by_cpu.values()) for name, by_cpu in tracer.counts().items()}
+            self.not_followed = {name: count for name, count in counts.items() if count}
+        self._close()
+        if self.problems:
+            raise TracingError("; ".join(self.problems))
+
+    def switch_on(self) -> None:
+        """Let the tracer's programs run."""
+        assert self._tracer is not None
+        self._tracer.start()
+
+    def switch_off(self) -> None:
+        """Take the tracer's programs out of the kernel; what waits for a reply has none."""
+        assert self._tracer is not None
+        self._tracer.stop()
+        self._take_rows(unanswered=True)
+
+    def others(self) -> list[str]:
+        """Return the tracing instances that have events on: this tracer does not look for them."""
+        return []
+
+    def check_running(self) -> None:
+        """Raise TracingError when rows could not be written."""
+        if self.problems:
+            raise TracingError("; ".join(self.problems))
+
+    def largest_piece(self) -> int:
+        """Return nothing: there is no limit to these files [bytes]."""
+        return 0
+
+    def _read_on(self) -> None:
+        while not self._over.wait(READ_EVERY_S):
+            self._take_rows()
+
+    def _take_rows(self, *, unanswered: bool = False) -> None:
+        """Write the rows there are, also those of echoes that wait for their reply if wanted."""
+        assert self._tracer is not None
+        with self._lock:
+            data, lost = self._tracer.read_rows()
+            self.rows_lost += lost
+            if unanswered:
+                data += b"".join(self._tracer.unanswered(time.monotonic_ns()))
+            if not data or self.problems:
+                return
+            try:
+                self._write(data)
+            except OSError as error:
+                self.problems.append(f"rows could not be written: {error.strerror}")
+
+    def _write(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._file, data) :]
+
+    def _close(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+        if self._tracer is not None:
+            tracer, self._tracer = self._tracer, None
+            with contextlib.suppress(TracingError):
+                tracer.__exit__(None, None, None)

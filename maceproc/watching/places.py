@@ -1,0 +1,205 @@
+"""The containers and namespaces that are to be watched, and which of them are there at the moment.
+
+To ask an engine takes a process and some of its time. So an engine is asked again only when the
+network namespaces of this machine have changed, which is read from /proc.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from maceproc.errors import MaceprocError, TargetError
+from maceproc.recording.engines import ENGINES, Container, ask, find_container, reason
+from maceproc.recording.lab import Lab
+from maceproc.recording.sites import Netns, Site, lab_site, netns_site, pid_site
+
+SETTLING_S = (0.0, 1.0, 2.0, 4.0, 8.0)
+"""When engines are asked after a change: a container's namespace is there before its devices."""
+NO_ANSWER_S = 10.0  # until an engine that did not answer is asked again
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be watched, as the user says it."""
+
+    containers: tuple[str, ...] = ()
+    every_container: bool = False
+    netns: tuple[str, ...] = ()
+    pids: tuple[int, ...] = ()
+    lab: str | None = None
+
+    @property
+    def uses_engines(self) -> bool:
+        """Engines have to be asked."""
+        return bool(self.containers or self.every_container)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A network namespace to watch: its name for people, its identity, and how to enter it.
+
+    The kernel gives an inode number to the next namespace at once when one has ended. `life` tells
+    them apart: when the process began by which we know it, or when its file was made.
+    """
+
+    name: str
+    inode: int
+    site: Site
+    life: str
+
+
+class Places:
+    """Finds the places that are wanted, again and again, at little cost."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._namespaces: dict[int, int] = {}
+        self._ask_at: list[float] = []  # monotonic [s]
+        self._in_containers: dict[int, Place] = {}
+        self._failures: set[str] = set()
+        self.notes: list[str] = []  # what is new to tell, taken away by whoever tells it
+
+    def find(self) -> dict[int, Place]:
+        """Return what is there of what is wanted, by the namespace's inode number."""
+        found = {place.inode: place for place in self._named()}
+        if self._wanted.uses_engines:
+            found = self._of_engines() | found
+        return found
+
+    def _named(self) -> Iterable[Place]:
+        """Yield the places that are not an engine's; those that are not there are told once."""
+        makers: list[tuple[str, Callable[[], Site]]] = []
+        makers += [(name, partial(netns_site, name)) for name in self._wanted.netns]
+        makers += [(f"pid {pid}", partial(pid_site, pid)) for pid in self._wanted.pids]
+        for what, make in makers:
+            try:
+                site = make()
+                yield Place(site.inside.name, site.inside.inode, site, _life(site))
+                self._works(what)
+            except TargetError as error:
+                self._fails(what, error)
+            except OSError as error:  # its files may not be looked at, even by root
+                self._fails(what, TargetError(f"{what}: {error.strerror}"))
+        if self._wanted.lab is not None:
+            yield from self._of_lab(self._wanted.lab)
+
+    def _of_lab(self, name: str) -> Iterable[Place]:
+        """Yield a place for each container of a lab."""
+        lab = Lab(name)
+        try:
+            site = lab_site(lab)
+        except TargetError as error:
+            self._fails(f"lab {name}", error)
+            return
+        self._works(f"lab {name}")
+        spaces = [site.inside, *site.around]
+        for inside in spaces:
+            if inside.name.startswith("container"):
+                around = tuple(other for other in spaces if other is not inside)
+                there = Site("lab", name, inside, around)
+                yield Place(inside.name, inside.inode, there, _life(there))
+
+    def _of_engines(self) -> dict[int, Place]:
+        """Return the places that engines have; they are asked when namespaces came or went."""
+        now = time.monotonic()
+        there = _namespaces_in_use()
+        if there != self._namespaces:
+            self._namespaces = there
+            self._ask_at = [now + after_s for after_s in SETTLING_S]
+        if self._ask_at and now >= self._ask_at[0]:
+            self._ask_at = [at for at in self._ask_at if at > now]
+            self._ask()
+        self._in_containers = {
+            inode: place
+            for inode, place in self._in_containers.items()
+            if inode in there and _life(place.site) == place.life
+        }
+        return self._in_containers
+
+    def _ask(self) -> None:
+        names: Sequence[str] = self._wanted.containers
+        engines = [engine for engine in ENGINES if shutil.which(engine)]
+        for engine in engines if self._wanted.every_container else ():
+            try:
+                names = [*names, *_running(engine)]
+                self._works(engine)
+            except TargetError as error:
+                self._fails(engine, error)
+                self._ask_at.append(time.monotonic() + NO_ANSWER_S)
+        known = {place.site.container for place in self._in_containers.values()}
+        ids = {container.id for container in known if container}
+        for name in dict.fromkeys(names):
+            if name in ids:
+                continue
+            try:
+                self._remember(find_container(name))
+                self._works(name)
+            except TargetError as error:
+                if name in self._wanted.containers:  # of others, one may have ended meanwhile
+                    self._fails(name, error)
+
+    def _remember(self, container: Container) -> None:
+        try:
+            inside = Netns(container.name, str(container.netns))
+            inode = inside.inode
+        except TargetError:
+            return  # it has ended
+        site = Site("container", container.name, inside, container=container)
+        known = self._in_containers.get(inode)
+        life = _life(site)
+        if known is None or (known.life != life and _life(known.site) != known.life):
+            self._in_containers[inode] = Place(container.name, inode, site, life)
+
+    def _works(self, what: str) -> None:
+        if what in self._failures:
+            self._failures.discard(what)
+            self.notes.append(f"{what} is there again")
+
+    def _fails(self, what: str, error: MaceprocError) -> None:
+        if what not in self._failures:
+            self._failures.add(what)
+            self.notes.append(f"{error.message}; it is watched as soon as it is there")
+
+
+def _running(engine: str) -> list[str]:
+    """Return the ids of the containers that run in an engine; TargetError when it does not say."""
+    done = ask([engine, "ps", "--quiet", "--no-trunc"], timeout_s=10.0)
+    if done.returncode:
+        raise TargetError(f"{engine}: {reason(done)}")
+    return done.stdout.split()
+
+
+def _life(site: Site) -> str:
+    """Return what tells a site's namespace from one before or after it with its inode number."""
+    path = Path(site.inside.path)
+    try:
+        if path.parts[:2] == ("/", "proc"):  # /proc/PID/ns/net
+            # The 22nd field is the start time, proc(5); the 2nd may have blanks and brackets in it.
+            stat = Path("/proc", path.parts[2], "stat").read_text()
+            return f"{path.parts[2]} {stat.rpartition(')')[2].split()[19]}"
+        return str(path.stat().st_ctime_ns)
+    except OSError:
+        return ""
+
+
+def _namespaces_in_use() -> dict[int, int]:
+    """Return the network namespaces that processes of this machine are in, by inode number.
+
+    With each is the lowest pid of its processes: another one, and it may be another namespace.
+    """
+    found: dict[int, int] = {}
+    with os.scandir("/proc") as entries:
+        for entry in entries:
+            if entry.name.isdigit():
+                try:  # a Path for each of many processes would take longer than the rest
+                    inode = int(os.readlink(f"/proc/{entry.name}/ns/net")[5:-1])  # noqa: PTH115
+                except OSError:  # it has ended, or may not be looked at
+                    continue
+                found[inode] = min(int(entry.name), found.get(inode, 1 << 31))
+    return found

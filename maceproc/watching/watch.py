@@ -1,0 +1,112 @@
+"""Watch until the time is over: read rows, and hand them to whoever wants them."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from maceproc import __version__
+from maceproc.echoes import Rows
+from maceproc.watching.columns import echo_columns
+from maceproc.watching.series import AllSeries
+from maceproc.watching.watcher import Watcher
+
+READ_EVERY_S = 0.25
+
+Columns = dict[str, NDArray[Any] | list[str]]
+
+
+class Sink(Protocol):
+    """What every echo is handed to."""
+
+    def __call__(self, columns: Columns) -> None:
+        """Take echoes (`maceproc.watching.columns`); there may be none."""
+
+
+@dataclass
+class Watching:
+    """A watch that runs: what is known so far, for whoever shows it.
+
+    `lock` is held while the numbers change, where another thread reads them.
+    """
+
+    watcher: Watcher
+    series: AllSeries
+    lock: contextlib.AbstractContextManager[Any] = field(default_factory=contextlib.nullcontext)
+
+    def run(
+        self,
+        sinks: list[Sink],
+        show: Callable[[], None],
+        *,
+        show_every_s: float,
+        duration_s: float | None,
+        stop: threading.Event,
+    ) -> None:
+        """Follow echoes until the duration is over or `stop` is set.
+
+        A signal sets it: an exception from its handler could come between reading an echo and
+        handing it on.
+        """
+        began_s = time.monotonic()
+        shown_s = began_s
+        while not stop.is_set() and (duration_s is None or time.monotonic() - began_s < duration_s):
+            left_s = READ_EVERY_S
+            if duration_s is not None:
+                left_s = min(left_s, began_s + duration_s - time.monotonic())
+            stop.wait(max(left_s, 0.0))
+            self._take(self.watcher.poll(), sinks)
+            if time.monotonic() - shown_s >= show_every_s:
+                shown_s = time.monotonic()
+                show()
+
+    def finish(self, sinks: list[Sink]) -> None:
+        """Follow no more, and hand on what has come until now."""
+        self._take(self.watcher.finish(), sinks)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what was watched and how, as far as it is what a capture's sidecar says."""
+        losses = self.watcher.losses()
+        return {
+            "maceproc": __version__,
+            "kernel": platform.release(),
+            "tracer": "bpf",
+            "clock": "mono",
+            "corrected_rtt": "kernel_rtt_ns - outbound_ns - inbound_ns, by the kernel's own times; "
+            "the sender's socket and program are in neither",
+            "watched": [
+                {"container": self.watcher.name(place.number), "path": place.route}
+                for place in self.watcher.places
+            ],
+            "rows_lost": losses.rows_lost,
+            "requests_without_outer_device": losses.stayed_inside,
+            "packets_not_followed": losses.counts,
+        }
+
+    def _take(self, rows: Rows, sinks: list[Sink]) -> None:
+        with self.lock:
+            self.series.add(rows, time.monotonic_ns())
+            while self.watcher.gone:
+                self.series.forget(self.watcher.gone.pop())
+        if sinks:
+            offset_ns = time.time_ns() - time.monotonic_ns()
+            columns = echo_columns(rows, self.watcher.name, offset_ns)
+            for sink in sinks:
+                sink(columns)
+
+
+@contextlib.contextmanager
+def closing_all(*closers: Callable[[], None] | None) -> Iterator[None]:
+    """Call each of these at the end, whatever ends it."""
+    with contextlib.ExitStack() as stack:
+        for closer in closers:
+            if closer is not None:
+                stack.callback(closer)
+        yield

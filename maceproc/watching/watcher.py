@@ -1,0 +1,205 @@
+"""Follow the echoes of the places that are wanted, as they come and go."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from maceproc.echoes import ROW_DTYPE, Rows, rows_from
+from maceproc.errors import TargetError
+from maceproc.recording.bpf.devices import outer_devices
+from maceproc.recording.bpf.echo_tracer import EchoTracer, Watched
+from maceproc.watching.devices import Surroundings, look_around
+from maceproc.watching.places import Place, Places, Wanted
+
+PLACES_EVERY_S = 1.0
+DEVICES_EVERY_S = 10.0  # what a host's devices are is asked so often, even if no container comes
+UNANSWERED_EVERY_S = 0.5
+TRY_AT_LEAST_EVERY_S = 60.0  # a place without devices
+TRIES_BEFORE_IT_IS_TOLD = 3
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What was not followed since the beginning.
+
+    Attributes
+    ----------
+    rows_lost
+        Rows that the kernel overwrote before they were read.
+    counts
+        Packets that could not be followed, by reason (`maceproc.echo_rows.COUNTS`).
+    stayed_inside
+        Requests that left by no outer device: to this host, to a neighbour, or dropped.
+    """
+
+    rows_lost: int
+    counts: dict[str, int]
+    stayed_inside: int
+
+
+class Watcher:
+    """A tracer in the kernel and the places it watches; use it as a context manager.
+
+    Raises TracingError where BPF cannot be used, TargetError when `outer` is no device.
+    """
+
+    def __init__(self, wanted: Wanted, *, timeout_ns: int, outer: tuple[str, ...] = ()) -> None:
+        self._places = Places(wanted)
+        self._outer = outer
+        self._timeout_ns = timeout_ns
+        self._around: dict[int, Surroundings] = {}  # by the namespace's inode
+        self._watched: set[Watched] = set()
+        self._names: dict[int, str] = {}
+        self._left: deque[tuple[int, int]] = deque()  # when it left [ns], its number
+        self._next_number = 1
+        self._tried: dict[int, tuple[int, float]] = {}  # inode: how often, when again [s]
+        self._next_s = {"places": 0.0, "devices": 0.0, "unanswered": 0.0}
+        self.notes: list[str] = []
+        self.gone: list[int] = []  # places that have left for good; taken away by whoever reads
+        self._rows_lost = 0
+        self._rows_read = 0
+        self.tracer = EchoTracer()
+
+    def __enter__(self) -> Watcher:
+        self.poll_places()
+        self.tracer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.tracer.__exit__(kind, error, traceback)
+
+    def poll(self) -> Rows:
+        """Look after the places where that is due, and return the rows since the last time."""
+        now_s = time.monotonic()
+        if now_s >= self._next_s["places"]:
+            self._next_s["places"] = now_s + PLACES_EVERY_S
+            self.poll_places()
+        data, lost = self.tracer.read_rows()
+        if now_s >= self._next_s["unanswered"]:
+            self._next_s["unanswered"] = now_s + UNANSWERED_EVERY_S
+            data += b"".join(self.tracer.unanswered(time.monotonic_ns() - self._timeout_ns))
+        return self._take(data, lost)
+
+    def finish(self) -> Rows:
+        """Follow no more; return the last rows."""
+        self.tracer.stop()
+        return self._take(*self.tracer.read_rows())
+
+    def name(self, number: int) -> str:
+        """Return the name of a place by its number."""
+        return self._names.get(number, f"#{number}")
+
+    @property
+    def places(self) -> list[Surroundings]:
+        """The places that are watched now."""
+        return list(self._around.values())
+
+    def losses(self) -> Losses:
+        """Return what was not followed."""
+        counts = {name: sum(by.values()) for name, by in self.tracer.counts().items()}
+        followed = self._rows_read + self._rows_lost + self.tracer.waiting
+        return Losses(self._rows_lost, counts, max(0, self.tracer.entered - followed))
+
+    def poll_places(self) -> None:
+        """Begin to watch what has come, and leave what has gone."""
+        there = self._places.find()
+        self.notes += self._places.notes
+        self._places.notes.clear()
+        for inode, around in list(self._around.items()):
+            if inode not in there or there[inode].life != around.place.life:
+                self._leave(inode)
+        self._tried = {inode: tried for inode, tried in self._tried.items() if inode in there}
+        came = [self._come(place) for inode, place in there.items() if inode not in self._around]
+        now_s = time.monotonic()
+        if any(came) or now_s >= self._next_s["devices"]:
+            self._next_s["devices"] = now_s + DEVICES_EVERY_S
+            self._watch()
+        self._forget_names()
+
+    def _come(self, place: Place) -> bool:
+        """Look for a place's devices; tell whether there are some that can be followed.
+
+        A place that is just being made has none yet: it is tried again, ever more seldom.
+        """
+        tries, next_s = self._tried.get(place.inode, (0, 0.0))
+        now_s = time.monotonic()
+        if now_s < next_s:
+            return False
+        self._tried[place.inode] = (tries + 1, now_s + min(2.0**tries, TRY_AT_LEAST_EVERY_S))
+        try:
+            around = look_around(place, self._number(place))
+        except TargetError:
+            return False  # it has ended meanwhile
+        if not around.inner:
+            if tries + 1 == TRIES_BEFORE_IT_IS_TOLD:
+                self.notes.append(f"{place.name}: not followed: {around.note}")
+            return False
+        del self._tried[place.inode]
+        self._around[place.inode] = around
+        self._left = deque(left for left in self._left if left[1] != around.number)
+        self.notes.append(f"{self.name(around.number)}: followed, {around.route}")
+        return True
+
+    def _number(self, place: Place) -> int:
+        """Return a place's number: the one it had, should it have come back under its name."""
+        here = {around.number for around in self._around.values()}
+        name, copies = place.name, 1
+        for number, known in self._names.items():
+            if known == name and number not in here:
+                return number
+        while name in self._names.values():
+            copies += 1
+            name = f"{place.name} ({copies})"
+        number, self._next_number = self._next_number, self._next_number + 1
+        self._names[number] = name
+        return number
+
+    def _leave(self, inode: int) -> None:
+        around = self._around.pop(inode)
+        self._left.append((time.monotonic_ns(), around.number))
+        self.notes.append(f"{self.name(around.number)}: has left")
+
+    def _watch(self) -> None:
+        """Let the tracer watch the devices of every place and of their hosts."""
+        devices = {device for place in self._around.values() for device in place.inner}
+        hosts = {inode: host for place in self._around.values() for inode, host in place.hosts}
+        for inode, host in hosts.items():
+            inwards = {
+                name
+                for place in self._around.values()
+                if inode in dict(place.hosts)
+                for name in place.not_outer
+            }
+            try:
+                devices |= outer_devices(host, inwards, self._outer)
+            except TargetError as error:
+                if self._outer and not self._watched:
+                    raise
+                self.notes.append(str(error))
+        if devices != self._watched:
+            self.tracer.watch(devices)
+            self._watched = devices
+
+    def _forget_names(self) -> None:
+        """Forget places that have left, when their last echoes have been given."""
+        before_ns = time.monotonic_ns() - self._timeout_ns - 60 * 10**9
+        while self._left and self._left[0][0] < before_ns:
+            number = self._left.popleft()[1]
+            self.gone.append(number)
+            self._names.pop(number, None)
+
+    def _take(self, data: bytes, lost: int) -> Rows:
+        self._rows_lost += lost
+        rows = rows_from(data) if data else np.empty(0, ROW_DTYPE)
+        self._rows_read += len(rows)
+        return rows

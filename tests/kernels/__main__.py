@@ -1,0 +1,113 @@
+"""Run the bench: ``python -m tests.kernels [--kernel 6.1] [--smoke | SCENARIO ...]``.
+
+Prints a line per scenario, and ends with 1 if one is not as it must be. A whole run of both kernels
+writes ``tests/kernels/results.json``, from which the table of docs/networks.md is made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.kernels.machine import (
+    BOOT_S,
+    KERNELS,
+    NAMES,
+    SCENARIO_S,
+    boot,
+    guest_script,
+    has_modules,
+    newest_package,
+    run_here,
+    unpacked,
+)
+from tests.kernels.scenarios import HERE, SCENARIOS, SMOKE, Scenario
+from tests.kernels.table import RESULTS
+from tests.kernels.verdicts import Verdict, judge
+
+
+def main() -> int:
+    """Run the bench as the command line says; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kernels", description=__doc__)
+    parser.add_argument("--kernel", action="append", choices=NAMES, help="default: all")
+    parser.add_argument("--smoke", action="store_true", help="few scenarios, on one kernel")
+    parser.add_argument("--here", action="store_true", help="on the running kernel, no other")
+    parser.add_argument("--save", action="store_true", help=f"write {RESULTS.name}")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="default: all")
+    options = parser.parse_args()
+    unknown = set(options.scenarios) - set(SCENARIOS)
+    if unknown:
+        parser.error(f"no scenario {', '.join(sorted(unknown))}: there are {', '.join(SCENARIOS)}")
+    names = options.scenarios or (SMOKE if options.smoke else tuple(SCENARIOS))
+    series = options.kernel or list(NAMES)[: 1 if options.smoke else None]
+    chosen = {name: SCENARIOS[name] for name in names}
+    verdicts = []
+    if options.here or options.save:
+        verdicts += run_on_this_kernel(options.scenarios or HERE)
+    if not options.here:
+        verdicts += [verdict for name in series for verdict in run_kernel(name, chosen)]
+    if options.save:
+        RESULTS.write_text(json.dumps([v.as_dict() for v in verdicts], indent=1) + "\n")
+    return int(not verdicts or any(verdict.problem for verdict in verdicts))
+
+
+def run_on_this_kernel(names: Sequence[str]) -> list[Verdict]:
+    """Record scenarios on the running kernel, and judge what was recorded."""
+    scenarios = {name: SCENARIOS[name] for name in names}
+    results = KERNELS / "results" / "here"
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    script = results / "script.sh"
+    script.write_text(guest_script(scenarios, results))
+    (results / "console.log").write_text(run_here(script, seconds=SCENARIO_S * len(scenarios)))
+    release = platform.release()
+    return [told(judge(name, s, release, results / f"{name}.dat")) for name, s in scenarios.items()]
+
+
+def run_kernel(series: str, scenarios: dict[str, Scenario]) -> list[Verdict]:
+    """Record the scenarios on a kernel of this series, and judge what was recorded."""
+    package = newest_package(series)
+    if package is None:
+        print(f"{series}: no package of this kernel", file=sys.stderr)
+        return []
+    release, root = unpacked(package)
+    able = {name: s for name, s in scenarios.items() if why_not(s, root, release) == ""}
+    for name, scenario in scenarios.items():
+        if name not in able:
+            print(f"{release:20} {name:20} not run: {why_not(scenario, root, release)}", flush=True)
+    results = KERNELS / "results" / release
+    shutil.rmtree(results, ignore_errors=True)
+    results.mkdir(parents=True)
+    script = results / "guest.sh"
+    script.write_text(guest_script(able, results))
+    console = boot(root, release, script, results, seconds=BOOT_S + SCENARIO_S * len(able))
+    (results / "console.log").write_text(console)
+    return [told(judge(name, s, release, results / f"{name}.dat")) for name, s in able.items()]
+
+
+def why_not(scenario: Scenario, root: Path, release: str) -> str:
+    """Say what a scenario lacks here; nothing if it can be run."""
+    missing = [program for program in scenario.programs if not shutil.which(program)]
+    if missing:
+        return f"no {', '.join(missing)} here"
+    return "" if has_modules(root, release, scenario) else "the kernel lacks a module"
+
+
+def told(verdict: Verdict) -> Verdict:
+    """Print a verdict as it is reached."""
+    counts = f"{verdict.corrected} of {verdict.answered} corrected, {verdict.wrong} wrong"
+    print(
+        f"{verdict.kernel:20} {verdict.scenario:20} {counts}: "
+        f"{verdict.problem or verdict.refused or 'as it must be'}",
+        flush=True,
+    )
+    return verdict
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Debian's kernels, from its packages, booted in qemu over this file system.
+
+They are unpacked under build/kernels and never installed; the guest sees this machine's files, and
+what it writes anywhere but in the directory for results is thrown away.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.kernels.scenarios import BASE, Scenario
+
+ROOT = Path(__file__).parents[2]
+KERNELS = ROOT / "build" / "kernels"
+NAMES = {
+    "6.1": r"linux-image-6\.1\.\d+-\d+-amd64",
+    "6.12": r"linux-image-6\.12\.\d+\+deb\d+-amd64",
+}
+"""What the kernels are called in the packages of Debian 12 and its backports."""
+
+BOOT_S = 150  # and to start Python there
+SCENARIO_S = 60
+PINGS = 20
+RESULTS_MB = 64
+
+
+def newest_package(series: str) -> str | None:
+    """Return the newest package of a kernel series; None where the packages have none."""
+    found = subprocess.run(
+        ["apt-cache", "search", "--names-only", "^linux-image-[0-9]"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = [line.split()[0] for line in found.stdout.splitlines()]
+    names = [name for name in names if re.fullmatch(NAMES[series], name)]
+    return max(names, key=lambda name: [int(n) for n in re.findall(r"\d+", name)], default=None)
+
+
+def unpacked(package: str) -> tuple[str, Path]:
+    """Return a kernel's release and the directory that it is unpacked in; fetch it if needed."""
+    release = package.removeprefix("linux-image-")
+    root = KERNELS / release
+    if (root / ".complete").exists():
+        return release, root
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    subprocess.run(["apt-get", "download", "-qq", package], cwd=root, check=True)
+    (archive,) = root.glob("*.deb")
+    subprocess.run(["dpkg", "-x", str(archive), str(root)], check=True)
+    archive.unlink()
+    subprocess.run(["depmod", "-b", str(root), release], check=True)
+    (root / ".complete").touch()
+    return release, root
+
+
+def has_modules(root: Path, release: str, scenario: Scenario) -> bool:
+    """Tell whether a kernel has what a scenario needs, as a module or built in."""
+    tree = root / "lib" / "modules" / release
+    named = (tree / "modules.order").read_text() + (tree / "modules.builtin").read_text()
+    have = {Path(line).name.partition(".")[0].replace("-", "_") for line in named.split()}
+    return all(module.replace("-", "_") in have for module in scenario.modules)
+
+
+def boot(root: Path, release: str, script: Path, results: Path, *, seconds: float) -> str:
+    """Boot a kernel, run a script in it as root, and return what the console showed."""
+    programs = Path(sys.executable).parent  # vng calls others of its package by their names
+    path = f"{programs}:{os.environ['PATH']}"
+    argv = [str(programs / "vng"), "--verbose", "--run", str(root / "boot" / f"vmlinuz-{release}")]
+    argv += ["--cpus", "2", "--memory", "3G", "--disable-microvm", "--user", "root"]
+    argv += ["--force-9p", "--disable-kvm", "--rwdir", str(results)]
+    argv += ["--", "bash", str(script)]
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PATH": path},
+        start_new_session=True,
+    ) as guest:
+        try:
+            return guest.communicate(timeout=seconds)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(guest.pid, signal.SIGKILL)
+            return guest.communicate()[0] + f"\nended after {seconds:.0f} s"
+
+
+def run_here(script: Path, *, seconds: float) -> str:
+    """Run a script on the running kernel; the namespaces that it names are seen by it alone."""
+    alone = "mkdir -p /run/netns && mount -t tmpfs none /run/netns && exec bash "
+    argv = ["unshare", "--mount", "bash", "-c", alone + shlex.quote(str(script))]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds, check=False)
+    return done.stdout + done.stderr
+
+
+def guest_script(names: Iterable[str], results: Path) -> str:
+    """Return the script that records these scenarios, each in namespaces made anew."""
+    argv = [sys.executable, "-m", "tests.kernels.guest", str(results), *names]
+    return (
+        f"cd {shlex.quote(str(ROOT))}\nexport HOME=/root PYTHONDONTWRITEBYTECODE=1\n"
+        f"exec {shlex.join(argv)}\n"
+    )
+
+
+def setup_script(scenario: Scenario) -> str:
+    """Return the script that makes a scenario's network, and tells whether it works."""
+    modules = " ".join(scenario.modules)
+    load = f"for m in {modules}; do modprobe -q $m; done\n" if modules else ""
+    pings = f"ip netns exec ct ping -c 3 -i 0.3 -W 2 {scenario.target}\n"
+    return f"set -x\n{load}{scenario.begins or BASE}{scenario.setup}\n{pings}"
+
+
+def record_arguments(name: str, scenario: Scenario, results: Path) -> list[str]:
+    """Return the arguments of maceproc that record a scenario's pings."""
+    argv = ["record", "--netns", "ct", *scenario.options, "--force"]
+    argv += ["-o", str(results / f"{name}.dat"), "--"]
+    return [*argv, "ping", "-D", "-i", "0.05", "-c", str(PINGS), scenario.target]
+
+
+CLEAN_UP = """
+for daemon in ovs-vswitchd ovsdb-server; do
+    [ -e /run/openvswitch/$daemon.pid ] && kill $(cat /run/openvswitch/$daemon.pid)
+done
+rm -rf /run/openvswitch
+ip -all netns delete
+"""

@@ -1,0 +1,104 @@
+"""Which places are there: what came, what left, and what came back as something else."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from maceproc.capture import Link
+from maceproc.errors import TracingError
+from maceproc.recording.bpf import memory
+from maceproc.recording.bpf.devices import devices_beneath, inner_device, outer_device
+from maceproc.recording.bpf.echo_tracer import Watched, _table
+from maceproc.watching.places import Places, Wanted, _namespaces_in_use
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+NAME = f"maceproc-test-{os.getpid()}"
+
+
+@contextmanager
+def namespace() -> Iterator[int]:
+    subprocess.run(["ip", "netns", "add", NAME], check=True)
+    try:
+        yield Path("/run/netns", NAME).stat().st_ino
+    finally:
+        subprocess.run(["ip", "netns", "delete", NAME], check=True)
+
+
+@needs_root
+def test_a_namespace_that_is_made_again_is_another_place() -> None:
+    places = Places(Wanted(netns=(NAME,)))
+    assert places.find() == {}
+    assert len(places.notes) == 1
+    with namespace() as first:
+        before = places.find()
+        assert set(before) == {first}
+        assert places.find() == before
+    assert places.find() == {}
+    with namespace() as second:
+        after = places.find()
+    # The kernel may give the same number again.
+    assert (second, after[second].life) != (first, before[first].life)
+    assert f"{NAME} is there again" in places.notes
+
+
+@needs_root
+def test_a_process_tells_its_namespace_as_long_as_it_lives() -> None:
+    argv = ["unshare", "--net", sys.executable, "-c", "print(1, flush=True); input()"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        places = Places(Wanted(pids=(process.pid,)))
+        found = places.find()
+        (inode,) = found
+        assert _namespaces_in_use()[inode] == process.pid
+        assert found[inode].life.split()[0] == str(process.pid)
+        process.communicate(b"\n")
+    assert places.find() == {}
+
+
+def link(name: str, ifindex: int, kind: str, **more: object) -> Link:
+    return Link(name=name, ifindex=ifindex, kind=kind, **more)  # type: ignore[arg-type]
+
+
+def test_no_more_tracepoints_than_a_device_needs() -> None:
+    off, on = {"generic-receive-offload": False}, {"generic-receive-offload": True}
+    veth = link("eth0", 2, "veth", offloads=off, qdisc="noqueue")
+    assert inner_device(1, veth).roles == memory.INNER_QUEUED | memory.INNER_RX
+    assert outer_device(1, veth).roles == memory.OUTER_QUEUED | memory.OUTER_RX
+    tap = link("tap0", 3, "tun", qdisc="fq_codel")
+    queued = memory.OUTER_QUEUED | memory.OUTER_SENT
+    assert outer_device(1, tap).roles == queued | memory.OUTER_RECEIVE
+    unknown = link("eth0", 2, "veth", offloads=on, qdisc="noqueue")
+    assert inner_device(1, unknown).roles == (
+        memory.INNER_QUEUED | memory.INNER_RX | memory.INNER_RECEIVE
+    )
+
+
+def test_packets_of_a_vlan_on_a_bond_come_in_by_the_cards() -> None:
+    cards = [link("eno1", 2, "", master="bond0"), link("eno2", 3, "", master="bond0")]
+    bond = link("bond0", 4, "bond")
+    vlan = link("bond0.7", 5, "vlan", peer_ifindex=4)
+    other = link("eno3", 6, "")
+    found = devices_beneath(1, [*cards, bond, vlan, other], vlan)
+    assert {device.ifindex for device in found} == {2, 3, 4}
+    assert all(not device.roles & memory.OUTER_QUEUED for device in found)
+    assert devices_beneath(1, [*cards, bond, vlan, other], other) == set()
+
+
+def test_devices_find_room_in_the_smallest_table() -> None:
+    few = [Watched(4026531840, number, 1) for number in range(5)]
+    table, mask = _table(few)
+    assert mask == 31
+    assert sum(bool(entry.netns) for entry in table) == 5
+    many = [Watched(4026531840 + n % 7, n, 1, n) for n in range(1, 1500)]
+    table, mask = _table(many)
+    assert sum(bool(entry.netns) for entry in table) == len(many)
+    with pytest.raises(TracingError, match="too many devices"):
+        _table([Watched(4026531840, number, 1) for number in range(5000)])
