@@ -9,18 +9,8 @@ import numpy as np
 import pytest
 
 import maceproc
-from maceproc.capture import (
-    Hop,
-    Link,
-    Machine,
-    Namespace,
-    Run,
-    Sidecar,
-    Target,
-    Tracing,
-    save_sidecar,
-    sidecar_path,
-)
+from maceproc.capture import Link, Machine, Namespace, PathDevice, Run, Sidecar, Target, Tracing
+from maceproc.capture_files import save_sidecar, sidecar_path
 from maceproc.echo_rows import ANSWERED, MAGIC, RECEIVED, TWIN
 from maceproc.echoes import ROW_DTYPE, Rows
 from maceproc.errors import AnalysisError, TraceFormatError
@@ -75,7 +65,7 @@ def sidecar_of(run: Run) -> Sidecar:
             kind="netns",
             name="web",
             address="192.0.2.2",
-            path=[Hop(netns=netns, dev=dev) for netns, dev in path],
+            path=[PathDevice(netns=netns, dev=dev) for netns, dev in path],
         ),
         runs=[run],
         namespaces=[

@@ -65,8 +65,6 @@ from maceproc.recording.tracing import (
     mounted_tracefs,
 )
 
-_PARTIAL = ".partial"
-
 
 class ExperimentProgress(NamedTuple):
     """How far an experiment is: told before every run, and after the last one."""
@@ -210,7 +208,6 @@ def _begin(stage: _Stage, directory: Path) -> Experiment:
     """Write the plan, or read the one that is there: then the rest of it is to be run."""
     places = list(stage.entrances)
     machine = describe_machine(stage.plan.awake)
-    target = stage.surveyed.target
     if (directory / PLAN_FILE).exists():
         experiment = load_experiment(directory)
         differs = what_differs(stage.plan, experiment.plan)
@@ -235,7 +232,7 @@ def _begin(stage: _Stage, directory: Path) -> Experiment:
             )
         experiment = Experiment(
             plan=stage.plan,
-            target=target,
+            target=stage.surveyed.target,
             places=places,
             machine=machine,
             pinned=usable_cpus(),
@@ -257,7 +254,7 @@ def _run_blocks(
     kept, done = finished(directory), 0
     for block in blocks:
         if (block.round, block.flows) not in kept:
-            partial = directory / block.path.with_name(block.path.name + _PARTIAL)
+            partial = directory / block.path.with_name(block.path.name + ".partial")
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
 
@@ -328,10 +325,8 @@ def _run_block(
 
 def _warm_up(stage: _Stage) -> None:
     """Send one ping from each place, so that neighbours are resolved and the program is cached."""
-    address = stage.surveyed.target.address
     for entrance in stage.entrances.values():
-        probe = entrance.enter(stage.command.probe(address))
-        run_bounded(probe)
+        run_bounded(entrance.enter(stage.command.probe(stage.surveyed.target.address)))
 
 
 def _run(
