@@ -97,15 +97,13 @@ def record(
 
     check_alone(tracer, events, buffer_kb)
     check_one_place(lab_name, netns, container, pid, host, host_ping)
-    with doctor_at_hand():
-        require_root("recording")
+    _require_rights()
     tell_notes(_warnings(command))
     interrupt_cleanly()
     told: list[str] = []
     place = (lab_name, netns, container, host_ping, pid, host)
     where = chosen_site(*place, native=native or "", remote=remote)
-    progress = recording_progress(command)
-    with doctor_at_hand(), progress as (follow, show), where as site, _cleaned_up():
+    with _recording(command) as (follow, show), where as site, _cleaned_up():
         capture = recording.record(
             list(command),
             site,
@@ -124,6 +122,18 @@ def record(
             show=show,
         )
     _tell_end(capture, told)
+
+
+def _require_rights() -> None:
+    with doctor_at_hand():
+        require_root("recording")
+
+
+@contextmanager
+def _recording(command: tuple[str, ...]) -> Iterator[tuple[Tell, Show | None]]:
+    """Give what shows the progress, and point to the doctor where the recording fails."""
+    with doctor_at_hand(), recording_progress(command) as shown:
+        yield shown
 
 
 def _loaded(file: str | None) -> Calibration | None:
