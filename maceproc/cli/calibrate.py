@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from maceproc.calibration import Calibration
-    from maceproc.recording.sites import Site
+    from maceproc.recording.sites import NativeChoice, Site
 
 ROUNDS = 24
 
@@ -49,6 +49,7 @@ def calibrate(
     netns: str | None,
     container: str | None,
     remote: Literal["kernel", "program"] | None,
+    native: NativeChoice | None,
     pid: int | None,
     outer: str,
     rounds: int,
@@ -91,7 +92,9 @@ def calibrate(
             traces = [keep or f"{directory}/calibration.dat"]
             if old and not any((lab_name is not None, netns, container, pid)):
                 lab_name, netns, container = _place_of(old)
-            where = chosen_site(lab_name, netns, container, pid=pid, remote=remote)
+            where = chosen_site(
+                lab_name, netns, container, pid=pid, remote=remote, native=native or ""
+            )
             words = list(command) or (old.command if old else [])
             awake = awake or bool(old and old.conditions.awake)
             options = {"rounds": rounds, "outer": outer, "buffer_kb": buffer_kb, "force": force}

@@ -98,12 +98,12 @@ def record(
     check_alone(tracer, events, buffer_kb)
     check_one_place(lab_name, netns, container, pid, host, host_ping)
     _require_rights()
-    tell_notes(_warnings(command))
     interrupt_cleanly()
     told: list[str] = []
     place = (lab_name, netns, container, host_ping, pid, host)
     where = chosen_site(*place, native=native or "", remote=remote)
     with _recording(command) as (follow, show), where as site, _cleaned_up():
+        tell_notes(_warnings(command))
         capture = recording.record(
             list(command),
             site,
