@@ -143,7 +143,7 @@ def test_an_image_on_the_host_s_network_is_confined(
         return
     runs = made.runs
     assert [run.arm for run in runs][-1] == "native untraced"
-    inside, _, native = (
+    inside, *_, native = (
         [line for line in run.errors.splitlines() if line[:4] in ("Uid:", "CapE", "NoNe", "Secc")]
         for run in runs
     )

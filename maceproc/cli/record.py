@@ -103,7 +103,6 @@ def record(
     place = (lab_name, netns, container, host_ping, pid, host)
     where = chosen_site(*place, native=native or "", remote=remote)
     with _recording(command) as (follow, show), where as site, _cleaned_up():
-        tell_notes(_warnings(command))
         capture = recording.record(
             list(command),
             site,
@@ -117,7 +116,7 @@ def record(
             awake=awake,
             tracer=tracer,
             calibration=_loaded(calibration),
-            announce=lambda sidecar: told.extend(_announce(sidecar)),
+            announce=lambda sidecar: told.extend(_announce(sidecar, command)),
             tell=follow,
             show=show,
         )
@@ -176,12 +175,12 @@ def doctor_at_hand() -> Iterator[None]:
         raise
 
 
-def _announce(sidecar: Sidecar) -> list[str]:
+def _announce(sidecar: Sidecar, command: tuple[str, ...] = ()) -> list[str]:
     """Show, before anything runs, the packets' path and what cannot be seen; return the notes."""
     tell(f"path: {sidecar.target.route}")
     if sidecar.native:
         tell(f"native: {sidecar.native.sentence}")
-    tell_notes(_notes(sidecar))
+    tell_notes([*_warnings(command), *_notes(sidecar)])
     return _notes(sidecar)
 
 
