@@ -19,7 +19,7 @@ from maceproc.recording.sites import Netns
 from maceproc.uplinks import TUNNELS
 
 MOST_TUNNELS = 4  # one in another
-ENCRYPTING = ("wireguard", "xfrm", "macsec", "tun")
+ENCRYPTING = ("wireguard", "xfrm")
 
 
 class Tunnel(NamedTuple):
@@ -79,6 +79,11 @@ def append_underlays(explorer: Explorer, target: Target) -> None:
             target.notes.append(
                 f"{hop} encrypts ({tunnel.kind}), on another CPU: packets are followed up to that "
                 "device and from it; what encryption takes stays in the corrected RTTs"
+            )
+        if tunnel.kind == "tun" and target.kind != "lab":  # a lab's remote is such a program
+            target.notes.append(
+                f"{hop} hands packets to a program (tun): they are followed up to that device and "
+                "from it; what the program takes stays in the corrected RTTs"
             )
         if tunnel.kind not in TUNNELS:
             return
