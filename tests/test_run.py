@@ -28,7 +28,7 @@ def test_it_tells_its_duration_and_leaves_capture_report_and_page(tmp_path: Path
     words = ["run", "--lab", "--rounds", "1", "-o", str(trace), "--", "ping", "-c5", "-i", "0.01"]
     result = CliRunner().invoke(cli, words, catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    told = result.stderr.index("3 runs of less than 1 s each")
+    told = result.stderr.index("4 runs of less than 1 s each")
     assert told < result.stderr.index("recorded")
     assert "corrected: 5 of 5 answered pings" in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"t.dat", "t.dat.json", "t.html"}

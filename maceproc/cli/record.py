@@ -299,7 +299,7 @@ def recording_progress(command: tuple[str, ...]) -> Iterator[tuple[Tell, Show | 
 
         def follow(progress: session.Progress) -> None:
             if progress.done == 0 and pinged and pinged.is_ping:
-                tell(plan_sentence(pinged, progress.total))
+                tell_notes([plan_sentence(pinged, progress.total)])
             update(progress.done, progress.total, progress.arm)
 
         yield follow, _show_output if may_move() else None
