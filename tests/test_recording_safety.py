@@ -235,7 +235,8 @@ def test_a_burst_of_signals_leaves_nothing(tmp_path: Path, delay_s: float) -> No
             process.send_signal(signal.SIGTERM)
         time.sleep(0.02)
     process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT
+    # Python handles what came at once by number, or what came first.
+    assert process.returncode - 128 in (signal.SIGINT, signal.SIGTERM)
     assert not list(NETNS_DIR.glob(f"maceproc-{process.pid}-*"))
     assert not (TRACEFS / "instances" / f"maceproc-{process.pid}").exists()
     assert not list(tmp_path.glob("*.recording"))
@@ -258,7 +259,7 @@ def test_nobody_to_tell_loses_no_recording(lab: Lab, tmp_path: Path, redirect: s
     argv = [*MACEPROC, "record", "--lab", lab.name, "-o", str(tmp_path / "a.dat"), "--", *PING]
     done = subprocess.run(["sh", "-c", f'"$@" {redirect}', "sh", *argv], check=False)
     assert done.returncode == 0
-    assert [run.exit_status for run in load_sidecar(tmp_path / "a.dat.json").runs] == [0, 0, 0]
+    assert [run.exit_status for run in load_sidecar(tmp_path / "a.dat.json").runs] == [0, 0, 0, 0]
     assert (maceproc.analyze(tmp_path / "a.dat").rtts["status"] == "corrected").any()
 
 
@@ -374,4 +375,4 @@ def test_a_trace_with_another_sidecar_is_refused(lab: Lab, tmp_path: Path) -> No
     old = json.loads(sidecar_path(b).read_text())
     del old["trace"]  # as it was before
     sidecar_path(b).write_text(json.dumps(old))
-    assert len(maceproc.analyze(b).rtts) == 150
+    assert len(maceproc.analyze(b).rtts) == 200

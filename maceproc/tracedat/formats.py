@@ -241,12 +241,19 @@ def _format_texts(trace: TraceFile) -> list[tuple[str, str]]:
 
 
 def read_comms(trace: TraceFile) -> dict[int, str]:
-    """Read the command name of every pid the kernel remembered: pid -> comm."""
+    """Read the command name of every pid the kernel remembered: pid -> comm.
+
+    The size that stands before them may be wrong: trace-cmd measures saved_cmdlines, and reads it
+    again to copy it, while tasks begin and end. In version 7 the section itself says how much there
+    is. (trace-cmd 3.1.6, lib/trace-cmd/trace-output.c, save_tracing_file_data())
+    """
     cursor = trace.section(CMDLINES)
     if cursor is None:
         return {}
+    said = cursor.number("Q", "the size of the command names")
+    left = len(cursor.data) - cursor.position
     comms = {0: "<idle>"}
-    for line in bytes(cursor.sized("Q", "the command names")).split(b"\n"):
+    for line in bytes(cursor.take(min(said, left), "the command names")).split(b"\n"):
         pid, _, comm = line.partition(b" ")
         if pid.isdigit() and len(pid) < 10:
             comms[int(pid)] = comm.partition(b"\0")[0].decode("utf-8", "backslashreplace")
