@@ -7,7 +7,8 @@ Ping's text may have been read wrong, cut, or be another run's. What the packets
   place of another; that one takes the place of the next, and so on up to a reply without a line:
   the replies are printed in the order in which they come. So all lines up to the nearest such
   reply are numbered wrong, or none is: their RTTs together must speak clearly for these numbers.
-  If every reply has its line, no line can be numbered wrong;
+  If every reply has its line, no line can be numbered wrong. A line too many, whose number was
+  never sent, does the same to the lines between it and that end;
 * **order**: lines are printed in the order in which the replies came;
 * **time**: `ping -D` says when a line was printed.
 """
@@ -22,7 +23,7 @@ import pandas as pd
 from maceproc.capture import Run
 from maceproc.following.agreement import Agreement, Floats
 from maceproc.following.due import LONG_PRINT_DELAY_NS, Due, printed_at
-from maceproc.following.numbering import Numbering
+from maceproc.following.numbering import Numbering, beyond_calls
 from maceproc.following.positions import FOREVER, Bools, Choice, Indices, Times
 from maceproc.following.replies import Replies
 from maceproc.following.run_packets import RunPackets
@@ -90,12 +91,15 @@ def doubts_of(
     if not numbering.counted:
         order |= _order_of_calls(pings, numbering.send.where(printed))
     missing = _missing_lines(numbering, reply, printed, packets)
+    missing = np.union1d(missing, _surplus_lines(pings, numbering))
     undecided = _undecided(numbering.send, agreement, missing)
     if len(missing) or order.any():
         undecided |= replies.turn_told  # that supposes that every reply has its line
+    # A ping without a line has no RTT of its own to speak for it: it is as sure as the lines are.
+    unsure = bool((printed & undecided).any() or order.any())
     return Doubts(
         disagrees=printed & (disagrees(agreement) | _strange(numbering.send, agreement)),
-        undecided=printed & undecided,
+        undecided=np.where(printed, undecided, unsure & replies.turn_told),
         shifted=printed & _shifted(numbering.send, agreement),
         disordered=order,
         misdated=_misdated(pings, run, reply, packets),
@@ -136,6 +140,17 @@ def _missing_lines(
         left_ns = left_ns[left_ns < packets.delivered_ns[-1]]
     latest_ns = left_ns.max(initial=-FOREVER)
     return without[packets.send_ns[without] < latest_ns]
+
+
+def _surplus_lines(pings: pd.DataFrame, numbering: Numbering) -> Indices:
+    """Return where lines have numbers that no call is left for: before the calls, or after them.
+
+    One line too many pushes the numbers of all lines between it and that end, as a missing line
+    does: -1 and the number of calls stand for the two ends.
+    """
+    line = (pings["status"] != "unanswered").to_numpy() & beyond_calls(numbering)
+    place = numbering.send.position[line]
+    return np.unique(np.where(place < 0, -1, numbering.calls))
 
 
 def _undecided(send: Choice, agreement: Agreement, missing: Indices) -> Bools:
