@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,14 +38,19 @@ def lab() -> Iterator[Lab]:
 
 @pytest.mark.parametrize("options", [(), ("-U", "-p", "ff")], ids=" ".join)
 def test_a_remote_that_lies(lab: Lab, tmp_path: Path, options: tuple[str, ...]) -> None:
-    ping = ["ping", "-i", "0.01", "-c", str(COUNT), "-W", "0.2", *options]
+    # A lie about when a request was sent makes ping wait for twice the RTT that follows from it.
+    ping = ["ping", "-i", "0.01", "-c", str(COUNT), "-w", "3", *options]
     capture = record(ping, lab_site(lab), tmp_path / "trace.dat", baseline=False)
     analysis = maceproc.analyze(capture.trace)
     rtts = analysis.rtts
     assert as_text(analysis)
     assert analysis.as_html()
-    assert set(rtts["seq"]) >= set(range(1, COUNT + 1))
-    strange = rtts[~rtts["seq"].between(1, COUNT)]  # replies to what was never sent
+    assert capture.sidecar
+    said = re.search(r"(\d+) packets transmitted", capture.sidecar.runs[0].output)
+    assert said  # with -w, ping sends on until it has COUNT replies that it believes
+    sent = int(said[1])
+    assert set(rtts["seq"]) >= set(range(1, sent + 1))
+    strange = rtts[~rtts["seq"].between(1, sent)]  # replies to what was never sent
     assert set(strange["status"]) <= {"error"}
     # Refusing all of them is right too: replies came that no line speaks of.
     corrected = rtts[rtts["status"] == "corrected"]
