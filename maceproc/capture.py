@@ -217,6 +217,7 @@ class Machine(msgspec.Struct, kw_only=True, omit_defaults=True):
     virtualization: str = ""
     load_average: float = 0.0  # over one minute, when the recording began
     awake: bool = False  # the CPUs were kept from going idle
+    host: str = ""  # the machine's name; empty when not known
     identity: str = ""  # digest of what tells this machine from others; empty when not known
 
 
