@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -23,7 +23,6 @@ MOST_ROWS = 1000  # of an answer that is shown as a table
 @click.option(
     "-o",
     "--output",
-    "dataset",
     type=click.Path(),
     metavar="DATASET",
     required=True,
@@ -56,8 +55,8 @@ MOST_ROWS = 1000  # of an answer that is shown as a table
 @click.option("--json", "as_json", is_flag=True, help="Print an array with a receipt per capture.")
 def collect(
     captures: tuple[str, ...],
-    dataset: str,
-    files_from: click.utils.LazyFile | None,
+    output: str,
+    files_from: TextIO | None,
     workers: int | None,
     scheduler: str,
     tables: tuple[str, ...],
@@ -95,7 +94,7 @@ def collect(
     with bar("collecting", "capture") as show:
         receipts = collect_captures(
             names,
-            dataset,
+            output,
             workers=workers,
             scheduler=scheduler,
             tables=tables or DEFAULT_TABLES,
@@ -111,7 +110,7 @@ def collect(
     if as_json:
         click.echo(json.dumps([_as_dict(receipt) for receipt in receipts], indent=1))
     else:
-        tell(_summary(receipts, dataset))
+        tell(_summary(receipts, output))
     if failed:
         sys.exit(1)
 

@@ -69,16 +69,23 @@ def compare(
         return
     if against or html:
         raise click.UsageError("--against and --html are for the groups of a DATASET: give --by")
+    if len(files) < 2:
+        raise click.UsageError("a comparison needs two captures or more")
+    if labels and len(labels) != len(files):
+        raise click.UsageError(f"{len(files)} captures, but {len(labels)} labels")
+    _compare_captures(files, output, labels, as_json)
+
+
+def _compare_captures(
+    files: tuple[str, ...], output: str | None, labels: tuple[str, ...], as_json: bool
+) -> None:
+    """Compare captures with the first of them."""
     from maceproc.comparison import compare as compare_captures
     from maceproc.errors import AnalysisError
     from maceproc.many import analyze_many
     from maceproc.reporting import report
     from maceproc.reporting.side_by_side import print_comparison
 
-    if len(files) < 2:
-        raise click.UsageError("a comparison needs two captures or more")
-    if labels and len(labels) != len(files):
-        raise click.UsageError(f"{len(files)} captures, but {len(labels)} labels")
     with bar("analyzing") as show:
         outcomes = analyze_many(files, tell=lambda done, _: show(done, len(files)))
     failed = [outcome.error for outcome in outcomes if outcome.error]

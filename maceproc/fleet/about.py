@@ -59,8 +59,8 @@ def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file, or of the files of a directory, in hexadecimal."""
     if path.is_dir():  # perf record --threads
         digest = hashlib.sha256()
-        for file in sorted(file for file in path.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(path)}\n{sha256_of(file)}\n".encode())
+        for part in sorted(part for part in path.rglob("*") if part.is_file()):
+            digest.update(f"{part.relative_to(path)}\n{sha256_of(part)}\n".encode())
         return digest.hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

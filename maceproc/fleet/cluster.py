@@ -16,15 +16,15 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING
+from typing import Any
 
 from maceproc.errors import AnalysisError, MaceprocError
-from maceproc.fleet.collect import failed
 from maceproc.fleet.collecting import Job, Receipt, collect_one, tell_failure, unknown_place
+from maceproc.fleet.running import failed
 from maceproc.fleet.store import Store
 
-if TYPE_CHECKING:
-    from distributed import Client, Future
+Client = Any  # of distributed, which has no types
+Future = Any
 
 LOG = logging.getLogger("maceproc")
 PATIENCE_S = 60.0  # so long it is waited for a scheduler, and for a worker
@@ -73,7 +73,7 @@ def run_on_cluster(
 def connect(scheduler: str, patience_s: float) -> Client | None:
     """Return a client of a scheduler; None when none answers in time."""
     try:
-        from distributed import Client
+        import distributed
     except ImportError as error:
         raise MaceprocError(
             "--scheduler needs Dask's distributed",
@@ -84,7 +84,8 @@ def connect(scheduler: str, patience_s: float) -> Client | None:
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            return Client(scheduler, timeout=min(patience_s, 5), set_as_default=False)
+            make: Any = distributed.Client
+            return make(scheduler, timeout=min(patience_s, 5), set_as_default=False)
         except (OSError, TimeoutError):
             if time.monotonic() > deadline:
                 return None
@@ -117,10 +118,15 @@ def _run(
             if time.monotonic() - alive_s > patience_s:
                 return True
             continue
-        if future.status in ("cancelled", "lost"):  # all are, when the scheduler went
-            return True
-        job = waiting.pop(future.key)
-        settled(job, _receipt(store, job, future))
+        job = waiting[future.key]
+        try:
+            receipt: Receipt = future.result()
+        except Exception as error:
+            if future.status in ("cancelled", "lost"):  # all are, when the scheduler went
+                return True
+            receipt = failed(store, job, error)
+        del waiting[future.key]
+        settled(job, receipt)
     return False
 
 
@@ -130,11 +136,3 @@ def _has_workers(client: Client) -> bool:
         return bool(client.scheduler_info().get("workers"))
     except Exception:  # it is gone, or going, which has many names
         return False
-
-
-def _receipt(store: Store, job: Job, future: Future) -> Receipt:
-    try:
-        receipt: Receipt = future.result()
-    except Exception as error:
-        return failed(store, job, error)
-    return receipt

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Executor, Future, as_completed
-from typing import Any
+from concurrent.futures import Executor
 
-from maceproc.errors import AnalysisError, CaptureError, MaceprocError, as_error
-from maceproc.fleet.collecting import Job, Receipt, collect_one, tell_failure, unknown_place
+from maceproc.errors import AnalysisError
+from maceproc.fleet.collecting import Job, Receipt, collect_one
 from maceproc.fleet.layout import Place
+from maceproc.fleet.running import run_by
 from maceproc.fleet.sources import find_captures
 from maceproc.fleet.store import LocalStore, Store, is_url, open_store, places
 from maceproc.fleet.tables import LARGE, MARK, STORED, require_fleet
-from maceproc.many import killed
 from maceproc.reporting.export.tables import TABLES
-from maceproc.worker import WorkerDied, Workers
+from maceproc.worker import Workers
 
 TellReceipt = Callable[[int, int, Receipt], object]
 Run = Callable[[Sequence[Job], Callable[[Receipt], None]], None]
@@ -37,10 +36,10 @@ def collect(
 ) -> list[Receipt]:
     """Analyze captures and write their tables into a dataset; return a receipt for each.
 
-    Captures that the dataset has are not analyzed again, so an interrupted or repeated call does
-    what is missing. One that fails is in the table `failures` with its error, and is tried again by
-    the next call. Two calls at once do no harm. Raises CaptureError when a pattern matches nothing
-    or the dataset cannot be written, MaceprocError when a library is not installed.
+    What the dataset has is not analyzed again: a repeated call does what is missing. A capture that
+    fails is in the table `failures`, and is tried again. Two calls at once do no harm. Raises
+    CaptureError when a pattern matches nothing or the dataset cannot be written, MaceprocError when
+    a library is not installed.
 
     Parameters
     ----------
@@ -52,8 +51,7 @@ def collect(
         Processes of this machine: by default one for every CPU this process may use. With 1
         everything runs in this process.
     executor
-        What runs them instead: any `concurrent.futures.Executor`, such as a pool of another
-        library. Its workers need maceproc and the same paths.
+        Any `concurrent.futures.Executor` that runs them instead; its workers need the same paths.
     scheduler
         Address of Dask's scheduler, ``tcp://HOST:8786``, whose workers run them instead.
     tables
@@ -69,8 +67,10 @@ def collect(
     require_fleet()
     wanted = _checked(tables)
     store = open_store(dataset, create=True)
-    sources = dict.fromkeys(_whole_name(found) for found in find_captures(captures))
-    jobs = [Job(source, _whole_name(store.name), wanted, host, again) for source in sources]
+    jobs = [
+        Job(source, _whole_name(store.name), wanted, host, again)
+        for source in dict.fromkeys(map(_whole_name, find_captures(captures)))
+    ]
     if isinstance(store, LocalStore):
         store.remove_forgotten()
     before = places(store, MARK)
@@ -126,50 +126,6 @@ def _run_here(
     finally:
         # If this is left early, as by Ctrl-C, no more captures are begun and the processes end.
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def run_by(
-    executor: Executor, jobs: Sequence[Job], done: Callable[[Receipt], None], store: Store
-) -> None:
-    """Run jobs by an executor; one whose worker dies or refuses it is told as failed."""
-    futures: dict[Future[Any], Job] = {}
-    try:
-        for job in jobs:
-            try:
-                futures[executor.submit(collect_one, job)] = job
-            except Exception as error:  # a pool that is broken takes no more
-                done(failed(store, job, error))
-        for future in as_completed(futures):
-            done(outcome(store, futures[future], future))
-    finally:
-        for future in futures:
-            future.cancel()
-
-
-def outcome(store: Store, job: Job, future: Future[Any]) -> Receipt:
-    """Return the receipt of a job that has ended, or has lost its worker."""
-    try:
-        receipt: Receipt = future.result()
-    except Exception as error:
-        return failed(store, job, error)
-    return receipt
-
-
-def failed(store: Store, job: Job, error: Exception) -> Receipt:
-    """Tell in the dataset that a job got no answer; raise what concerns the whole dataset."""
-    if isinstance(error, CaptureError):
-        raise error  # it cannot be written
-    return tell_failure(store, job, unknown_place(job.source), _known(job, error))
-
-
-def _known(job: Job, error: Exception) -> MaceprocError:
-    if isinstance(error, WorkerDied):
-        return killed(job.source, error)
-    if type(error).__module__.partition(".")[0] in ("maceproc", "builtins"):
-        return as_error(error, job.source)
-    said = " ".join(str(error).split())[:300]
-    message = f"{job.source}: no worker finished it: {type(error).__name__}: {said}"
-    return AnalysisError(message, hint="run the same command again")
 
 
 def _remove_elsewhere(store: Store, receipt: Receipt, before: dict[str, Place]) -> None:

@@ -128,11 +128,6 @@ class Groups:
         table = pd.DataFrame({"captures": days.size(), "median_ns": days.median(), **quantiles})
         return OVER_TIME.frame(table.reset_index().to_dict("series"))
 
-    def __str__(self) -> str:
-        from maceproc.fleet.report import as_text
-
-        return as_text(self)
-
 
 def compare_groups(dataset: Dataset, by: Sequence[str] = ("host",), *, against: str = "") -> Groups:
     """Compare the captures of a dataset by host, or by other columns together.

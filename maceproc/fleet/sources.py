@@ -25,7 +25,8 @@ def find_captures(names: Iterable[str | os.PathLike[str]]) -> list[str]:
     pattern or a directory without any trace.
     """
     found: dict[str, None] = {}
-    for name in map(os.fspath, names):
+    for given in names:
+        name = os.fspath(given)
         found |= dict.fromkeys(_remote(name) if is_url(name) else _local(name))
     return list(found)
 
