@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from maceproc.cli.options import recorded
+from maceproc.cli.options import REMOTE, recorded
 from maceproc.cli.privileges import require_root
 from maceproc.cli.record import check_one_place, chosen_site, interrupt_cleanly
 from maceproc.cli.terminal import bar, tell
@@ -56,6 +56,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
 
 @experiment.command()
 @recorded
+@REMOTE
 @click.option(
     "--flows",
     callback=_numbers,
@@ -94,6 +95,7 @@ def run(
     container: str | None,
     native: NativeChoice | None,
     netns: str | None,
+    remote: Literal["kernel", "program"] | None,
     flows: list[int] | None,
     traffic: str,
     rounds: int,
@@ -135,7 +137,11 @@ def run(
     )
     directory = Path(output)
     containers = 1 + max(levels)
-    site = chosen_site(lab_name, netns, container, containers=containers, native=native or "")
+    if remote is None and traffic.startswith("iperf3"):
+        remote = "kernel"  # a program has no namespace for iperf3's servers
+    site = chosen_site(
+        lab_name, netns, container, containers=containers, native=native or "", remote=remote
+    )
     with site as where, bar(unit="run", per_second=1) as update:
         run_experiment(
             plan,
