@@ -135,13 +135,10 @@ def run(
         awake=awake,
         seed=seed,
     )
-    directory = Path(output)
-    containers = 1 + max(levels)
-    if remote is None and traffic.startswith("iperf3"):
-        remote = "kernel"  # a program has no namespace for iperf3's servers
-    site = chosen_site(
-        lab_name, netns, container, containers=containers, native=native or "", remote=remote
-    )
+    directory, containers = Path(output), 1 + max(levels)
+    remote = remote or _remote_for(traffic)
+    place = (lab_name, netns, container)
+    site = chosen_site(*place, containers=containers, native=native or "", remote=remote)
     with site as where, bar(unit="run", per_second=1) as update:
         run_experiment(
             plan,
@@ -153,6 +150,11 @@ def run(
             tell=lambda progress: update(progress.done, progress.total, _doing(progress)),
         )
     _report(directory, directory)
+
+
+def _remote_for(traffic: str) -> Literal["kernel"] | None:
+    """Return the remote that traffic needs in a lab: a program has no place for iperf3's servers."""
+    return "kernel" if traffic.startswith("iperf3") else None
 
 
 @experiment.command()
