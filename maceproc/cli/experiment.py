@@ -153,7 +153,7 @@ def run(
 
 
 def _remote_for(traffic: str) -> Literal["kernel"] | None:
-    """Return the remote that traffic needs in a lab: a program has no place for iperf3's servers."""
+    """Return the remote that traffic needs in a lab: iperf3 has servers, in its namespace."""
     return "kernel" if traffic.startswith("iperf3") else None
 
 
