@@ -114,10 +114,11 @@ def find_machine(name: str) -> str:
     if not _MACHINE.fullmatch(name):
         raise TargetError(f"no machine can be called {name!r}", hint="`machinectl list` shows them")
     shown = _properties(["machinectl", "show"], name, ("Class", "Leader"))
-    if shown.get("Class") != "container":
+    if (kind := shown.get("Class", "")) != "container":
+        own_kernel = "a virtual machine has a kernel of its own: record in it"
         raise TargetError(
-            f"machine {name!r} is of class {clean(shown.get('Class', ''))[:40]!r}, not a container",
-            hint="a virtual machine has a kernel of its own: record in it",
+            f"machine {name!r} is no container: its class is {clean(kind)[:40] or 'unknown'}",
+            hint="--host records a ping of the host" if kind == "host" else own_kernel,
         )
     return _namespace_of(_pid(shown.get("Leader", "")), f"machine {name!r}")
 
@@ -136,12 +137,20 @@ def find_unit(name: str) -> tuple[str, str]:
     if shown.get("LoadState") == "not-found" or not _UNIT.fullmatch(whole):
         raise TargetError(f"no unit {name!r}", hint="`systemctl` shows them")
     file = _unit_namespace(whole, shown)
-    if Path(file).stat().st_ino == Path("/proc/1/ns/net").stat().st_ino:
+    if _inode(file) in (_inode("/proc/1/ns/net"), _inode("/proc/self/ns/net")):
         raise TargetError(
             f"unit {whole} has no network of its own",
             hint="--host records a ping of the host; if the unit starts a container, name that",
         )
     return whole, file
+
+
+def _inode(file: str) -> int | None:
+    """Return which namespace a file is of; None where it has ended or may not be looked at."""
+    try:
+        return Path(file).stat().st_ino
+    except OSError:
+        return None
 
 
 def _unit_namespace(whole: str, shown: dict[str, str]) -> str:
@@ -172,7 +181,9 @@ def _properties(words: list[str], name: str, wanted: tuple[str, ...]) -> dict[st
         raise TargetError(
             f"no {words[0]} here to find {name!r} with", hint="--pid takes a process of it"
         )
-    done = ask([*words, f"--property={','.join(wanted)}", "--", name])
+    # machinectl of systemd 252 takes one property at a time, src/machine/machinectl.c
+    properties = [f"--property={property_}" for property_ in wanted]
+    done = ask([*words, *properties, "--", name])
     if done.returncode:
         raise TargetError(f"{words[0]}: {_why(done)}", hint="--pid takes a process of it")
     pairs = (line.partition("=") for line in done.stdout.splitlines())

@@ -27,7 +27,7 @@ NAMES = {
 """What the kernels are called in the packages of Debian 12 and its backports."""
 
 BOOT_S = 150  # and to start Python there
-SCENARIO_S = 60
+SCENARIO_S = 120
 PINGS = 20
 RESULTS_MB = 64
 
