@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from maceproc.capture import Run
@@ -30,6 +31,9 @@ from maceproc.pings import PingOutput, parse_runs, pings_table
 from maceproc.tracedat import read_events
 
 Random = np.random.Generator
+Bools = npt.NDArray[np.bool_]
+OTHER_RTT_NS = 12_000
+"""An RTT that differs by more from that of its own ping is another's."""
 ANSWERED = ("corrected", "native")
 PACKETS = ["outbound_journey", "inbound_journey", "sent_ns", "wire_rtt_ns"]
 NUMBER = re.compile(r"(?<=seq=)\d+")
@@ -90,13 +94,17 @@ class Text:
     def owners(self) -> list[int | None]:
         """Every line's own icmp_seq.
 
-        Lines that are all there, and numbered as they were printed first, have changed nothing but
-        places and RTTs: then a line's own number is the one it has.
+        Lines that are all there, and numbered as they were printed first, from wherever they count,
+        have changed nothing but places and RTTs: then a line's own number is that of its place.
+        Whether the RTT is its own is asked apart.
         """
         numbers = [line.number for line in self.lines]
         own = [line.own for line in self.lines]
-        moved = not self.is_foreign and numbers == sorted(line.own or 0 for line in self.lines)
-        return list(numbers) if moved else own
+        if self.is_foreign or not own:
+            return own
+        in_order = sorted(number for number in own if number is not None)
+        steps = {one - other for one, other in zip(in_order, numbers, strict=True)}
+        return list(in_order) if len(steps) == 1 else own
 
     def own_of(self, seqs: Iterable[int], first_seq: int | None) -> list[int | None]:
         """Return the own icmp_seq of the rows with these numbers.
@@ -402,10 +410,12 @@ class Trial:
             own = text.own_of(rows["seq"], printed.first_seq)
             answered = rows["status"].isin(ANSWERED).to_numpy()
             truth = self.subject.truth[_key(run)]
+            strange = _other_rtts(rows, own, truth)
             for place in np.flatnonzero(answered):
                 row = rows.iloc[place]
                 if own[place] is None or (
-                    own[place] in truth.index and not _same(row, truth.loc[own[place]])
+                    own[place] in truth.index
+                    and (strange[place] or not _same(row, truth.loc[own[place]]))
                 ):
                     found.append(row.to_frame().T.assign(own=own[place]))
         return pd.concat(found) if found else self.rtts[:0]
@@ -422,6 +432,21 @@ def _rows_of(run: Run, rtts: pd.DataFrame) -> pd.DataFrame:
 
 def _same(row: pd.Series, truth: pd.Series) -> bool:
     return all(row[name] == truth[name] for name in PACKETS)
+
+
+def _other_rtts(rows: pd.DataFrame, own: Sequence[int | None], truth: pd.DataFrame) -> Bools:
+    """Tell which rows have an RTT that is not that of their own ping.
+
+    All RTTs of a run may be larger by the same time: that says nothing of whose they are.
+    """
+    expected = truth.reindex(pd.array(own, dtype="Int64"))
+    change_ns = rows["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
+    change_ns = change_ns - expected["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
+    step_ns = rows["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
+    step_ns = step_ns + expected["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
+    known = change_ns[~np.isnan(change_ns)]
+    middle_ns = np.median(known) if len(known) else 0.0
+    return np.asarray(np.abs(change_ns - middle_ns) > step_ns / 2 + OTHER_RTT_NS)
 
 
 def main() -> None:

@@ -237,7 +237,28 @@ def test_a_line_is_not_of_the_ping_whose_reply_came_at_another_time() -> None:
         return summarized(lines, 3, 3)
 
     assert {rule for _, rule in rules(drawing, stamped([0, 1, 2]))} == {"corrected"}
-    assert (2, "printed-at-another-time") in rules(drawing, stamped([0, 2, 2]))
+    assert (2, "printed-at-another-time") in rules(drawing, stamped([0, 0, 2]))
+    assert (2, "printed-at-another-time") in rules(drawing, stamped([2, 2, 1]))
+    # A ping that had to wait for a CPU prints two lines at a time.
+    assert {rule for _, rule in rules(drawing, stamped([0, 2, 2]))} == {"corrected"}
+
+
+def test_rtts_of_two_lines_exchanged() -> None:
+    exchanged = [*VARIED]
+    exchanged[4], exchanged[8] = VARIED[8] + 40, VARIED[4]
+    told = [*VARIED]
+    told[4], told[8] = VARIED[4], VARIED[8] + 40
+    drawing = drawn(20, told)
+    assert {rule for _, rule in rules(drawing, text(lines_of(told), 20))} == {"corrected"}
+    found = dict(rules(drawing, text(lines_of(exchanged), 20)))
+    assert found[5] == "rtt-too-long"
+    assert found[9] == "no-reply"
+    # A ping that was held up before its send call has one RTT that is too long, and none too short.
+    exchanged[8] = told[8]
+    found = dict(rules(drawing, text(lines_of(exchanged), 20)))
+    assert set(found.values()) == {"corrected"}
+    found = dict(rules(drawing, text(lines_of(exchanged), 20, decimals=2)))
+    assert found.pop(5) == "rtt-too-long"
 
 
 @pytest.mark.parametrize("missing", range(1, 18))

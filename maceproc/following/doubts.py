@@ -10,6 +10,7 @@ Ping's text may have been read wrong, cut, or be another run's. What the packets
   If every reply has its line, no line can be numbered wrong. A line too many, whose number was
   never sent, does the same to the lines between it and that end;
 * **order**: lines are printed in the order in which the replies came;
+* **exchange**: where the order alone tells the packets, some RTTs are too long and others too short;
 * **time**: `ping -D` says when a line was printed.
 """
 
@@ -22,7 +23,7 @@ import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.following.agreement import Agreement, Floats
-from maceproc.following.due import LONG_PRINT_DELAY_NS, Due, printed_at
+from maceproc.following.due import FINE_STEP_NS, LONG_PRINT_DELAY_NS, Due, printed_at
 from maceproc.following.numbering import Numbering, beyond_calls
 from maceproc.following.positions import FOREVER, Bools, Choice, Indices, Times
 from maceproc.following.replies import Replies
@@ -65,6 +66,8 @@ class Doubts:
         is in another order than its send call.
     misdated
         The line was printed before its reply came, or long after it and after another reply.
+    exchanged
+        The line's RTT is longer than its packets took, and may be another line's.
     """
 
     disagrees: Bools
@@ -72,6 +75,7 @@ class Doubts:
     shifted: Bools
     disordered: Bools
     misdated: Bools
+    exchanged: Bools
 
 
 def doubts_of(
@@ -82,8 +86,13 @@ def doubts_of(
     replies: Replies,
     agreement: Agreement,
     packets: RunPackets,
+    *,
+    proven: bool,
 ) -> Doubts:
-    """Return what the packets say against the numbers of the rows of PINGS of one run."""
+    """Return what the packets say against the numbers of the rows of PINGS of one run.
+
+    `proven` says that the order of calls and replies leaves no other number for any line.
+    """
     printed = (pings["status"] == "replied").to_numpy()
     reply = replies.reply.where(printed)
     order = _order_of_replies(printed, reply, due, packets)
@@ -102,7 +111,8 @@ def doubts_of(
         undecided=np.where(printed, undecided, unsure & replies.turn_told),
         shifted=printed & _shifted(numbering.send, agreement),
         disordered=order,
-        misdated=_misdated(pings, run, reply, packets),
+        misdated=_misdated(pings, run, reply, packets, proven=proven),
+        exchanged=printed & _exchanged(due, replies, packets),
     )
 
 
@@ -274,13 +284,38 @@ def _inverted(least: Indices | Times, most: Indices | Times) -> Bools:
     return np.asarray((most < before) | (least > after))
 
 
-def _misdated(pings: pd.DataFrame, run: Run, reply: Choice, packets: RunPackets) -> Bools:
-    """Tell which lines were not printed when their reply had come."""
+def _misdated(
+    pings: pd.DataFrame, run: Run, reply: Choice, packets: RunPackets, *, proven: bool
+) -> Bools:
+    """Tell which lines were not printed when their reply had come.
+
+    A ping that waits for a CPU prints late. That is believed where the order of the packets has
+    proven the numbers, and the lines were printed one after the other.
+    """
     printed_ns, slack_ns = printed_at(pings, run)
     received_ns = reply.of(packets.received_ns, 0)
     known = reply.exists & (printed_ns < FOREVER)
     early = printed_ns + slack_ns < received_ns
+    if proven and (np.diff(printed_ns[known]) >= 0).all():
+        return np.asarray(known & early)
     late = printed_ns - received_ns > LONG_PRINT_DELAY_NS + slack_ns
     until = np.searchsorted(packets.received_ns, printed_ns + slack_ns, side="right")
     another = until - np.searchsorted(packets.received_ns, received_ns, side="right") > 0
     return np.asarray(known & (early | (late & another)))
+
+
+def _exchanged(due: Due, replies: Replies, packets: RunPackets) -> Bools:
+    """Tell which lines have an RTT that is too long for their packets and may be another line's.
+
+    A ping that was held up between its stamp and its send call prints such an RTT. So does a line
+    that has the RTT of another one: then that one has an RTT that is too short, which no ping
+    prints, and all that are too long are doubted. An RTT printed in larger steps than those of the
+    correction can hide one that is too short: there, all that are too long are doubted always; but
+    for the first ping, whose stamp may be taken on delivery.
+    """
+    turn_ns = replies.turn.of(packets.received_ns, 0)
+    known = due.known & replies.turn.exists & replies.offset_known
+    long = known & replies.turn_told & (turn_ns < due.earliest_ns)
+    is_first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
+    short = known & (turn_ns > due.latest_ns) & ~is_first
+    return np.asarray(long & (short.any() | ((due.step_ns > FINE_STEP_NS) & ~is_first)))
