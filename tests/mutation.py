@@ -409,16 +409,13 @@ class Trial:
             rows = _rows_of(run, self.rtts)
             own = text.own_of(rows["seq"], printed.first_seq)
             answered = rows["status"].isin(ANSWERED).to_numpy()
-            truth = self.subject.truth[_key(run)]
-            strange = _other_rtts(rows, own, truth)
-            for place in np.flatnonzero(answered):
-                row = rows.iloc[place]
-                if own[place] is None or (
-                    own[place] in truth.index
-                    and (strange[place] or not _same(row, truth.loc[own[place]]))
-                ):
-                    found.append(row.to_frame().T.assign(own=own[place]))
-        return pd.concat(found) if found else self.rtts[:0]
+            truth = self.subject.truth[_key(run)].reindex(pd.array(own, dtype="Int64"))
+            other = _other_rtts(rows, truth) | _other_packets(rows, truth)
+            foreign = np.array([number is None for number in own], dtype=np.bool_)
+            known = truth["status"].notna().to_numpy()
+            bad = answered & (foreign | (known & other))
+            found.append(rows[bad].assign(own=pd.array(own, dtype="Int64")[bad]))
+        return pd.concat(found)
 
 
 def _key(run: Run) -> tuple[int, str]:
@@ -430,20 +427,24 @@ def _rows_of(run: Run, rtts: pd.DataFrame) -> pd.DataFrame:
     return rtts[arm & (rtts["round"] == run.round)]
 
 
-def _same(row: pd.Series, truth: pd.Series) -> bool:
-    return all(row[name] == truth[name] for name in PACKETS)
+def _other_packets(rows: pd.DataFrame, own: pd.DataFrame) -> Bools:
+    """Tell which rows have other packets than their own ping."""
+    same = np.full(len(rows), True)
+    for name in PACKETS:
+        here, there = (table[name].to_numpy(np.int64, na_value=-1) for table in (rows, own))
+        same &= here == there
+    return ~same
 
 
-def _other_rtts(rows: pd.DataFrame, own: Sequence[int | None], truth: pd.DataFrame) -> Bools:
+def _other_rtts(rows: pd.DataFrame, own: pd.DataFrame) -> Bools:
     """Tell which rows have an RTT that is not that of their own ping.
 
     All RTTs of a run may be larger by the same time: that says nothing of whose they are.
     """
-    expected = truth.reindex(pd.array(own, dtype="Int64"))
     change_ns = rows["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
-    change_ns = change_ns - expected["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
+    change_ns = change_ns - own["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
     step_ns = rows["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
-    step_ns = step_ns + expected["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
+    step_ns = step_ns + own["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
     known = change_ns[~np.isnan(change_ns)]
     middle_ns = np.median(known) if len(known) else 0.0
     return np.asarray(np.abs(change_ns - middle_ns) > step_ns / 2 + OTHER_RTT_NS)
