@@ -10,7 +10,7 @@ Ping's text may have been read wrong, cut, or be another run's. What the packets
   If every reply has its line, no line can be numbered wrong. A line too many, whose number was
   never sent, does the same to the lines between it and that end;
 * **order**: lines are printed in the order in which the replies came;
-* **exchange**: where the order alone tells the packets, some RTTs are too long and others too short;
+* **fit**: where the order alone tells the packets, the RTT is not theirs;
 * **time**: `ping -D` says when a line was printed.
 """
 
@@ -23,7 +23,7 @@ import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.following.agreement import Agreement, Floats
-from maceproc.following.due import FINE_STEP_NS, LONG_PRINT_DELAY_NS, Due, printed_at
+from maceproc.following.due import LONG_PRINT_DELAY_NS, Due, printed_at
 from maceproc.following.numbering import Numbering, beyond_calls
 from maceproc.following.positions import FOREVER, Bools, Choice, Indices, Times
 from maceproc.following.replies import Replies
@@ -66,8 +66,8 @@ class Doubts:
         is in another order than its send call.
     misdated
         The line was printed before its reply came, or long after it and after another reply.
-    exchanged
-        The line's RTT is longer than its packets took, and may be another line's.
+    unfit
+        Only its turn tells the line's reply, and its RTT is not that packet's.
     """
 
     disagrees: Bools
@@ -75,7 +75,7 @@ class Doubts:
     shifted: Bools
     disordered: Bools
     misdated: Bools
-    exchanged: Bools
+    unfit: Bools
 
 
 def doubts_of(
@@ -88,10 +88,12 @@ def doubts_of(
     packets: RunPackets,
     *,
     proven: bool,
+    scattered: bool,
 ) -> Doubts:
     """Return what the packets say against the numbers of the rows of PINGS of one run.
 
-    `proven` says that the order of calls and replies leaves no other number for any line.
+    `proven` says that the order of calls and replies leaves no other number for any line;
+    `scattered`, that the residuals scatter too much to tell one line from another (`scatter`).
     """
     printed = (pings["status"] == "replied").to_numpy()
     reply = replies.reply.where(printed)
@@ -112,7 +114,7 @@ def doubts_of(
         shifted=printed & _shifted(numbering.send, agreement),
         disordered=order,
         misdated=_misdated(pings, run, reply, packets, proven=proven),
-        exchanged=printed & _exchanged(due, replies, packets),
+        unfit=printed & _unfit(due, replies, packets) & (not scattered),
     )
 
 
@@ -304,18 +306,15 @@ def _misdated(
     return np.asarray(known & (early | (late & another)))
 
 
-def _exchanged(due: Due, replies: Replies, packets: RunPackets) -> Bools:
-    """Tell which lines have an RTT that is too long for their packets and may be another line's.
+def _unfit(due: Due, replies: Replies, packets: RunPackets) -> Bools:
+    """Tell which lines have an RTT that is not that of the packet that came in their turn.
 
-    A ping that was held up between its stamp and its send call prints such an RTT. So does a line
-    that has the RTT of another one: then that one has an RTT that is too short, which no ping
-    prints, and all that are too long are doubted. An RTT printed in larger steps than those of the
-    correction can hide one that is too short: there, all that are too long are doubted always; but
-    for the first ping, whose stamp may be taken on delivery.
+    A ping that is held up between its stamp and its send call prints such an RTT, which is rare: of
+    3,200 pings, 1,200 of them beside floods or streams of other containers, none did. A line with
+    the RTT of another ping has such a one, too. The stamp of the first ping may be taken on delivery.
     """
     turn_ns = replies.turn.of(packets.received_ns, 0)
-    known = due.known & replies.turn.exists & replies.offset_known
-    long = known & replies.turn_told & (turn_ns < due.earliest_ns)
     is_first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
-    short = known & (turn_ns > due.latest_ns) & ~is_first
-    return np.asarray(long & (short.any() | ((due.step_ns > FINE_STEP_NS) & ~is_first)))
+    unfit = (turn_ns > due.latest_ns) | ((turn_ns < due.earliest_ns) & ~is_first)
+    known = due.known & replies.turn.exists & replies.offset_known
+    return np.asarray(known & replies.turn_told & unfit)

@@ -104,6 +104,7 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
     agreement = compare_rtts(pings, numbering, due, stamp, packets)
     replies, due = find_replies(due, numbering, stamp, packets, printed)
     proven = _proven_by_order(pings, numbering, replies, packets)
+    scatter_ns = None
     if proven and disagrees(agreement):
         rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=0)
         kernel_rtt_ns = replies.turn.of(packets.received_ns, 0) - due.sent_ns
@@ -120,7 +121,17 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
         requests,
         request,
         replies,
-        doubts_of(pings, run, numbering, due, replies, agreement, packets, proven=proven),
+        doubts_of(
+            pings,
+            run,
+            numbering,
+            due,
+            replies,
+            agreement,
+            packets,
+            proven=proven,
+            scattered=scatter_ns is not None,
+        ),
         mixed=outbound | inbound,
         contested=mixtures.contested(due, packets, replies.reply),
         gap=meets_gap(*on_its_way, packets.lost) & due.answered,

@@ -276,10 +276,11 @@ MATCH_RULES: tuple[Rule, ...] = (
         "its line is printed in another order than the replies came in",
     ),
     Rule(
-        "rtt-too-long",
+        "rtt-of-no-packet",
         "ambiguous",
-        lambda case: case.traced.doubts.exchanged,
-        "the printed RTT is longer than its packets took: it may be the RTT of another line",
+        lambda case: case.traced.doubts.unfit,
+        "its packets, told by their order, took another time than the printed RTT: it may be "
+        "another line's",
     ),
     Rule(
         "number-shifted",
