@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from maceproc.cli.options import recorded
+from maceproc.cli.options import REMOTE, recorded
 from maceproc.cli.privileges import require_root
 from maceproc.cli.record import check_one_place, chosen_site, interrupt_cleanly
 from maceproc.cli.terminal import bar, tell
@@ -56,6 +56,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
 
 @experiment.command()
 @recorded
+@REMOTE
 @click.option(
     "--flows",
     callback=_numbers,
@@ -94,6 +95,7 @@ def run(
     container: str | None,
     native: NativeChoice | None,
     netns: str | None,
+    remote: Literal["kernel", "program"] | None,
     flows: list[int] | None,
     traffic: str,
     rounds: int,
@@ -133,9 +135,10 @@ def run(
         awake=awake,
         seed=seed,
     )
-    directory = Path(output)
-    containers = 1 + max(levels)
-    site = chosen_site(lab_name, netns, container, containers=containers, native=native or "")
+    directory, containers = Path(output), 1 + max(levels)
+    remote = remote or _remote_for(traffic)
+    place = (lab_name, netns, container)
+    site = chosen_site(*place, containers=containers, native=native or "", remote=remote)
     with site as where, bar(unit="run", per_second=1) as update:
         run_experiment(
             plan,
@@ -147,6 +150,11 @@ def run(
             tell=lambda progress: update(progress.done, progress.total, _doing(progress)),
         )
     _report(directory, directory)
+
+
+def _remote_for(traffic: str) -> Literal["kernel"] | None:
+    """Return the remote that traffic needs in a lab: iperf3 has servers, in its namespace."""
+    return "kernel" if traffic.startswith("iperf3") else None
 
 
 @experiment.command()

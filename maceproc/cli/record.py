@@ -254,7 +254,7 @@ def chosen_site(
     *,
     containers: int = 1,
     native: sites.NativeChoice = "",
-    remote: Literal["kernel", "program"] | None = "kernel",
+    remote: Literal["kernel", "program"] | None = None,
 ) -> Iterator[sites.Site]:
     """Give the site that the options name; a lab that is not up yet exists only in the context.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -150,6 +150,12 @@ def lab_site(lab: Lab) -> Site:
     spaces = {role: Netns(role, str(NETNS_DIR / lab.netns(role)), cpu) for role in roles}
     inside = spaces.pop("container")
     return Site("lab", lab.name, inside, tuple(spaces.values()))
+
+
+def remote_spinning(site: Site) -> AbstractContextManager[int | None]:
+    """Keep a lab's remote from sleeping, where it is a program; give the CPU it spins on."""
+    at_lab = site.kind == "lab"
+    return spinning(Lab(site.name).remote_socket) if at_lab else nullcontext()
 
 
 def _other_cpu(taken: int) -> int | None:
