@@ -311,7 +311,7 @@ def _unfit(due: Due, replies: Replies, packets: RunPackets) -> Bools:
 
     A ping that is held up between its stamp and its send call prints such an RTT, which is rare: of
     3,200 pings, 1,200 of them beside floods or streams of other containers, none did. A line with
-    the RTT of another ping has such a one, too. The stamp of the first ping may be taken on delivery.
+    the RTT of another ping has such a one, too. The first ping's stamp may be taken on delivery.
     """
     turn_ns = replies.turn.of(packets.received_ns, 0)
     is_first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
