@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,7 @@ lxc.net.0.name = eth0
 lxc.net.0.ipv4.address = 172.17.0.77/16
 lxc.net.0.ipv4.gateway = 172.17.0.1
 lxc.apparmor.profile = unconfined
+lxc.init.cmd = /bin/sleep 600
 """
 
 
@@ -41,9 +43,11 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     with mounted_cgroups(), Lab() as lab:
         inside(lab, "lxc-create", "-n", NAME, "-t", "busybox", "-f", str(configuration))
         try:
-            done = inside(lab, "lxc-start", "-n", NAME)
+            done = inside(lab, "lxc-start", "-n", NAME, "-o", str(tmp_path / "log"))
             if done.returncode:
-                pytest.skip(f"LXC starts no container here: {done.stderr[-200:]}")
+                pytest.skip(
+                    f"LXC starts no container here: {(tmp_path / 'log').read_text()[-300:]}"
+                )
             inside(lab, "ip", "link", "set", PORT, "master", "br0", "up")
             yield lab
         finally:
@@ -51,9 +55,15 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 
 def inside(lab: Lab, *argv: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in the lab's host namespace: what LXC listens to is found only there."""
+    """Run a command in the lab's host namespace: what LXC listens to is found only there.
+
+    The result has all that it prints in `stdout`.
+    """
     entered = ["nsenter", f"--net={NETNS_DIR / lab.netns('host')}", "--", *argv]
-    return subprocess.run(entered, capture_output=True, text=True, check=False)
+    with tempfile.TemporaryFile("w+") as said:  # no pipe: what lxc-start leaves running holds it
+        done = subprocess.run(entered, stdout=said, stderr=said, check=False)
+        said.seek(0)
+        return subprocess.CompletedProcess(argv, done.returncode, said.read())
 
 
 def test_a_container_of_lxc_is_recorded_and_corrected(lab: Lab, tmp_path: Path) -> None:
@@ -61,7 +71,7 @@ def test_a_container_of_lxc_is_recorded_and_corrected(lab: Lab, tmp_path: Path) 
     words = ("record", "--lxc", NAME, "--no-baseline", "-o", str(trace))
     pings = ("--", "ping", "-c", "10", "-i", "0.02", "192.0.2.2")
     done = inside(lab, sys.executable, "-m", "maceproc", *words, *pings)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout
     analysis = maceproc.analyze(trace)
     sidecar = analysis.capture.sidecar
     assert sidecar is not None
@@ -72,4 +82,4 @@ def test_a_container_of_lxc_is_recorded_and_corrected(lab: Lab, tmp_path: Path) 
     inside(lab, "lxc-stop", "--kill", "-n", NAME)
     done = inside(lab, sys.executable, "-m", "maceproc", *words, "--force", *pings)
     assert done.returncode == 68
-    assert f"no container '{NAME}' runs" in done.stderr
+    assert f"no container '{NAME}' runs" in done.stdout
