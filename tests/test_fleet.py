@@ -224,7 +224,7 @@ def test_a_dataset_that_cannot_be_written_is_one_error(tmp_path: Path) -> None:
 @given(st.text(st.characters(codec="utf-8")))
 def test_a_value_is_one_directory_and_comes_back(value: str) -> None:
     name = encoded(value)
-    assert re.fullmatch(r"[A-Za-z0-9%_.-]+", name)
+    assert re.fullmatch(r"[A-Za-z0-9%_.~-]+", name)
     assert name not in (".", "..")
     assert len(name) <= 200
     assert Path("a", f"host={name}").parent == Path("a")

@@ -36,10 +36,9 @@ def collect(
 ) -> list[Receipt]:
     """Analyze captures and write their tables into a dataset; return a receipt for each.
 
-    What the dataset has is not analyzed again: a repeated call does what is missing. A capture that
-    fails is in the table `failures`, and is tried again. Two calls at once do no harm. Raises
-    CaptureError when a pattern matches nothing or the dataset cannot be written, MaceprocError when
-    a library is not installed.
+    What the dataset has is not analyzed again, and what failed is; two calls at once do no harm.
+    Raises CaptureError when a pattern matches nothing or the dataset cannot be written,
+    MaceprocError when a library is not installed.
 
     Parameters
     ----------
@@ -48,8 +47,7 @@ def collect(
     dataset
         A directory, or a URL that fsspec reaches; it is made if it is not there.
     workers
-        Processes of this machine: by default one for every CPU this process may use. With 1
-        everything runs in this process.
+        Processes here: by default one for every CPU this process may use; with 1, this process.
     executor
         Any `concurrent.futures.Executor` that runs them instead; its workers need the same paths.
     scheduler
