@@ -81,7 +81,6 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """
     wide = [name for name in table if str(table[name].dtype).lower() == "uint64"]
     table = table.assign(**{name: table[name].map("{:#x}".format) for name in wide})
-    # pandas writes every kind of missing value as null.
     rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=3))
     return rows
 
@@ -104,6 +103,8 @@ class Trace:
         What else the file tells about itself (version, compression, CPUs, uname, ...).
     notes
         What was found wrong while reading (truncated file, skipped lines), one sentence each.
+    counted
+        How many events of each name there are, where the tables hold only some.
     """
 
     events: Mapping[str, pd.DataFrame]
@@ -111,6 +112,7 @@ class Trace:
     clock: str
     info: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    counted: Mapping[str, int] | None = None
 
 
 def _segment(segment: ledger.Segment) -> Column:

@@ -71,3 +71,8 @@ def losses(trace: Trace, sidecar: Sidecar | None) -> Losses:
 def _count(number: int, what: str) -> str:
     verb = {"event": " were" if number != 1 else " was"}.get(what, "")
     return f"{number:,} {what}{'s' * (number != 1)}{verb}"
+
+
+def event_counts(trace: Trace) -> Mapping[str, int]:
+    """Return how many events of each name a trace has; its tables may hold only some of them."""
+    return trace.counted or {name: len(table) for name, table in trace.events.items()}

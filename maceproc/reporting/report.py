@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from maceproc.capture import Sidecar
 from maceproc.following.coverage import coverage
 from maceproc.following.event_costs import IMPOSSIBLE, UNTOLD
-from maceproc.following.losses import losses
+from maceproc.following.losses import event_counts, losses
 from maceproc.following.topology import stack_of
 from maceproc.following.verdicts import NO_CROSSING
 from maceproc.ledger import LEDGER
@@ -120,7 +120,7 @@ def _recorded(analysis: Analysis, sidecar: Sidecar, traced_s: float) -> str:
     if tracing.tracer == "bpf":
         echoes = analysis.trace.info["echoes"]
         return f"echoes  {echoes:,} in {traced_s:.1f} s traced (bpf), {tracing.rows_lost} lost"
-    events = sum(len(table) for table in analysis.trace.events.values())
+    events = sum(event_counts(analysis.trace).values())
     return (
         f"events  {events:,} in {traced_s:.1f} s traced ({escape(tracing.event_set)}), "
         f"{losses(analysis.trace, sidecar).sentence or 'none lost'}"

@@ -70,15 +70,25 @@ def load_pages(
     for buffer, cpu in streams:
         starts = _whole_pages(trace, cpu, sizes[buffer.name])
         if span is not None:
-            times = partial(_page_time, trace, starts)
+            times = partial(page_time, trace, starts)
             starts = starts[span.pages(len(starts), times)]
         found.append(Stream(buffer, cpu.cpu, sizes[buffer.name], starts))
     return data, found
 
 
-def _page_time(trace: TraceFile, starts: Int64s, page: int) -> int:
+def page_time(trace: TraceFile, starts: Int64s, page: int) -> int:
+    """Return the raw time that a page begins at, which is not compressed."""
     time: int = struct.unpack_from(trace.order + "Q", trace.data, int(starts[page]))[0]
     return time
+
+
+def whole_pages_of(
+    trace: TraceFile, buffer: Buffer, cpu: CpuData, layout: PageLayout
+) -> tuple[Int64s, int]:
+    """Return where the pages of a CPU begin, which are not compressed, and their size [bytes]."""
+    data = np.frombuffer(trace.data, np.uint8)
+    size = _find_page_size(trace, data, buffer, layout)
+    return _whole_pages(trace, cpu, size, quiet=True), size
 
 
 def _whole_pages(trace: TraceFile, cpu: CpuData, page_size: int, quiet: bool = False) -> Int64s:
@@ -133,7 +143,7 @@ def _unpack_all(
     for buffer, cpu in streams:
         own = list(trace.chunks(buffer, cpu))
         if span is not None:
-            own = own[span.pages(len(own), partial(_chunk_time, trace, own))]
+            own = own[span.pages(len(own), partial(chunk_time, trace, own))]
         size = sum(chunk.unpacked for chunk in own)
         starts = total + np.arange(0, size, buffer.page_size, dtype=np.int64)
         found.append(Stream(buffer, cpu.cpu, buffer.page_size, starts))
@@ -155,7 +165,7 @@ def _unpack_all(
     return data, found
 
 
-def _chunk_time(trace: TraceFile, chunks: list[Chunk], number: int) -> int:
+def chunk_time(trace: TraceFile, chunks: list[Chunk], number: int) -> int:
     """Return the raw time that the first page of a chunk begins at."""
     chunk = chunks[number]
     packed = trace.data[chunk.offset : chunk.offset + chunk.packed]
