@@ -7,6 +7,7 @@ ends, and notes them in the sidecar: they know of both.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from maceproc.capture import Sidecar
