@@ -17,6 +17,7 @@ from maceproc.errors import CaptureError, TracingError
 from maceproc.recording.arms import Arm
 from maceproc.recording.command import Command
 from maceproc.recording.echo_recorder import EchoRecorder
+from maceproc.recording.perf_recorder import PerfRecorder
 from maceproc.recording.processes import Interruption, execute
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.workplace import Workplace
@@ -30,7 +31,7 @@ KILLED = "the recorder was killed"
 SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
 
 
-AnyRecorder = Recorder | EchoRecorder
+AnyRecorder = Recorder | PerfRecorder | EchoRecorder
 
 
 class Progress(NamedTuple):
