@@ -1,12 +1,13 @@
 """What the tracers cost: the median RTT of a container's ping, with each of them and with none.
 
     python -m benchmarks.tracers_cost OUT.json [--remote kernel|program] [--flows N]
-        [--interval S] [--count N] [--rounds N]
+        [--interval S] [--count N] [--rounds N] [--only TRACER,...]
     python -m benchmarks.tracers_cost OUT.json
 
 records one regime and appends its rounds to OUT.json; without rounds it prints the table of what
 OUT.json holds. A round runs the ping once with every tracer, in an order that changes. `empty` are
-programs that do nothing on the hooks of the BPF tracer: the least that one can cost.
+programs that do nothing on the hooks of the BPF tracer: the least that one can cost. `perf` records
+the events of `minimal` by perf; `perf off` is a perf that runs with these events disabled.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ import argparse
 import json
 import random
 import re
+import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median, median_grouped
@@ -32,12 +34,13 @@ from maceproc.recording.bpf.memory import PROGRAMS
 from maceproc.recording.echo_recorder import devices_to_watch
 from maceproc.recording.event_sets import choose_events, minimal_events, path_links
 from maceproc.recording.lab import REMOTE_IPV4, Lab
+from maceproc.recording.perf_recorder import PerfRecorder
 from maceproc.recording.recorder import recorded_to
 from maceproc.recording.sites import lab_site
 from maceproc.recording.survey import survey
 from maceproc.recording.tracing import available_events
 
-TRACERS = ("none", "net:*", "minimal", "bpf", "empty")
+TRACERS = ("none", "net:*", "minimal", "perf", "perf off", "bpf", "empty")
 SOURCE = Path(__file__).with_name("empty.bpf.c")
 SETTLE_S = 0.05
 PRINTED_STEP_US = 1.0
@@ -60,9 +63,29 @@ class Switch:
             self._off()
 
 
+class IdlePerf:
+    """A perf whose events are disabled all the time."""
+
+    def __init__(self, events: list[str]) -> None:
+        self._events = [word for event in events for word in ("-e", event)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and wait until it has opened its events."""
+        words = ["perf", "record", "-q", "-o", "/dev/null", "-a", "-k", "mono", "-D", "-1"]
+        self._process = subprocess.Popen([*words, *self._events], stderr=subprocess.DEVNULL)
+        time.sleep(1.5)
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+
+
 @contextmanager
-def tracers(lab: Lab, directory: Path) -> Iterator[dict[str, Switch]]:
-    """Give every tracer, switched off."""
+def tracers(lab: Lab, directory: Path, wanted: Sequence[str]) -> Iterator[dict[str, Switch]]:
+    """Give the tracers wanted, switched off."""
     site = lab_site(lab)
     surveyed = survey(site, REMOTE_IPV4)
     with ExitStack() as stack:
@@ -73,6 +96,14 @@ def tracers(lab: Lab, directory: Path) -> Iterator[dict[str, Switch]]:
             path = directory / f"{name.replace(':*', '')}.dat"
             recorder = stack.enter_context(recorded_to(path, chosen, 4096, name=path.stem))
             made[name] = Switch(recorder.switch_on, recorder.switch_off)
+        if "perf" in wanted:
+            perf = stack.enter_context(PerfRecorder(directory / "perf.dat", chosen, 4096))
+            made["perf"] = Switch(perf.switch_on, perf.switch_off)
+        idle = IdlePerf(chosen)
+        made["perf off"] = Switch(idle.start, idle.stop)
+        if not {"bpf", "empty"} & set(wanted):
+            yield made
+            return
         tracer = stack.enter_context(EchoTracer())
         tracer.watch(devices_to_watch(surveyed))
         made["bpf"] = Switch(tracer.start, tracer.stop)
@@ -111,12 +142,12 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     with (
         Lab(containers=1 + options.flows, remote=options.remote) as lab,
         tempfile.TemporaryDirectory() as directory,
-        tracers(lab, Path(directory)) as switches,
+        tracers(lab, Path(directory), options.only) as switches,
         flows(lab, options.flows),
     ):
         rtts_us(lab, 50, options.interval)
         for _ in range(options.rounds):
-            order = random.sample(TRACERS, len(TRACERS))
+            order = random.sample(options.only, len(options.only))
             medians = {}
             for name in order:
                 with switches[name]():
@@ -132,15 +163,22 @@ def show(rounds: list[dict[str, Any]]) -> None:
     random_state = np.random.default_rng(1)
     for regime in dict.fromkeys(entry["regime"] for entry in rounds):
         table = [entry["median_us"] for entry in rounds if entry["regime"] == regime]
-        added = {n: np.array([r[n] - r["none"] for r in table]) for n in TRACERS[1:]}
+        there = [n for n in TRACERS[1:] if all(n in row for row in table)]
+        added = {n: np.array([r[n] - r["none"] for r in table]) for n in there}
         base = median(row["none"] for row in table)
         print(f"{regime}: {len(table)} rounds, untraced median {base:.1f} us")
         picks = random_state.integers(0, len(table), (2000, len(table)))
         for name, values in added.items():
             drawn = np.median(values[picks], axis=1)
-            share = np.median(values) / np.median(added["net:*"])
             low, high = np.percentile(drawn, (2.5, 97.5))
-            print(f"  {name:8} {np.median(values):+6.1f} us [{low:+.1f}, {high:+.1f}]  {share:.2f}")
+            line = f"  {name:8} {np.median(values):+6.1f} us [{low:+.1f}, {high:+.1f}]"
+            if "net:*" in added:
+                line += f"  {np.median(values) / np.median(added['net:*']):.2f} of net:*"
+            if name == "perf" and "minimal" in added:
+                more = values - added["minimal"]
+                low, high = np.percentile(np.median(more[picks], axis=1), (2.5, 97.5))
+                line += f"; {np.median(more):+.1f} us [{low:+.1f}, {high:+.1f}] beside minimal"
+            print(line)
 
 
 def main() -> None:
@@ -152,6 +190,7 @@ def main() -> None:
     parser.add_argument("--interval", type=float, default=0.005)
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(TRACERS))
     options = parser.parse_args()
     rounds = json.loads(options.out.read_text()) if options.out.exists() else []
     if options.rounds:

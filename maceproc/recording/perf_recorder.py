@@ -25,6 +25,8 @@ from maceproc.recording.recorder import START_TIMEOUT_S, STOP_TIMEOUT_S
 from maceproc.recording.tracing import CLOCK, TRACEFS, instances_with_events
 
 PROGRAM = "perf"
+_WRITE_FAILED = "failed to write perf data"  # tools/perf/builtin-record.c, record__write()
+_ERROR = re.compile("[Ee]rror|failed|[Pp]ermission")
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") >> 10
 
 # Without /proc/kallsyms a recording does not reveal the kernel's addresses.
@@ -75,6 +77,7 @@ class PerfRecorder:
         self.events_lost: dict[str, int] = {}
         self.events_missing: dict[str, int] = {}
         self.problems: list[str] = []
+        self.samples = 0  # in the file, when it is complete
         self._tracefs = tracefs
         self._lock = lock
         self._pieces = 0
@@ -200,7 +203,8 @@ class PerfRecorder:
             self.problems.append(
                 f"perf ended before the recording did: {self._said()} (status {early})"
             )
-        elif status not in (0, -signal.SIGINT):
+        elif status not in (0, -signal.SIGINT) or _WRITE_FAILED in self._log_text():
+            # After a signal perf ends by it, also when it could not write its last events.
             self.problems.append(f"perf failed: {self._said()} (status {status})")
 
     def _kill(self) -> None:
@@ -220,8 +224,9 @@ class PerfRecorder:
         if not written.pieces_of(self.output):
             return
         try:
-            self.events_lost, notes = written.join_remains(self.output, CLOCK)
-            self.problems += notes
+            joined = written.join_remains(self.output, CLOCK)
+            self.events_lost, self.samples = joined.lost, joined.events
+            self.problems += joined.notes
         except (OSError, TracingError) as error:
             what = error.strerror if isinstance(error, OSError) else error.message
             self.problems.append(f"what was recorded could not be put together: {what}")
@@ -231,12 +236,13 @@ class PerfRecorder:
             with contextlib.suppress(OSError):
                 piece.unlink()
 
+    def _log_text(self) -> str:
+        with contextlib.suppress(OSError):
+            return os.pread(self._log, 1 << 16, 0).decode(errors="replace")
+        return ""
+
     def _said(self) -> str:
         """Return what perf said last: its warnings come before the error."""
-        try:
-            said = os.pread(self._log, 1 << 16, 0).decode(errors="replace").splitlines()
-        except OSError:
-            said = []
-        lines = [line.strip() for line in said if line.strip()]
-        errors = [line for line in lines if "rror" in line or "failed" in line or "ermission" in line]
+        lines = [line.strip() for line in self._log_text().splitlines() if line.strip()]
+        errors = [line for line in lines if _ERROR.search(line)]
         return " ".join((errors or lines)[-2:]) or "it gave no reason"

@@ -84,7 +84,7 @@ def _finish(inside: Path, output: Path, sidecar: Sidecar | None, tracefs: Path) 
     if sidecar and instance and instance.name in stale_instances(tracefs):
         kernel = ring.counts(instance)
         _save_rings(instance, inside)
-    joined = written.Joined({}, [])
+    joined = written.Joined()
     if written.pieces_of(inside):
         joined = written.join_remains(inside, CLOCK)
     elif not inside.exists():

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +30,9 @@ def events_written(trace: Path, instance: str) -> dict[int, int]:
 class Joined(NamedTuple):
     """What is known of a joined trace when its pieces are by perf; of trace-cmd's, nothing."""
 
-    lost: dict[str, int]  # CPU -> events
-    notes: list[str]  # what of the pieces could not be kept
+    lost: dict[str, int] = {}  # CPU -> events
+    notes: Sequence[str] = ()  # what of the pieces could not be kept
+    events: int = 0
 
 
 def join_remains(trace: Path, clock: str) -> Joined:
@@ -43,11 +45,11 @@ def join_remains(trace: Path, clock: str) -> Joined:
     joined.unlink(missing_ok=True)
     pieces = pieces_of(trace)
     by_perf = [str(piece) for piece in pieces if is_perf_piece(piece)]
-    found = Joined({}, [])
+    found = Joined()
     try:
         if by_perf:
             said = json.loads(_after_recording(str(joined), *by_perf, package="perfdata"))
-            found = Joined(said["lost"], said["notes"])
+            found = Joined(said["lost"], said["notes"], said["samples"])
         else:
             _after_recording("join", str(trace), str(joined), clock)
     except BaseException:
