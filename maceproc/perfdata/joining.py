@@ -28,6 +28,7 @@ from maceproc.perfdata.structures import (
     RECORD_HEADER,
     RECORD_HEADER_ATTR,
     RECORD_LOST,
+    RECORD_LOST_SAMPLES,
     RECORD_SAMPLE,
     SAMPLE_ID,
     SAMPLE_ID_ALL,
@@ -66,6 +67,8 @@ def join(output: Path, pieces: Sequence[Path]) -> Joined:
                 wrong = error
                 joined.notes.append(f"{piece.name} was left out: {error.message}")
                 continue
+            if not _ends_as_perf_ends(records):
+                perf.notes.append("its end is missing: perf was killed, or could not write it")
             joined.samples += len(samples.times)
             _count_lost(joined.lost, perf, records, samples)
             joined.notes += [f"{piece.name}: {note}" for note in perf.notes]
@@ -98,6 +101,17 @@ def _read(piece: Path) -> tuple[PerfFile, Records, Samples]:
             piece, offset=None, found=f"a {perf.form} without records", expected="a pipe with some"
         )
     return perf, records, read_samples(perf, records)
+
+
+def _ends_as_perf_ends(records: Records) -> bool:
+    """Whether perf wrote all that it had read.
+
+    It marks the end of a round behind the samples that it wrote in it, and in the end may count
+    what was lost (tools/perf/builtin-record.c, record__mmap_read_evlist() and
+    record__read_lost_samples(), v6.18).
+    """
+    last = records.types[-1]
+    return bool(last >= FIRST_USER_RECORD or last == RECORD_LOST_SAMPLES)
 
 
 def _count_lost(lost: dict[str, int], perf: PerfFile, records: Records, samples: Samples) -> None:

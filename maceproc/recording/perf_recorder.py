@@ -1,20 +1,22 @@
 """Record raw events by ``perf record``, where there is no trace-cmd.
 
-perf runs only while events are switched on: even with its events disabled, perf leaves its probes
-on the tracepoints (kernel/trace/trace_event_perf.c, perf_trace_event_init(), v6.18), and an
-untraced run would not be one. So every traced run has a file of its own, a piece, in the form that
-perf writes to a pipe: what it needs to be read is at its start, and a perf that is killed leaves a
-file that can be read. At the end the pieces are joined to one perf.data.
+perf runs only while events are switched on. With its events disabled it would leave its probes on
+the tracepoints (kernel/trace/trace_event_perf.c, perf_trace_event_init(), v6.18), and an untraced
+run would be one with some tracing. So every traced run has a file of its own, a piece, in the form
+that perf writes to a pipe: what it needs to be read is at its start, and a perf that is killed
+leaves a file that can be read. At the end the pieces are joined to one perf.data.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import select
 import shutil
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
@@ -25,12 +27,14 @@ from maceproc.recording.recorder import START_TIMEOUT_S, STOP_TIMEOUT_S
 from maceproc.recording.tracing import CLOCK, TRACEFS, instances_with_events
 
 PROGRAM = "perf"
-_WRITE_FAILED = "failed to write perf data"  # tools/perf/builtin-record.c, record__write()
+FINISHED_ROUND = struct.Struct("=IHH")  # a record of perf's own, without content
+LITTLE_SPACE = 1 << 20  # [bytes]
 _ERROR = re.compile("[Ee]rror|failed|[Pp]ermission")
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") >> 10
 
 # Without /proc/kallsyms a recording does not reveal the kernel's addresses.
-_COVER_SCRIPT = 'mount --bind /dev/null /proc/kallsyms 2>/dev/null; exec "$@"'
+_COVER = 'mount --bind /dev/null /proc/kallsyms 2>/dev/null; exec "$@"'
+_COVERED = ["setpriv", "--pdeathsig=INT", "unshare", "--mount", "sh", "-c", _COVER, "sh"]
 
 
 def require_perf() -> None:
@@ -81,6 +85,7 @@ class PerfRecorder:
         self._tracefs = tracefs
         self._lock = lock
         self._pieces = 0
+        self._piece = output  # the last one's file
         self._log = -1
         self._process: subprocess.Popen[bytes] | None = None
         self._pipes: list[int] = []  # its orders and answers
@@ -154,7 +159,8 @@ class PerfRecorder:
         record = [PROGRAM, "record", "-q", "-o", "-", "-a", "-k", CLOCK, "-m", f"{self.buffer_kb}K"]
         record += ["-B", "-N", "-D", "-1", f"--control=fd:{command},{answer}"]
         record += [word for event in self.events for word in ("-e", event)]
-        piece = self.output.with_name(f"{self.output.name}{written.PERF_PIECE}{self._pieces:04}")
+        name = f"{self.output.name}{written.PERF_PIECE}{self._pieces:04}"
+        piece = self._piece = self.output.with_name(name)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
             file = os.open(piece, flags, 0o600)
@@ -166,8 +172,7 @@ class PerfRecorder:
         try:
             return subprocess.Popen(
                 # If we are killed, perf gets a signal to end, and completes the file.
-                ["setpriv", "--pdeathsig=INT", "unshare", "--mount"]
-                + ["sh", "-c", _COVER_SCRIPT, "sh", *record],
+                [*_COVERED, *record],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=self._log,
@@ -203,9 +208,17 @@ class PerfRecorder:
             self.problems.append(
                 f"perf ended before the recording did: {self._said()} (status {early})"
             )
-        elif status not in (0, -signal.SIGINT) or _WRITE_FAILED in self._log_text():
-            # After a signal perf ends by it, also when it could not write its last events.
+        elif status not in (0, -signal.SIGINT):
             self.problems.append(f"perf failed: {self._said()} (status {status})")
+        elif not self._is_whole() and shutil.disk_usage(self.output.parent).free < LITTLE_SPACE:
+            # After a signal perf says nothing of what it could not write any more.
+            self.problems.append(f"perf failed: {os.strerror(errno.ENOSPC)}")
+
+    def _is_whole(self) -> bool:
+        """Whether the last piece ends as perf ends one; see `maceproc.perfdata.joining`."""
+        with self._piece.open("rb") as file:
+            file.seek(-min(FINISHED_ROUND.size, self._piece.stat().st_size), os.SEEK_END)
+            return file.read() == FINISHED_ROUND.pack(68, 0, FINISHED_ROUND.size)
 
     def _kill(self) -> None:
         """End a perf that nobody waits for any more."""
@@ -225,7 +238,7 @@ class PerfRecorder:
             return
         try:
             joined = written.join_remains(self.output, CLOCK)
-            self.events_lost, self.samples = joined.lost, joined.events
+            self.events_lost, self.samples = dict(joined.lost), joined.events
             self.problems += joined.notes
         except (OSError, TracingError) as error:
             what = error.strerror if isinstance(error, OSError) else error.message

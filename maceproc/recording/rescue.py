@@ -99,7 +99,7 @@ def _finish(inside: Path, output: Path, sidecar: Sidecar | None, tracefs: Path) 
             sidecar.tracing.events_missing = {str(c): n for c, n in missing.items() if n}
             sidecar.tracing.events_lost = {str(c): k.lost for c, k in kernel.items() if k.lost}
         elif joined.lost or joined.notes:
-            sidecar.tracing.events_lost = joined.lost
+            sidecar.tracing.events_lost = dict(joined.lost)
             sidecar.tracing.problems += joined.notes
         sidecar.trace = identify(inside)
         save_sidecar(sidecar_path(inside), sidecar)

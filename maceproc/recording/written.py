@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from maceproc.errors import TracingError
@@ -30,7 +31,7 @@ def events_written(trace: Path, instance: str) -> dict[int, int]:
 class Joined(NamedTuple):
     """What is known of a joined trace when its pieces are by perf; of trace-cmd's, nothing."""
 
-    lost: dict[str, int] = {}  # CPU -> events
+    lost: Mapping[str, int] = MappingProxyType({})  # CPU -> events
     notes: Sequence[str] = ()  # what of the pieces could not be kept
     events: int = 0
 
