@@ -59,7 +59,7 @@ def join(output: Path, pieces: Sequence[Path]) -> Joined:
     joined = Joined()
     first: PerfFile | None = None
     wrong: TraceFormatError | None = None
-    with open(output, "x+b", opener=_private) as file:  # noqa: PTH123  pathlib has no opener
+    with open(output, "x+b", opener=_private) as file:
         for piece in pieces:
             try:
                 perf, records, samples = _read(piece)
