@@ -148,7 +148,7 @@ def _copy(file: BinaryIO, records: Records, wanted: npt.NDArray[np.bool_]) -> In
     lengths = np.where(wanted, ends - records.positions, 0)
     changes = np.flatnonzero(np.diff(wanted, prepend=False, append=False))
     for begin, end in changes.reshape(-1, 2).tolist():
-        file.write(memoryview(records.data)[records.positions[begin] : ends[end - 1]])
+        file.write(records.data[records.positions[begin] : ends[end - 1]].data)
     places: Int64s = (np.cumsum(lengths) - lengths)[wanted]
     return places
 
