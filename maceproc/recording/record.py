@@ -164,8 +164,6 @@ def record(
             )
         stamped = parsed.with_timestamps(command_inside(place))
         arms = list(arms_of_round(place, surveyed, stamped, baseline, notes))
-        if tracer == "bpf":  # what the host itself sends it does not follow
-            arms = [arm for arm in arms if not (arm.traced and arm.place == "native")]
         sidecar = Sidecar(
             maceproc=__version__,
             command=list(command),
