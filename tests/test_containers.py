@@ -550,11 +550,11 @@ def test_the_experiment_in_a_container(engine: Engine, web: str, tmp_path: Path)
         if row["statistic"] == "median" and row["tracer"] in ("", "minimal")
     }
     for flows in (0, 2):
-        assert medians[flows, "native control"]["used"] == 3 * 20
+        assert medians[flows, "native untraced"]["used"] == 3 * 20
         assert medians[flows, "container corrected"]["used"] >= 0.9 * 3 * 20
         monitored, corrected = (
             medians[flows, f"container {name}"]["estimate_ns"]
-            for name in ("monitored", "corrected")
+            for name in ("traced", "corrected")
         )
         assert corrected < monitored
     sent = {row["flows"]: row["packets_per_s"] for row in results["rates"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +14,7 @@ from maceproc.foreign_text import clean
 if TYPE_CHECKING:
     from maceproc.doctor import Check
 
+WIDTH, INDENT = 80, 26
 COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}
 
 
@@ -29,7 +31,7 @@ def doctor(fix: bool, as_json: bool) -> None:
     maceproc doctor --fix
     """
     from maceproc.doctor import as_json as checks_as_json
-    from maceproc.doctor import examine, remove_leftovers
+    from maceproc.doctor import examine, remove_leftovers, verdict
 
     if fix:
         require_root("removing what recordings left behind")
@@ -40,6 +42,9 @@ def doctor(fix: bool, as_json: bool) -> None:
     else:
         for what in removed:
             click.echo(clean(f"removed {what}"))
+        for line in wrap(clean(verdict(checks)), WIDTH):
+            click.echo(line)
+        click.echo()
         for check in checks:
             _show(check)
     sys.exit(any(check.level == "problem" for check in checks))
@@ -47,6 +52,9 @@ def doctor(fix: bool, as_json: bool) -> None:
 
 def _show(check: Check) -> None:
     level = click.style(f"{check.level:7}", fg=COLORS[check.level])
-    click.echo(f"{level}  {check.check:15}  {clean(check.message)}")
+    first, *more = wrap(clean(check.message), WIDTH - INDENT) or [""]
+    click.echo(f"{level}  {check.check:15}  {first}")
     if check.advice:
-        click.echo(f"{'':26}-> {clean(check.advice)}")
+        more += wrap(f"-> {clean(check.advice)}", WIDTH - INDENT, subsequent_indent="   ")
+    for line in more:
+        click.echo(f"{'':{INDENT}}{line}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from maceproc.cli.analyze import write_page
+from maceproc.cli.analyze import end_without_replies, write_page
 from maceproc.cli.options import RecordsCommand, recorded
 from maceproc.cli.record import INTERRUPTIONS, record
 from maceproc.cli.terminal import working
@@ -79,3 +79,4 @@ def _show(output: str, page: Path | None) -> None:
     if page:
         write_page(text, page)
     report.print_report(analysis, report.terminal())
+    end_without_replies(analysis)

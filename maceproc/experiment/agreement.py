@@ -52,7 +52,7 @@ class _Results(msgspec.Struct):
     series: list[_Series]
 
 
-CONTROLS = ("native control", "container control")
+CONTROLS = ("native untraced", "container untraced")
 
 
 def load_results(directory: Path) -> dict[str, Any]:
