@@ -41,8 +41,9 @@ def run(
 ) -> None:
     r"""Record a ping, print what the capture says, and write the report as a page.
 
-    It says before the first ping how long it takes. The capture stays: `maceproc analyze` prints
-    the report again, `maceproc explain` shows single pings.
+    It says before the first ping how long it takes, and shows RTTs and loss while they come. The
+    capture stays: `maceproc analyze` prints the report again, `maceproc explain` shows single
+    pings.
 
     \b
     maceproc run --container web -- ping -c 100 -i 0.05 192.0.2.1
@@ -62,7 +63,7 @@ def run(
     if page:
         check_free(page, force=force)
     before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
-    context.invoke(record, output=output, force=force, command=command, **where_and_how)
+    context.invoke(record, output=output, force=force, command=command, live=True, **where_and_how)
     for number, handler in before.items():  # recording ignores them in the end
         signal.signal(number, handler)
     _show(output, page)

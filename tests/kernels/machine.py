@@ -122,7 +122,7 @@ def setup_script(scenario: Scenario) -> str:
 
 def record_arguments(name: str, scenario: Scenario, results: Path) -> list[str]:
     """Return the arguments of maceproc that record a scenario's pings."""
-    argv = ["record", "--netns", "ct", *scenario.options, "--force"]
+    argv = ["record", "--rounds", "1", "--netns", "ct", *scenario.options, "--force"]
     argv += ["-o", str(results / f"{name}.dat"), "--"]
     return [*argv, "ping", "-D", "-i", "0.05", "-c", str(PINGS), scenario.target]
 
