@@ -95,20 +95,6 @@ def examine(directory: Path = Path()) -> list[Check]:
     ]
 
 
-def verdict(checks: list[Check]) -> str:
-    """Say whether this machine can record, and what speaks against it."""
-    problems, warnings = (
-        list(dict.fromkeys(check.check for check in checks if check.level == level))
-        for level in ("problem", "warning")
-    )
-    if problems:
-        return f"not ready to record: {', '.join(problems)}"
-    told = "no problem was found"
-    if warnings:
-        told += f"; results are less certain, or less can be done, for: {', '.join(warnings)}"
-    return f"ready to record: {told}"
-
-
 def as_json(checks: list[Check], removed: list[str]) -> str:
     """Return the checks, and what was removed before them, as one JSON object."""
     rows = [check._asdict() for check in checks]

@@ -213,8 +213,8 @@ def test_two_containers_ping_at_once(engine: Engine, web: str, tmp_path: Path) -
     with engine.container("db") as db:
         recordings = {
             name: subprocess.Popen(
-                engine.maceproc_argv("record", "--rounds", "1", "--no-baseline", "--container", name,
-                                     "-o", tmp_path / f"{name}.dat", *ping),
+                engine.maceproc_argv("record", "--rounds", "1", "--no-baseline",
+                                     "--container", name, "-o", tmp_path / f"{name}.dat", *ping),
                 env=engine.env, stderr=subprocess.PIPE, text=True,
             )
             for name in (web, db)

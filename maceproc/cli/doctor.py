@@ -31,7 +31,7 @@ def doctor(fix: bool, as_json: bool) -> None:
     maceproc doctor --fix
     """
     from maceproc.doctor import as_json as checks_as_json
-    from maceproc.doctor import examine, remove_leftovers, verdict
+    from maceproc.doctor import examine, remove_leftovers
 
     if fix:
         require_root("removing what recordings left behind")
@@ -50,11 +50,36 @@ def doctor(fix: bool, as_json: bool) -> None:
     sys.exit(any(check.level == "problem" for check in checks))
 
 
+def verdict(checks: list[Check]) -> str:
+    """Say whether this machine can record, and what speaks against it."""
+    problems, warnings = (
+        list(dict.fromkeys(check.check for check in checks if check.level == level))
+        for level in ("problem", "warning")
+    )
+    if problems:
+        return f"not ready to record: {', '.join(problems)}"
+    told = "no problem was found"
+    if warnings:
+        told += f"; results are less certain, or less can be done, for: {', '.join(warnings)}"
+    return f"ready to record: {told}"
+
+
 def _show(check: Check) -> None:
     level = click.style(f"{check.level:7}", fg=COLORS[check.level])
-    first, *more = wrap(clean(check.message), WIDTH - INDENT) or [""]
+    first, *more = _wrapped(check.message) or [""]
     click.echo(f"{level}  {check.check:15}  {first}")
     if check.advice:
-        more += wrap(f"-> {clean(check.advice)}", WIDTH - INDENT, subsequent_indent="   ")
+        more += _wrapped(f"-> {check.advice}", subsequent_indent="   ")
     for line in more:
         click.echo(f"{'':{INDENT}}{line}")
+
+
+def _wrapped(text: str, subsequent_indent: str = "") -> list[str]:
+    """Return a text as lines beside the checks; paths stay whole, to be copied."""
+    return wrap(
+        clean(text),
+        WIDTH - INDENT,
+        subsequent_indent=subsequent_indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

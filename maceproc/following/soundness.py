@@ -24,19 +24,19 @@ class Soundness(NamedTuple):
         The gravest finding in words.
     level
         Level of the findings that decided it: ``problem``, ``warning``, or empty.
-    count
+    findings
         How many findings have that level.
     """
 
     verdict: str
     why: str
     level: str
-    count: int
+    findings: int
 
     @property
     def reason(self) -> str:
         """Why, and how many findings of that level there are besides; after the verdict."""
-        more = self.count - 1
+        more = self.findings - 1
         others = f" (and {more} more {self.level}{'s' * (more > 1)})" if more > 0 else ""
         return f": {self.why}{others}"
 

@@ -78,7 +78,7 @@ class Explanation:
     def __str__(self) -> str:
         from maceproc.reporting.explain_text import lines
 
-        return "\n".join(map(clean, lines(self)))
+        return "\n".join(map(clean, lines(self.ping, self.events, self.ledger, self.candidates)))
 
     def _repr_html_(self) -> str:
         from maceproc.reporting.notebook import explanation_html

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
@@ -12,29 +12,30 @@ from maceproc.following.replies import MATCHED_BY
 from maceproc.following.verdicts import STATUSES
 from maceproc.units import format_us
 
-if TYPE_CHECKING:
-    from maceproc.reporting.explain import Explanation
 
+def lines(
+    ping: pd.Series, events: pd.DataFrame, ledger: pd.Series, candidates: pd.DataFrame
+) -> Iterator[str]:
+    """Yield the lines of the text: the answer first, then the events and the ledger.
 
-def lines(explanation: Explanation) -> Iterator[str]:
-    """Yield the lines of the text: the answer first, then the events and the ledger."""
-    yield from _answer(explanation)
+    The tables are those of `maceproc.reporting.explain.Explanation`.
+    """
+    yield from _answer(ping, events, ledger)
     yield ""
-    yield from _events(explanation.events)
+    yield from _events(events)
     yield ""
-    yield from _ledger(explanation)
+    yield from _ledger(ping, ledger)
     yield ""
     yield "packets that came in while its reply was due [us after the send call]"
-    for row in explanation.candidates.itertuples():
+    for row in candidates.itertuples():
         taken = "taken" if row.taken else "not taken"
         yield f"{_us(row.after_ns):>10}  would leave a residual of {_us(row.residual_ns)}: {taken}"
-    if explanation.candidates.empty:
+    if candidates.empty:
         yield "         -  none"
 
 
-def sentence(explanation: Explanation) -> str:
+def sentence(ping: pd.Series, ledger: pd.Series) -> str:
     """Say what ping printed, what that is without the container, and where most of it passed."""
-    ping = explanation.ping
     told = [f"icmp_seq {ping['seq']}, round {ping['round']}, {ping['arm']}: {ping['status']}."]
     if pd.notna(ping["rtt_ns"]):
         told.append(f"Ping printed {_us(ping['rtt_ns'])} us")
@@ -44,7 +45,7 @@ def sentence(explanation: Explanation) -> str:
             native = _us(ping["native_rtt_ns"])
             told[-1] += f", and this host's own ping would have printed {native} us"
         told[-1] += "."
-    known = explanation.ledger.dropna()
+    known = ledger.dropna()
     if len(known) and ping["status"] in SETTLED:
         segment, took_ns = known.idxmax(), known.max()
         told.append(f"Most of it passed in the segment `{segment}`: {_us(took_ns)} us.")
@@ -55,16 +56,15 @@ SETTLED = ("corrected", "native")
 WIDTH = 80
 
 
-def _answer(explanation: Explanation) -> Iterator[str]:
-    ping = explanation.ping
-    yield from wrap(sentence(explanation), WIDTH)
+def _answer(ping: pd.Series, events: pd.DataFrame, ledger: pd.Series) -> Iterator[str]:
+    yield from wrap(sentence(ping, ledger), WIDTH)
     verdict = "sound" if ping["status"] in SETTLED else "do not use"
     why = f"  {verdict}: {ping['reason'] or STATUSES[ping['status']]}"
     yield from wrap(why, WIDTH, subsequent_indent="    ")
     if ping["reason"]:
         yield f"  decided by the rule: {ping['rule']}"
     yield from _why(ping)
-    yield from _ends(explanation)
+    yield from _ends(ping, events)
     if ping["causes"]:
         yield f"  shown by its events: {ping['causes']}"
 
@@ -80,10 +80,9 @@ def _events(events: pd.DataFrame) -> Iterator[str]:
         yield f"{times}  {row.event:<{named}}  {_device(row):<{placed}}  {context}".rstrip()
 
 
-def _ledger(explanation: Explanation) -> Iterator[str]:
-    ping = explanation.ping
+def _ledger(ping: pd.Series, ledger: pd.Series) -> Iterator[str]:
     yield "ledger [us]"
-    for segment, time_ns in explanation.ledger.items():
+    for segment, time_ns in ledger.items():
         yield f"{_us(time_ns):>10}  {segment}"
     yield f"{_us(ping['rtt_ns']):>10}  RTT as printed, in steps of {_us(ping['rtt_resolution_ns'])}"
     yield f"{_us(ping['bare_metal_rtt_ns']):>10}  corrected: without the crossings"
@@ -101,9 +100,8 @@ def _why(ping: pd.Series) -> Iterator[str]:
         yield from wrap(why, WIDTH, subsequent_indent="    ")
 
 
-def _ends(explanation: Explanation) -> Iterator[str]:
+def _ends(ping: pd.Series, events: pd.DataFrame) -> Iterator[str]:
     """Say at which devices the crossings were seen to begin and to end."""
-    ping, events = explanation.ping, explanation.events
     out_ns = ping["tx_stack_ns"], ping["tx_stack_ns"] + ping["outbound_ns"]
     back_ns = out_ns[1] + ping["outer_queue_ns"] + ping["wire_rtt_ns"]
     ends = {"outbound": out_ns, "inbound": (back_ns, back_ns + ping["inbound_ns"])}

@@ -121,7 +121,10 @@ def _contrast_tables(comparison: Comparison) -> Iterator[RenderableType]:
     first, *others = comparison.analyses
     for name in others:
         table = report_table("|>estimate|>95 % interval|>delta|>95 % interval|>p")
-        for row in comparison.contrasts[comparison.contrasts["capture"] == name].itertuples():
+        rows = comparison.contrasts[comparison.contrasts["capture"] == name]
+        if rows.empty:
+            continue
+        for row in rows.itertuples():
             low, high = (format_us(end, signed=True) for end in (row.low_ns, row.high_ns))
             known = not math.isnan(row.delta)
             table.add_row(
