@@ -134,7 +134,8 @@ def _recorded(analysis: Analysis, sidecar: Sidecar, traced_s: float) -> dict[str
     tracing = sidecar.tracing
     if tracing.tracer == "bpf":
         echoes = analysis.trace.info["echoes"]
-        return {"echoes": f"{echoes:,} in {traced_s:.1f} s traced (bpf), {tracing.rows_lost} lost"}
+        lost = f"{tracing.points_lost} points lost" if tracing.points_lost else "none lost"
+        return {"echoes": f"{echoes:,} in {traced_s:.1f} s traced (bpf), {lost}"}
     events = sum(len(table) for table in analysis.trace.events.values())
     lost = losses(analysis.trace, sidecar).sentence or "none lost"
     recorded = f"{events:,} in {traced_s:.1f} s traced ({escape(tracing.event_set)}), {lost}"

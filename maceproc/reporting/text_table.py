@@ -15,12 +15,14 @@ WIDTH = 80
 """Columns that every report fits into, where the output is no terminal."""
 
 
-def report_table(columns: str) -> Table:
+def report_table(columns: str, *, title: str = "") -> Table:
     """Make a table with these columns, separated by ``|``; ``>`` marks numbers."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    if title:
+        table.title, table.title_justify, table.title_style = escape(title), "left", "bold"
     for name in columns.split("|"):
         numeric = name.startswith(">")
         table.add_column(name.lstrip(">"), justify="right" if numeric else "left", no_wrap=numeric)
