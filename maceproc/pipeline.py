@@ -18,6 +18,7 @@ from maceproc.following.by_identity import follow_echoes
 from maceproc.following.calibrating import find_native
 from maceproc.following.event_fields import require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
+from maceproc.following.lost_pings import loss_doubts
 from maceproc.following.native_doubts import native_doubts
 from maceproc.following.native_rtt import add_native_rtt
 from maceproc.following.steps import steps_of
@@ -166,11 +167,12 @@ def _summarize(
     # Programs in the kernel record no events that could be counted; untraced runs tell their cost.
     by_bpf = capture.sidecar is not None and capture.sidecar.tracing.tracer == "bpf"
     on_path = EVENTS_ON_PATH.frame() if by_bpf else event_costs.count_events(rtts, hops, times)
-    native = find_native(capture, rtts, on_path, calibration)
+    points = event_costs.points_on_path(rtts, hops) if by_bpf else on_path
+    native = find_native(capture, rtts, points, calibration)
     rtts = RTTS.frame(add_native_rtt(rtts, native.correction))
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts, runs)
-    others = native_doubts(capture.sidecar, native)
+    others = [*loss_doubts(printed, rtts, hops), *native_doubts(capture.sidecar, native)]
     findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons, outputs, others)
     return Analysis(
         capture=capture,

@@ -31,7 +31,8 @@ from maceproc.experiment.results import Results, read_results
 from maceproc.experiment.run import ExperimentProgress, run_experiment
 from maceproc.experiment.tables import PINGS
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
-from maceproc.recording.lab import NETNS_DIR
+from maceproc.recording.lab import NETNS_DIR, usual_remote
+from maceproc.recording.lab_remote import spinning
 from maceproc.recording.sites import Netns, lab_site
 from maceproc.recording.tracing import TRACEFS
 from tests.fuzz_texts import damage_value
@@ -153,7 +154,7 @@ def found(*estimates: float, rounds: int = 12, control_ns: float = 4000) -> dict
          "estimate_ns": e, "low_ns": e - 300, "high_ns": e + 300}
         for n, e in enumerate(estimates)
     ]  # fmt: skip
-    row = {"flows": 0, "series": "native control", "statistic": "median"}
+    row = {"flows": 0, "series": "native untraced", "statistic": "median"}
     ends = {"low_ns": control_ns - 500, "high_ns": control_ns + 500}
     return {"comparisons": rows, "series": [row | {"estimate_ns": control_ns} | ends]}
 
@@ -208,7 +209,7 @@ def test_as_many_experiments_agree_as_the_intervals_promise() -> None:
 def test_another_state_of_the_machine_is_told() -> None:
     assert not list(state_lines(found(), found(control_ns=4800)))
     (line,) = state_lines(found(), found(control_ns=27000))
-    assert "native control itself is 4.0 and 27.0" in line
+    assert "median of native untraced is 4.0 and 27.0" in line
 
 
 class StoppedError(Exception):
@@ -275,17 +276,16 @@ def test_series_of_the_paper(results: Results) -> None:
     series = results.series
     minimal = series[(series["tracer"].isin(["", "minimal"])) & (series["statistic"] == "median")]
     at_idle = minimal[minimal["flows"] == 0].set_index("series")
-    wanted = {"native control", "native monitored", "native corrected", "container control"}
-    wanted |= {"container monitored", "container corrected", "native wire", "container wire"}
+    wanted = {"native untraced", "native traced", "native corrected", "container untraced"}
+    wanted |= {"container traced", "container corrected", "native wire", "container wire"}
     assert wanted <= set(at_idle.index)
     for name in ("container corrected", "native corrected", "native wire"):
         assert at_idle.loc[name, "used"] >= 0.9 * 4 * PING_COUNT
     assert (at_idle["effective"] <= at_idle["used"]).all()
-    corrected, monitored, wire = (
-        at_idle.loc[f"container {name}", "estimate_ns"]
-        for name in ("corrected", "monitored", "wire")
+    corrected, traced, wire = (
+        at_idle.loc[f"container {name}", "estimate_ns"] for name in ("corrected", "traced", "wire")
     )
-    assert wire < corrected < monitored
+    assert wire < corrected < traced
     overhead = results.comparison(0, "container overhead")
     assert overhead.rounds == 4
     assert overhead.resampled == "pings"
@@ -308,7 +308,7 @@ def test_segments_add_up_to_what_the_correction_leaves(results: Results) -> None
 @pytest.mark.kernel
 def test_a_tracer_that_cannot_correct_is_still_compared(results: Results) -> None:
     assert results.comparison(0, "perturbation, container", "mace").rounds == 4
-    assert results.comparison(0, "corrected - native control", "mace") == statistics.NOTHING
+    assert results.comparison(0, "corrected - native untraced", "mace") == statistics.NOTHING
 
 
 @pytest.mark.kernel
@@ -423,3 +423,17 @@ def test_a_flow_that_ends_is_told(lab: Lab) -> None:
         running_flows(Traffic("iperf3", "1M"), 1, "192.0.2.2", [inside]),  # nobody serves it
     ):
         pass
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(usual_remote() != "program", reason="needs two CPUs and /dev/net/tun")
+def test_flows_leave_the_cpu_of_a_remote_that_spins(tmp_path: Path) -> None:
+    with Lab(containers=2, remote="program") as made:
+        with spinning(made.remote_socket) as taken:
+            others = os.sched_getaffinity(0) - {taken}
+        plan = Plan(command=PLAN.command, flows=[1], rounds=1, tracers=["minimal"])
+        begun = run_experiment(plan, lab_site(made), tmp_path)
+    assert set(begun.pinned) == others
+    flow = json.loads((tmp_path / "round-001/flows-1/traffic.json").read_text())[0]
+    assert flow["cpu"] in others
+    assert flow["received"] > 0
