@@ -44,6 +44,7 @@ from maceproc.recording.machine import (
     require_root,
 )
 from maceproc.recording.native import describe_native
+from maceproc.recording.perf_recorder import PerfRecorder, perf_version, require_perf
 from maceproc.recording.processes import Interruption
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.rescue import remove_stale_instances
@@ -71,7 +72,7 @@ _NO_REPLY = re.compile(r"\b0 (packets )?received\b")  # iputils and busybox
 
 
 News = TypeVar("News")
-Tracer = Literal["ftrace", "bpf", "ftrace+bpf"]
+Tracer = Literal["ftrace", "perf", "bpf", "ftrace+bpf"]
 
 
 def record(
@@ -119,8 +120,9 @@ def record(
     awake
         Keep the CPUs from going idle while any arm runs: RTTs without the cost of waking up.
     tracer
-        ``ftrace`` records raw events by trace-cmd; ``bpf`` the points of every echo, by programs in
-        the kernel: `events` and `buffer_kb` are not for it; ``ftrace+bpf`` both.
+        ``ftrace`` records raw events by trace-cmd, ``perf`` the same by perf; ``bpf`` the points of
+        every echo, by programs in the kernel: `events` and `buffer_kb` are not for it;
+        ``ftrace+bpf`` events and points.
     piece_limit_bytes
         The recording ends when one CPU's events take so much: trace-cmd cannot count beyond 4 GiB.
     calibration
@@ -201,17 +203,24 @@ def _understood(command: list[str], site: Site, tracer: Tracer) -> Iterator[tupl
     if not is_engine(command):
         parsed = with_destination(parse_command(command), site)
         require_command(parsed, site)
-        require_programs(tracer)
+        require_tracer(tracer)
         yield site, parsed
         return
     if site.kind != "here":
         raise CommandError(
             f"{command[0]} says by itself where the command runs", hint="give no other target"
         )
-    require_programs(tracer)
+    require_tracer(tracer)
     with engine_site(parse_engine_command(command), site.native) as (inside, parsed):
         require_command(parsed, inside)
         yield inside, parsed
+
+
+def require_tracer(tracer: Tracer) -> None:
+    """Raise TracingError when a program that this tracer needs is not installed."""
+    require_programs(tracer)
+    if tracer == "perf":
+        require_perf()
 
 
 def check_output(trace: Path, *, force: bool) -> None:
@@ -289,6 +298,9 @@ def _recorder_of(
     chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
     remove_stale_instances(tracefs)
     kb = buffer_kb or default_buffer_kb()
+    if tracer == "perf":
+        by_perf = PerfRecorder(workplace.trace, chosen, kb, tracefs, lock=workplace.lock)
+        return by_perf, event_set, notes
     recorder = Recorder(workplace.trace, chosen, kb, tracefs, lock=workplace.lock)
     if tracer == "ftrace":
         return recorder, event_set, notes
@@ -308,6 +320,7 @@ def describe_tracing(recorder: AnyRecorder, event_set: EventSet) -> Tracing:
             buffer_size_kb=recorder.buffer_kb,
             tracer="bpf",
         )
+    by_perf = isinstance(recorder, PerfRecorder)
     both = isinstance(recorder, BothRecorders)
     return Tracing(
         events=recorder.events,
@@ -315,9 +328,10 @@ def describe_tracing(recorder: AnyRecorder, event_set: EventSet) -> Tracing:
         clock=CLOCK,
         instance=recorder.instance,
         buffer_size_kb=recorder.buffer_kb,
-        tracecmd_version=tracecmd_version(),
+        tracecmd_version="" if by_perf else tracecmd_version(),
+        perf_version=perf_version() if by_perf else "",
         function_tracer_denied=recorder.covers_function_tracer,
-        tracer="ftrace+bpf" if both else "ftrace",
+        tracer="perf" if by_perf else "ftrace+bpf" if both else "ftrace",
     )
 
 

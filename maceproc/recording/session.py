@@ -18,6 +18,7 @@ from maceproc.recording.arms import Arm
 from maceproc.recording.both_recorders import BothRecorders
 from maceproc.recording.command import Command
 from maceproc.recording.echo_recorder import EchoRecorder
+from maceproc.recording.perf_recorder import PerfRecorder
 from maceproc.recording.processes import Interruption, execute
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.workplace import Workplace
@@ -31,7 +32,7 @@ KILLED = "the recorder was killed"
 SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
 
 
-AnyRecorder = Recorder | EchoRecorder | BothRecorders
+AnyRecorder = Recorder | PerfRecorder | EchoRecorder | BothRecorders
 
 
 class Progress(NamedTuple):
@@ -186,7 +187,7 @@ def note_losses(tracing: Tracing, recorder: AnyRecorder) -> None:
     tracing.events_lost = recorder.events_lost
     tracing.events_missing = recorder.events_missing
     tracing.problems = list(recorder.problems)
-    if not isinstance(recorder, Recorder):
+    if isinstance(recorder, EchoRecorder | BothRecorders):
         tracing.points_lost = recorder.points_lost
         tracing.unread = recorder.unread
 
