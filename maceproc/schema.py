@@ -103,8 +103,6 @@ class Trace:
         What else the file tells about itself (version, compression, CPUs, uname, ...).
     notes
         What was found wrong while reading (truncated file, skipped lines), one sentence each.
-    counted
-        How many events of each name there are, where the tables hold only some.
     """
 
     events: Mapping[str, pd.DataFrame]
@@ -112,7 +110,6 @@ class Trace:
     clock: str
     info: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    counted: Mapping[str, int] | None = None
 
 
 def _segment(segment: ledger.Segment) -> Column:
@@ -385,6 +382,7 @@ STEPS = Table(
         Column("used", "int64", "", "pings that took it"),
         Column("median_ns", "float64", "ns", "median"),
         Column("p95_ns", "float64", "ns", "95th percentile"),
+        Column("segment", "str", "", "segment of the ledger it is part of"),
     ),
 )
 

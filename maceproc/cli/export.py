@@ -111,7 +111,7 @@ def export(
     tell(f"wrote {' and '.join(map(str, written))}")
 
 
-def _allowed(memory: int | None, form: str, table: str) -> int | None:
+def _allowed(memory: int | None, form: str | None, table: str) -> int | None:
     """Return the memory to take: no bound for what has every packet; UsageError if one is given."""
     from maceproc.reporting.export import OF_EVERY_PACKET
 

@@ -295,5 +295,6 @@ def _end_told(watching: Watching) -> Iterator[None]:
     from maceproc.watching.live_table import loss_lines
 
     followed = sum(series.echoes for series in watching.series.series.values())
-    tell(f"{followed} echoes followed")
+    waiting = watching.watcher.waiting
+    tell(f"{followed} echoes followed{f', {waiting} without a reply yet' * bool(waiting)}")
     tell_notes(loss_lines(watching.watcher.losses(), watching.series))

@@ -74,6 +74,16 @@ def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}{verb}"
 
 
+COUNTED = "events_counted"
+"""In `Trace.info`: how many events of each name there are, where the tables hold only some."""
+
+
 def event_counts(trace: Trace) -> Mapping[str, int]:
     """Return how many events of each name a trace has; its tables may hold only some of them."""
-    return trace.counted or {name: len(table) for name, table in trace.events.items()}
+    counted: Mapping[str, int] | None = trace.info.get(COUNTED)
+    return counted or {name: len(table) for name, table in trace.events.items()}
+
+
+def is_partial(trace: Trace) -> bool:
+    """Tell whether the tables hold only some of the events: it was read in windows of time."""
+    return COUNTED in trace.info

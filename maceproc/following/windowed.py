@@ -33,6 +33,7 @@ from maceproc.following.crossings import (
     find_crossings,
 )
 from maceproc.following.follow import Followed, Packets, correct_pings, recorded_events
+from maceproc.following.losses import COUNTED
 from maceproc.following.namespaces import name_namespaces
 from maceproc.following.positions import Bools
 from maceproc.following.streaming import (
@@ -63,10 +64,11 @@ def follow_in_windows(
     """Return what `follow_pings` does, and the trace with what was kept of it.
 
     `read` gives the trace of a window. None where a capture does not say enough to follow packets
-    without having seen all of them: without a sidecar, or the peer of the container's device.
+    without having seen all of them: no sidecar, or no peer of the container's device; and where
+    another tracer recorded as well.
     """
     sidecar = capture.sidecar
-    if sidecar is None:
+    if sidecar is None or sidecar.tracing.tracer != "ftrace":
         return None
     way = way_of(sidecar, inner, outer, peer)
     if way.crosses and not way.peer:
@@ -220,7 +222,7 @@ class _Kept:
         self.notes |= dict.fromkeys(trace.notes)
 
     def trace(self) -> Trace:
-        """Return the trace with what was kept; its `counts` are those of all events."""
+        """Return the trace with what was kept; `losses.event_counts` of it are those of all events."""
         assert self.first is not None
         events = {name: pd.concat(parts) for name, parts in self.tables.items()}
         lost = pd.concat([table.astype({"buffer": "str"}) for table in self.lost])
@@ -230,7 +232,7 @@ class _Kept:
             events=events,
             lost=LOST.frame(lost.to_dict("series")),
             notes=tuple(self.notes),
-            counted=dict(self.counts),
+            info={**self.first.info, COUNTED: dict(self.counts)},
         )
 
     def _needed(self, name: str, table: pd.DataFrame) -> pd.DataFrame:

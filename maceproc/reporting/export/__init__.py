@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from maceproc.capture_files import sidecar_path
 from maceproc.errors import AnalysisError, CaptureError
+from maceproc.following.losses import is_partial
 from maceproc.reporting.export import tables
 from maceproc.whole_file import check_free, opened_whole
 
@@ -69,7 +70,7 @@ def export(
     format = format or format_of(path)  # noqa: A001
     if format in OF_TABLES:
         tables.table_of(analysis, table)  # whether there is one
-    if analysis.trace.counted is not None and (
+    if is_partial(analysis.trace) and (
         format == "perfetto" or (format in OF_TABLES and table in OF_EVERY_PACKET)
     ):
         raise AnalysisError(
