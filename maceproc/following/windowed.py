@@ -222,7 +222,7 @@ class _Kept:
         self.notes |= dict.fromkeys(trace.notes)
 
     def trace(self) -> Trace:
-        """Return the trace with what was kept; `losses.event_counts` of it are those of all events."""
+        """Return the trace with what was kept, and how many events there were in all."""
         assert self.first is not None
         events = {name: pd.concat(parts) for name, parts in self.tables.items()}
         lost = pd.concat([table.astype({"buffer": "str"}) for table in self.lost])
