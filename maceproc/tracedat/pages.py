@@ -23,6 +23,7 @@ from maceproc.tracedat.ringbuffer import (
 from maceproc.tracedat.timing import Clock
 from maceproc.tracedat.tracefile import Buffer, Chunk, CpuData, TraceFile
 
+PAGES_LOOKED_AT = 4096  # at the begin and at the end of a CPU's data, to tell their size
 CHUNKS_AT_ONCE = 256  # unpacked by one thread in one go
 
 
@@ -122,6 +123,8 @@ def _can_be_pages(
     if cpu.size % page_size:
         return False
     starts = _whole_pages(trace, cpu, page_size, quiet=True)
+    if len(starts) > 2 * PAGES_LOOKED_AT:  # all would bring the whole of a large file into memory
+        starts = np.concatenate([starts[:PAGES_LOOKED_AT], starts[-PAGES_LOOKED_AT:]])
     commits = read_commits(data, starts, layout, trace.order)
     used = commits & COMMIT_MASK
     times = word_view(data, 8, trace.order)[starts][used > 0]
