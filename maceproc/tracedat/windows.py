@@ -6,6 +6,7 @@ The windows follow one another without a gap or an overlap, so every event is in
 from __future__ import annotations
 
 import os
+import struct
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
@@ -14,7 +15,8 @@ import numpy as np
 
 from maceproc.tracedat.container import open_trace
 from maceproc.tracedat.formats import PageLayout, read_layout
-from maceproc.tracedat.pages import chunk_time, page_time, whole_pages_of
+from maceproc.tracedat.pages import chunk_time, whole_pages_of
+from maceproc.tracedat.ringbuffer import Int64s
 from maceproc.tracedat.timing import read_clock
 from maceproc.tracedat.tracefile import Buffer, CpuData, TraceFile
 
@@ -78,10 +80,21 @@ def _looks(
     else:
         starts, page_size = whole_pages_of(trace, buffer, cpu, layout)
         sizes = [page_size] * len(starts)
-        time_of = partial(page_time, trace, starts)
+        time_of = partial(_time_at, trace, starts)
     first, size = 0, 0
     for place, own in enumerate(sizes):
         size += own
         if size >= step or place == len(sizes) - 1:
             yield time_of(first), size
             first, size = place + 1, 0
+
+
+def _time_at(trace: TraceFile, starts: Int64s, page: int) -> int:
+    """Return the raw time that a page begins at, read from the file.
+
+    A look into the mapped file would bring in more of it: the kernel maps what is around a page.
+    """
+    with trace.path.open("rb", buffering=0) as file:
+        file.seek(int(starts[page]))
+        time: int = struct.unpack(trace.order + "Q", file.read(8))[0]
+    return time
