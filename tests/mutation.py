@@ -412,7 +412,7 @@ class Trial:
             truth = self.subject.truth[_key(run)].reindex(pd.array(own, dtype="Int64"))
             other = _other_packets(rows, truth)
             if times_changed.__name__ not in self.name:  # then all have other RTTs
-                other |= _other_rtts(rows, truth)
+                other |= _other_rtts(rows, truth, answered)
             foreign = np.array([number is None for number in own], dtype=np.bool_)
             known = truth["status"].notna().to_numpy()
             bad = answered & (foreign | (known & other))
@@ -438,16 +438,16 @@ def _other_packets(rows: pd.DataFrame, own: pd.DataFrame) -> Bools:
     return ~same
 
 
-def _other_rtts(rows: pd.DataFrame, own: pd.DataFrame) -> Bools:
+def _other_rtts(rows: pd.DataFrame, own: pd.DataFrame, answered: Bools) -> Bools:
     """Tell which rows have an RTT that is not that of their own ping.
 
-    All RTTs of a run may be larger by the same time: that says nothing of whose they are.
+    All of those answered may be larger by the same time: that says nothing of whose they are.
     """
     change_ns = rows["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
     change_ns = change_ns - own["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
     step_ns = rows["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
     step_ns = step_ns + own["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
-    known = change_ns[~np.isnan(change_ns)]
+    known = change_ns[answered & ~np.isnan(change_ns)]
     middle_ns = np.median(known) if len(known) else 0.0
     return np.asarray(np.abs(change_ns - middle_ns) > step_ns / 2 + OTHER_RTT_NS)
 
