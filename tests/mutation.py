@@ -457,10 +457,13 @@ def main() -> None:
     parser.add_argument("captures", nargs="+", type=Path)
     parser.add_argument("--trials", type=int, default=200, help="of each capture")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="mutate only this capture, by name")
     options = parser.parse_args()
     subjects = {path: Subject.of(path) for path in options.captures}
     wrong = 0
     for path, subject in subjects.items():
+        if options.only not in ("", path.stem):
+            continue
         foreign = [t for other in subjects.values() if other is not subject for t in other.texts]
         whole = sum(map(len, subject.truth.values()))
         kept, bad = 0, Counter[str]()

@@ -67,7 +67,7 @@ class Doubts:
     misdated
         The line was printed before its reply came, or long after it and after another reply.
     unfit
-        Only its turn tells the line's reply, and its RTT is not that packet's.
+        The line's RTT is not that of the packet that came in its turn.
     """
 
     disagrees: Bools
@@ -311,10 +311,13 @@ def _unfit(due: Due, replies: Replies, packets: RunPackets) -> Bools:
 
     A ping that is held up between its stamp and its send call prints such an RTT, which is rare: of
     3,200 pings, 1,200 of them beside floods or streams of other containers, none did. A line with
-    the RTT of another ping has such a one, too. The first ping's stamp may be taken on delivery.
+    the RTT of another ping has such a one, too. The first ping's stamp may be taken on delivery, so
+    that its RTT can be longer; it is not believed either where another line's RTT is of no packet.
     """
     turn_ns = replies.turn.of(packets.received_ns, 0)
     is_first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
-    unfit = (turn_ns > due.latest_ns) | ((turn_ns < due.earliest_ns) & ~is_first)
+    short, long = turn_ns > due.latest_ns, turn_ns < due.earliest_ns
     known = due.known & replies.turn.exists & replies.offset_known
-    return np.asarray(known & replies.turn_told & unfit)
+    unfit = known & (short | long) & ~(is_first & ~short) & ~replies.delivery.exists
+    loose = known & is_first & (long | replies.delivery.exists)
+    return np.asarray(unfit | (loose & unfit.any()))

@@ -14,7 +14,7 @@ speaks against a match is listed in `verdicts`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +31,7 @@ from maceproc.following.numbering import (
     number_sends,
     with_calls_for_requests,
 )
-from maceproc.following.positions import Bools, Choice
+from maceproc.following.positions import Bools, Choice, Indices
 from maceproc.following.replies import LATE_STAMP_NS, Replies, find_replies
 from maceproc.following.requests import Requests, requests_of_calls
 from maceproc.following.run_packets import RunPackets, meets_gap
@@ -52,6 +52,8 @@ class Matches:
         The pings' send calls.
     due
         When the replies were due.
+    stamp
+        Who takes the receive stamps.
     requests
         The packets that the send calls made.
     request
@@ -68,6 +70,7 @@ class Matches:
     packets: RunPackets
     numbering: Numbering
     due: Due
+    stamp: Stamp
     requests: Requests
     request: Choice
     replies: Replies
@@ -118,6 +121,7 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
         packets,
         numbering,
         due,
+        stamp,
         requests,
         request,
         replies,
@@ -187,6 +191,27 @@ def _proven_by_order(
     in_turn = replies.turn.exists & numbering.send.exists
     complete = int(printed.sum()) == len(packets.inbound)
     return bool(numbering.counted and complete and (in_turn == printed).all())
+
+
+def exchanged_agreement(pings: pd.DataFrame, matches: Matches, call: Indices) -> float:
+    """Return how much more the printed RTTs disagree with the packets of other send calls.
+
+    `call` are the positions of the other calls, by ping.
+    """
+    numbering, due, packets = matches.numbering, matches.due, matches.packets
+    exists = numbering.send.exists & (call >= 0) & (call < len(packets.send_ns))
+    here, there = (
+        compare_rtts(
+            pings,
+            replace(numbering, send=Choice(position, exists)),
+            replace(due, sent_ns=Choice(position, exists).of(packets.send_ns, 0)),
+            matches.stamp,
+            packets,
+        )
+        for position in (numbering.send.position, call)
+    )
+    both = here.tested & there.tested
+    return float((there.here - here.here)[both].sum())
 
 
 def compare_rtts(

@@ -101,6 +101,7 @@ class Gathered:
     begins: bool = False
     flood: bool = False
     interval: bool = False  # summaries that follow are of a part of the run
+    numbered: int = 0  # lines about a request, of all targets
     titled: str = ""  # the target of the summary that follows
     not_understood: list[str] = field(default_factory=list)  # the first few
     not_understood_count: int = 0
@@ -131,7 +132,10 @@ class Gathered:
             self.payload_bytes = line.fields["payload_bytes"]
             self.targets.setdefault(line.target, _Target())
         elif line.kind in ("reply", "late", "error"):
-            self._target(line).lines.append({"kind": line.kind, **line.fields})
+            self.numbered += 1
+            self._target(line).lines.append(
+                {"kind": line.kind, "place": self.numbered, **line.fields}
+            )
         elif line.kind in ("summary", "results"):
             self._summarize(line)
         elif line.kind == "title":
