@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from maceproc.capture import Run
+from maceproc.following.by_hand import runs_by_hand
 from maceproc.following.matching import match_run
 from maceproc.following.rtts import rtts_table
 from maceproc.following.run_packets import packets_of_run
@@ -134,3 +135,20 @@ def test_pings_are_numbered_by_their_calls() -> None:
     passages = crossings_of([])
     packets = packets_of_run(run, joined.printed, sends, DELIVERIES.frame(), passages, lost=NO_LOSS)
     assert not match_run(joined.pings, run, joined.printed, packets).send.exists.any()
+
+
+@pytest.mark.parametrize("printed", [text(LINES), quiet(LINES)], ids=["lines", "-C -q"])
+def test_a_text_given_by_hand_finds_its_task(printed: str) -> None:
+    other = [
+        (f"{float(at) + 7000}", *rest)
+        for at, *rest in map(str.split, drawn(20, [50.0] * 20).splitlines())
+    ]
+    events = [line.split() for line in drawn(20, VARIED).splitlines()]
+    calls = [(ns(line[0]), PID) for line in events if line[1] == "send"]
+    calls += [(ns(line[0]), PID + 1) for line in other if line[1] == "send"]
+    times, pids = zip(*sorted(calls), strict=True)
+    sends = SENDS.frame({"time_ns": times, "pid": pids, "fd": [3] * 40, "len": [64] * 40})
+    outputs = parse_ping(printed)
+    runs = runs_by_hand(outputs, sends, DELIVERIES.frame(), crossings_of(events))
+    assert [(run.pid, output.target) for run, output in runs] == [(PID, A), (PID, B)]
+    assert runs[0][0] is runs[1][0]

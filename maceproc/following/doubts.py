@@ -87,13 +87,11 @@ def doubts_of(
     agreement: Agreement,
     packets: RunPackets,
     *,
-    proven: bool,
     scattered: bool,
 ) -> Doubts:
     """Return what the packets say against the numbers of the rows of PINGS of one run.
 
-    `proven` says that the order of calls and replies leaves no other number for any line;
-    `scattered`, that the residuals scatter too much to tell one line from another (`scatter`).
+    `scattered` says that the residuals scatter too much to tell one line from another (`scatter`).
     """
     printed = (pings["status"] == "replied").to_numpy()
     reply = replies.reply.where(printed)
@@ -104,6 +102,7 @@ def doubts_of(
     missing = _missing_lines(numbering, reply, printed, packets)
     missing = np.union1d(missing, _surplus_lines(pings, numbering))
     undecided = _undecided(numbering.send, agreement, missing)
+    numbered = numbering.counted and not len(missing)
     if len(missing) or order.any():
         undecided |= replies.turn_told  # that supposes that every reply has its line
     # A ping without a line has no RTT of its own to speak for it: it is as sure as the lines are.
@@ -113,7 +112,7 @@ def doubts_of(
         undecided=np.where(printed, undecided, unsure & replies.turn_told),
         shifted=printed & _shifted(numbering.send, agreement),
         disordered=order,
-        misdated=_misdated(pings, run, reply, packets, proven=proven),
+        misdated=_misdated(pings, run, reply, packets, numbered=numbered),
         unfit=printed & _unfit(due, replies, packets) & (not scattered),
     )
 
@@ -287,18 +286,18 @@ def _inverted(least: Indices | Times, most: Indices | Times) -> Bools:
 
 
 def _misdated(
-    pings: pd.DataFrame, run: Run, reply: Choice, packets: RunPackets, *, proven: bool
+    pings: pd.DataFrame, run: Run, reply: Choice, packets: RunPackets, *, numbered: bool
 ) -> Bools:
     """Tell which lines were not printed when their reply had come.
 
-    A ping that waits for a CPU prints late. That is believed where the order of the packets has
-    proven the numbers, and the lines were printed one after the other.
+    A ping that waits for a CPU prints late. That is believed where every request has its line
+    (`numbered`), and the lines were printed one after the other.
     """
     printed_ns, slack_ns = printed_at(pings, run)
     received_ns = reply.of(packets.received_ns, 0)
     known = reply.exists & (printed_ns < FOREVER)
     early = printed_ns + slack_ns < received_ns
-    if proven and (np.diff(printed_ns[known]) >= 0).all():
+    if numbered and (np.diff(printed_ns[known]) >= 0).all():
         return np.asarray(known & early)
     late = printed_ns - received_ns > LONG_PRINT_DELAY_NS + slack_ns
     until = np.searchsorted(packets.received_ns, printed_ns + slack_ns, side="right")

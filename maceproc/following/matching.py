@@ -106,9 +106,8 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
     request = numbering.send.through(requests.request)
     agreement = compare_rtts(pings, numbering, due, stamp, packets)
     replies, due = find_replies(due, numbering, stamp, packets, printed)
-    proven = _proven_by_order(pings, numbering, replies, packets)
     scatter_ns = None
-    if proven and disagrees(agreement):
+    if disagrees(agreement) and _proven_by_order(pings, numbering, replies, packets):
         rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=0)
         kernel_rtt_ns = replies.turn.of(packets.received_ns, 0) - due.sent_ns
         scatter_ns = scatter_of(rtt_ns, due.step_ns, kernel_rtt_ns, agreement.tested)
@@ -133,7 +132,6 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
             replies,
             agreement,
             packets,
-            proven=proven,
             scattered=scatter_ns is not None,
         ),
         mixed=outbound | inbound,

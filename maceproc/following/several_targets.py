@@ -59,7 +59,7 @@ def join_targets(run: Run, parts: Sequence[Part]) -> Joined | str:
     parts = _in_order_of_sending(run, parts)
     outputs = [printed for printed, _ in parts]
     if not {printed.flavour for printed in outputs} <= IN_TURN:
-        return "only fping and oping are known to send to their targets in turn"
+        return "several pings ran at once, each in a process of its own"
     if any(printed.first_seq is None for printed in outputs):
         return "from where it counts is not known"
     sent = [printed.sent for printed in outputs]
