@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -25,7 +27,9 @@ import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.capture_files import open_capture
+from maceproc.following import rtts
 from maceproc.following.follow import EVENTS_USED, Packets, correct_pings, follow_way
+from maceproc.following.run_packets import packets_of_run
 from maceproc.following.topology import mtu_of, way_of
 from maceproc.pings import PingOutput, parse_runs, pings_table
 from maceproc.tracedat import read_events
@@ -350,7 +354,21 @@ class Subject:
         """Return what the runs printed, as understood, and their RTTS."""
         printed = list(parse_runs(runs))
         pings = pings_table(printed)
-        return printed, correct_pings(pings, printed, self.packets, lost=self.lost, mtu=self.mtu)
+        with patch.object(rtts, "packets_of_run", self._packets_of_run):
+            found = correct_pings(pings, printed, self.packets, lost=self.lost, mtu=self.mtu)
+        return printed, found
+
+    def _packets_of_run(self, run: Run, printed: PingOutput, *tables: Any, **more: Any) -> Any:
+        """Select the packets of a run as the analysis does, once for every length of a packet."""
+        key = (*_key(run), printed.payload_bytes)
+        if key not in self.known:
+            self.known[key] = packets_of_run(run, printed, *tables, **more)
+        return self.known[key]
+
+    @cached_property
+    def known(self) -> dict[tuple[Any, ...], Any]:
+        """The packets of runs that were selected before."""
+        return {}
 
     @cached_property
     def texts(self) -> tuple[Text, ...]:

@@ -1,9 +1,9 @@
 # ruff: noqa: RUF001  # other languages
 """What real pings printed, recorded on one machine over loopback (standard output, then error).
 
-iputils 20221126, busybox 1.35, toybox 0.8.9, inetutils 2.4, fping 5.1, oping 1.10; what others print is written
-by hand after their sources. Each has what is right: flavour, first icmp_seq, sent/received, rows as
-seq:status:RTT [ns].
+iputils 20221126, busybox 1.35, toybox 0.8.9, inetutils 2.4, fping 5.1, oping 1.10; what others
+print is written by hand after their sources. Each has what is right: flavour, first icmp_seq,
+sent/received, rows as seq:status:RTT [ns].
 """
 
 from __future__ import annotations

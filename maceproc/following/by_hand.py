@@ -12,7 +12,7 @@ import pandas as pd
 from maceproc.capture import Run
 from maceproc.following.doubts import CLEAR
 from maceproc.following.due import due_of
-from maceproc.following.matching import compare_rtts
+from maceproc.following.matching import disagreement_with
 from maceproc.following.numbering import number_sends, requests_spoken_of, with_calls_for_requests
 from maceproc.following.positions import FOREVER
 from maceproc.following.run_packets import echo_requests, packets_of_run
@@ -140,5 +140,6 @@ def _disagreement(
     for first_seq in (0, 1) if output.first_seq is None else (output.first_seq,):
         numbering = number_sends(pings, run, output, packets, first_seq)
         due = due_of(pings, run, packets, numbering.send)
-        totals.append(compare_rtts(pings, numbering, due, stamp, packets).here.sum())
+        _, here = disagreement_with(pings, numbering, due, stamp, packets)
+        totals.append(here.sum())
     return float(min(totals))

@@ -132,8 +132,8 @@ class Gathered:
 
     def speaks(self, line: Line) -> bool:
         """Tell whether a line is about the target of this run, which has not ended."""
-        about = line.kind in ("reply", "late", "title") and bool(line.target)
-        return about and not self._has_summary() and bool(self.names & _names(line))
+        about = bool(self.names) and line.kind in ("reply", "late", "title") and bool(line.target)
+        return about and bool(self.names & _names(line)) and not self._has_summary()
 
     def take(self, line: Line, text: str) -> None:
         """Add what a line says."""
