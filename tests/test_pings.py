@@ -53,7 +53,6 @@ PREFIXES = [
     "12\t",
     "<13>1 2026-11-27T08:00:01.003Z host ping 4711 - - ",
     "2026-11-27 08:00:01,123 INFO [main] runner - ",
-    "logs/ping.txt:12:",
     "\x1b[36mweb-1  | \x1b[0m",
 ]
 
@@ -66,6 +65,14 @@ def test_words_before_every_line_change_nothing(name: str, prefix: str) -> None:
     assert brief(one(prefixed)) == right
     stamps = [row.get("received_at_ns") for row in one(prefixed).answers]
     assert stamps == [row.get("received_at_ns") for row in one(text).answers]
+
+
+def test_a_name_of_a_file_before_every_line() -> None:
+    text, right = TEXTS["iputils -D -O"]
+    lines = text.splitlines(keepends=True)
+    prefixed = "".join(f"logs/ping.txt:{number}:{line}" for number, line in enumerate(lines, 1))
+    assert brief(one(prefixed)) == right
+    assert not one(prefixed).not_understood
 
 
 @pytest.mark.parametrize("name", TEXTS)
