@@ -467,7 +467,7 @@ def _other_rtts(rows: pd.DataFrame, own: pd.DataFrame, answered: Bools) -> Bools
     step_ns = step_ns + own["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
     known = change_ns[answered & ~np.isnan(change_ns)]
     middle_ns = np.median(known) if len(known) else 0.0
-    return np.asarray(np.abs(change_ns - middle_ns) > step_ns / 2 + OTHER_RTT_NS)
+    return np.asarray(np.abs(change_ns - middle_ns) > step_ns + OTHER_RTT_NS)
 
 
 def main() -> None:

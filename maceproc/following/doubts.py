@@ -113,7 +113,7 @@ def doubts_of(
         shifted=printed & _shifted(numbering.send, agreement),
         disordered=order,
         misdated=_misdated(pings, run, reply, packets, numbered=numbered),
-        unfit=printed & _unfit(due, replies, packets) & (not scattered),
+        unfit=printed & _unfit(due, replies, packets, agreement) & (not scattered),
     )
 
 
@@ -305,7 +305,7 @@ def _misdated(
     return np.asarray(known & (early | (late & another)))
 
 
-def _unfit(due: Due, replies: Replies, packets: RunPackets) -> Bools:
+def _unfit(due: Due, replies: Replies, packets: RunPackets, agreement: Agreement) -> Bools:
     """Tell which lines have an RTT that is not that of the packet that came in their turn.
 
     A ping that is held up between its stamp and its send call prints such an RTT, which is rare: of
@@ -314,9 +314,12 @@ def _unfit(due: Due, replies: Replies, packets: RunPackets) -> Bools:
     that its RTT can be longer; it is not believed either where another line's RTT is of no packet.
     """
     turn_ns = replies.turn.of(packets.received_ns, 0)
+    if not replies.offset_known:  # fewer than half of the lines agree in one
+        distance_ns = np.abs(due.at_ns - (agreement.offset_ns or 0) - turn_ns)
+        return np.asarray(agreement.tested & replies.turn.exists & (distance_ns > due.tolerance_ns))
     is_first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
     short, long = turn_ns > due.latest_ns, turn_ns < due.earliest_ns
-    known = due.known & replies.turn.exists & replies.offset_known
+    known = due.known & replies.turn.exists
     unfit = known & (short | long) & ~(is_first & ~short) & ~replies.delivery.exists
     loose = known & is_first & (long | replies.delivery.exists)
     return np.asarray(unfit | (loose & unfit.any()))
