@@ -27,6 +27,7 @@ from maceproc.errors import CaptureError, CommandError
 from maceproc.experiment.agreement import agreement, agreement_lines, state_lines
 from maceproc.experiment.event_costs import add_untraced, event_costs
 from maceproc.experiment.plan import Plan, PlannedArm, check_plan, finished, what_differs
+from maceproc.experiment.report import as_markdown
 from maceproc.experiment.results import Results, read_results
 from maceproc.experiment.run import ExperimentProgress, run_experiment
 from maceproc.experiment.tables import PINGS
@@ -36,6 +37,7 @@ from maceproc.recording.lab_remote import spinning
 from maceproc.recording.sites import Netns, lab_site
 from maceproc.recording.tracing import TRACEFS
 from tests.fuzz_texts import damage_value
+from tests.watched import why_no_bpf
 
 PING_COUNT = 8
 PLAN = Plan(
@@ -154,7 +156,7 @@ def found(*estimates: float, rounds: int = 12, control_ns: float = 4000) -> dict
          "estimate_ns": e, "low_ns": e - 300, "high_ns": e + 300}
         for n, e in enumerate(estimates)
     ]  # fmt: skip
-    row = {"flows": 0, "series": "native control", "statistic": "median"}
+    row = {"flows": 0, "series": "native untraced", "statistic": "median"}
     ends = {"low_ns": control_ns - 500, "high_ns": control_ns + 500}
     return {"comparisons": rows, "series": [row | {"estimate_ns": control_ns} | ends]}
 
@@ -209,7 +211,7 @@ def test_as_many_experiments_agree_as_the_intervals_promise() -> None:
 def test_another_state_of_the_machine_is_told() -> None:
     assert not list(state_lines(found(), found(control_ns=4800)))
     (line,) = state_lines(found(), found(control_ns=27000))
-    assert "native control itself is 4.0 and 27.0" in line
+    assert "median of native untraced is 4.0 and 27.0" in line
 
 
 class StoppedError(Exception):
@@ -276,17 +278,16 @@ def test_series_of_the_paper(results: Results) -> None:
     series = results.series
     minimal = series[(series["tracer"].isin(["", "minimal"])) & (series["statistic"] == "median")]
     at_idle = minimal[minimal["flows"] == 0].set_index("series")
-    wanted = {"native control", "native monitored", "native corrected", "container control"}
-    wanted |= {"container monitored", "container corrected", "native wire", "container wire"}
+    wanted = {"native untraced", "native traced", "native corrected", "container untraced"}
+    wanted |= {"container traced", "container corrected", "native wire", "container wire"}
     assert wanted <= set(at_idle.index)
     for name in ("container corrected", "native corrected", "native wire"):
         assert at_idle.loc[name, "used"] >= 0.9 * 4 * PING_COUNT
     assert (at_idle["effective"] <= at_idle["used"]).all()
-    corrected, monitored, wire = (
-        at_idle.loc[f"container {name}", "estimate_ns"]
-        for name in ("corrected", "monitored", "wire")
+    corrected, traced, wire = (
+        at_idle.loc[f"container {name}", "estimate_ns"] for name in ("corrected", "traced", "wire")
     )
-    assert wire < corrected < monitored
+    assert wire < corrected < traced
     overhead = results.comparison(0, "container overhead")
     assert overhead.rounds == 4
     assert overhead.resampled == "pings"
@@ -309,7 +310,7 @@ def test_segments_add_up_to_what_the_correction_leaves(results: Results) -> None
 @pytest.mark.kernel
 def test_a_tracer_that_cannot_correct_is_still_compared(results: Results) -> None:
     assert results.comparison(0, "perturbation, container", "mace").rounds == 4
-    assert results.comparison(0, "corrected - native control", "mace") == statistics.NOTHING
+    assert results.comparison(0, "corrected - native untraced", "mace") == statistics.NOTHING
 
 
 @pytest.mark.kernel
@@ -338,6 +339,21 @@ def test_a_remote_outside_of_this_kernel(tmp_path: Path) -> None:
         "native": ["native"],
     }
     assert (traced["wire_rtt_ns"] > 0).all()
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(bool(why_no_bpf()), reason=why_no_bpf() or "BPF works")
+def test_the_tracer_in_the_kernel_is_compared(lab: Lab, tmp_path: Path) -> None:
+    plan = Plan(command=PLAN.command, flows=[0], rounds=2, tracers=["bpf", "minimal"])
+    run_experiment(plan, lab_site(lab), tmp_path / "e")
+    results = read_results(tmp_path / "e")
+    traced = results.pings[results.pings["tracer"] == "bpf"]
+    assert set(traced["status"].astype(str)) == {"corrected", "native"}
+    assert len(traced) == 2 * 2 * PING_COUNT
+    assert traced["events"].isna().all()
+    for tracer in plan.tracers:
+        assert results.comparison(0, "perturbation, container", tracer).rounds == 2
+    assert "bpf" in as_markdown(results)
 
 
 @pytest.mark.kernel

@@ -84,6 +84,17 @@ def _kernels_rtt_is_within_what_ping_prints(printed: str, echoes: list[dict[str,
         assert of_ping[int(seq)]["kernel_rtt_ns"] < float(time_ms) * 1e6 + 1000
 
 
+def scrape_until(line: str, port: int) -> None:
+    """Wait until a scrape has a line."""
+    deadline = time.monotonic() + 30
+    metrics = ""
+    while line not in metrics:
+        assert time.monotonic() < deadline, metrics
+        time.sleep(0.1)
+        with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            metrics = answer.read().decode()
+
+
 def test_what_is_not_answered_is_told_after_the_timeout(lab: Lab, tmp_path: Path) -> None:
     neighbour = ["ip", "neigh", "replace", "192.0.2.77", "lladdr", "02:00:00:00:00:77", "dev"]
     run_in(lab, *neighbour, "eth0", role="host")
@@ -101,23 +112,20 @@ def test_what_is_not_answered_is_told_after_the_timeout(lab: Lab, tmp_path: Path
 def test_plain_lines_parquet_and_prometheus(lab: Lab, tmp_path: Path) -> None:
     where = str(NETNS_DIR / lab.netns("container"))
     options = ["--netns", where, "-o", str(tmp_path / "echoes"), "--prometheus", "127.0.0.1:0"]
-    with watch(tmp_path / "said", *options, "--duration", "5") as watching:
+    with watch(tmp_path / "said", *options) as watching:
         watching.wait_for("followed")
         run_in(lab, "ping", "-q", "-i", "0.01", "-c", "100", REMOTE_IPV4)
-        time.sleep(0.5)
         port = re.search(r"127.0.0.1:(\d+)/metrics", watching.notes)
         assert port
-        with urlopen(f"http://127.0.0.1:{port[1]}/metrics") as answer:
-            metrics = answer.read().decode()
-        assert watching.process.wait(30) == 0
-    name = lab.netns("container")
-    labels = f'container="{name}",status="complete",target="{REMOTE_IPV4}"'
-    assert f"maceproc_echoes_total{{{labels}}} 100.0" in metrics
+        name = lab.netns("container")
+        labels = f'container="{name}",status="complete",target="{REMOTE_IPV4}"'
+        scrape_until(f"maceproc_echoes_total{{{labels}}} 100.0", int(port[1]))
+        assert watching.end() == 0
     assert f"{name} -> {REMOTE_IPV4}: 100 echoes" in watching.output
     assert "100 echoes followed" in watching.notes
     (file,) = (tmp_path / "echoes").iterdir()
     assert pq.read_metadata(file).num_rows == 100
-    assert b'"rows_lost": 0' in pq.read_metadata(file).metadata[b"maceproc"]
+    assert b'"points_lost": 0' in pq.read_metadata(file).metadata[b"maceproc"]
 
 
 def test_killed_it_leaves_nothing(lab: Lab, tmp_path: Path) -> None:

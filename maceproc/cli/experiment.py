@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from maceproc.cli.options import REMOTE, recorded
+from maceproc.cli.places import Chosen, chosen_site, placed
 from maceproc.cli.privileges import require_root
-from maceproc.cli.record import check_one_place, chosen_site, interrupt_cleanly
+from maceproc.cli.record import interrupt_cleanly
 from maceproc.cli.terminal import bar, tell
 from maceproc.foreign_text import clean, clean_lines
 
 if TYPE_CHECKING:
     from maceproc.experiment.run import ExperimentProgress
-    from maceproc.recording.sites import NativeChoice
 
 
 class _Experiment(click.Group):
@@ -55,6 +56,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
 
 
 @experiment.command()
+@placed
 @recorded
 @REMOTE
 @click.option(
@@ -82,7 +84,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
     default="minimal,net,mace",
     show_default=True,
     metavar="NAME,...",
-    help="minimal, full, net (net:*), mace (its four), or SYSTEM:EVENT+SYSTEM:EVENT.",
+    help="minimal, full, net (net:*), mace (its four), bpf, or SYSTEM:EVENT+SYSTEM:EVENT.",
 )
 @click.option("--seed", default=1, show_default=True, help="Of the order of arms and levels.")
 @click.option(
@@ -91,10 +93,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
 )  # fmt: skip
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- PING...")
 def run(
-    lab_name: str | None,
-    container: str | None,
-    native: NativeChoice | None,
-    netns: str | None,
+    where: Chosen,
     remote: Literal["kernel", "program"] | None,
     flows: list[int] | None,
     traffic: str,
@@ -119,13 +118,12 @@ def run(
     from maceproc.experiment.report import require_plots
     from maceproc.experiment.run import run_experiment
 
-    if lab_name is None and container is None and netns is None:
-        raise click.UsageError("choose one of --lab, --container and --netns")
-    check_one_place(lab_name, netns, container, None, False)
+    if where.kind == "here":
+        raise click.UsageError("say where: --lab, --container NAME, --netns NAME or another place")
     require_root("an experiment")
     interrupt_cleanly()
     require_plots()
-    levels = flows or ([0] if lab_name is None else [0, 2, 4, 8])
+    levels = flows or ([0, 2, 4, 8] if where.kind == "lab" else [0])
     plan = Plan(
         command=list(command),
         flows=levels,
@@ -137,12 +135,11 @@ def run(
     )
     directory, containers = Path(output), 1 + max(levels)
     remote = remote or _remote_for(traffic)
-    place = (lab_name, netns, container)
-    site = chosen_site(*place, containers=containers, native=native or "", remote=remote)
-    with site as where, bar(unit="run", per_second=1) as update:
+    there = chosen_site(where, containers=containers, remote=remote)
+    with there as site, bar(unit="run", per_second=1) as update:
         run_experiment(
             plan,
-            where,
+            site,
             directory,
             outer=outer,
             buffer_kb=buffer_kb,
@@ -185,14 +182,26 @@ def agree(first: Path, second: Path) -> None:
     """
     from maceproc.experiment.agreement import agreement_lines, load_results
 
-    for line in agreement_lines(load_results(first), load_results(second)):
-        click.echo(clean(line))
+    lines = agreement_lines(load_results(first), load_results(second))
+    _show("".join(f"{clean(line)}\n" for line in lines))
 
 
 def _doing(progress: ExperimentProgress) -> str:
     if not progress.arm:
         return "done"
     return f"round {progress.round}, {progress.flows} flows: {progress.arm}"
+
+
+def _show(markdown: str) -> None:
+    """Print the report: laid out on a terminal, as Markdown to a file or another program."""
+    if not sys.stdout.isatty():
+        click.echo(markdown, nl=False)
+        return
+    from rich.markdown import Markdown
+
+    from maceproc.reporting.console import CleanConsole
+
+    CleanConsole().print(Markdown(markdown))
 
 
 def _report(directory: Path, output: Path) -> None:
@@ -205,5 +214,5 @@ def _report(directory: Path, output: Path) -> None:
     with bar("following packets", "capture") as follow:
         results = read_results(directory, follow)
     written = save_report(results, output)
-    click.echo(clean_lines(as_markdown(results)), nl=False)
+    _show(clean_lines(as_markdown(results)))
     tell(f"wrote {', '.join(path.name for path in written)} to {output}")

@@ -12,6 +12,7 @@ import click
 
 from maceproc.cli import candidates
 from maceproc.cli.options import REMOTE, RecordsCommand, recorded
+from maceproc.cli.places import Chosen, chosen_site, placed
 from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from maceproc.calibration import Calibration
     from maceproc.capture import Sidecar
     from maceproc.capture_files import Capture
-    from maceproc.recording import session, sites
+    from maceproc.recording import session
 
     Tell = Callable[[session.Progress], None]
     Show = Callable[[bytes], None]
 
 
 @click.command(cls=RecordsCommand)
+@placed
 @recorded
 @REMOTE
 @click.option(
@@ -35,10 +37,9 @@ if TYPE_CHECKING:
     is_flag=True,
     help="With --container: run this machine's ping in its network, not the container's own.",
 )
-@click.option("--pid", type=int, help="Run in the network namespace of a process.")
 @click.option("--host", is_flag=True, help="Run on the host: a native ping.")
 @click.option(
-    "--rounds", type=click.IntRange(1), default=1, show_default=True, help="Runs per arm."
+    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs per arm."
 )
 @click.option("--no-baseline", is_flag=True, help="Leave the untraced runs out.")
 @click.option(
@@ -51,11 +52,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--tracer",
-    type=click.Choice(["ftrace", "bpf"]),
+    type=click.Choice(["ftrace", "perf", "bpf", "ftrace+bpf"]),
     default="ftrace",
     show_default=True,
-    help="What follows the packets: raw events by trace-cmd, or programs in the kernel (eBPF), "
-    "which keep one row for every echo.",
+    help="What follows the packets: raw events by trace-cmd or by perf; programs in the kernel "
+    "(eBPF), which know echoes by what they carry; or both, where events alone cannot tell.",
 )
 @click.option(
     "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."
@@ -64,25 +65,20 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
 def record(
-    lab_name: str | None,
-    netns: str | None,
-    container: str | None,
+    where: Chosen,
     remote: Literal["kernel", "program"] | None,
-    host_ping: bool,
-    native: sites.NativeChoice | None,
-    pid: int | None,
-    host: bool,
     outer: str,
     rounds: int,
     no_baseline: bool,
     events: str,
-    tracer: Literal["ftrace", "bpf"],
+    tracer: Literal["ftrace", "perf", "bpf", "ftrace+bpf"],
     buffer_kb: int | None,
     awake: bool,
     calibration: str | None,
     output: str,
     force: bool,
     command: tuple[str, ...],
+    live: bool = False,
 ) -> None:
     """Record a command, usually ping, and the kernel's net events beside it.
 
@@ -91,18 +87,16 @@ def record(
 
     \b
     maceproc record --container web --tracer bpf -- ping -c 100 192.0.2.1
-    maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
+    maceproc record --lab -- ping -c 100 -i 0.05
     """  # noqa: D301  \b is click's
     from maceproc.recording import record as recording
 
     check_alone(tracer, events, buffer_kb)
-    check_one_place(lab_name, netns, container, pid, host, host_ping)
     _require_rights()
     interrupt_cleanly()
     told: list[str] = []
-    place = (lab_name, netns, container, host_ping, pid, host)
-    where = chosen_site(*place, native=native or "", remote=remote)
-    with _recording(command) as (follow, show), where as site, _cleaned_up():
+    there = chosen_site(where, remote=remote)
+    with _recording(command, live) as (follow, show), there as site, _cleaned_up():
         capture = recording.record(
             list(command),
             site,
@@ -129,9 +123,9 @@ def _require_rights() -> None:
 
 
 @contextmanager
-def _recording(command: tuple[str, ...]) -> Iterator[tuple[Tell, Show | None]]:
+def _recording(command: tuple[str, ...], live: bool) -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows the progress, and point to the doctor where the recording fails."""
-    with doctor_at_hand(), recording_progress(command) as shown:
+    with doctor_at_hand(), recording_progress(command, live=live) as shown:
         yield shown
 
 
@@ -224,61 +218,7 @@ def ignore_interruptions() -> None:
 def check_alone(tracer: str, events: str, buffer_kb: int | None) -> None:
     """Raise UsageError when an option of the ftrace tracer is given with another one."""
     if tracer == "bpf" and (events != "minimal" or buffer_kb is not None):
-        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace")
-
-
-def check_one_place(
-    lab_name: str | None,
-    netns: str | None,
-    container: str | None,
-    pid: int | None,
-    host: bool,
-    host_ping: bool = False,
-) -> None:
-    """Raise UsageError when the options name more than one place."""
-    if host_ping and container is None:
-        raise click.UsageError("--host-ping goes with --container")
-    chosen = [place is not None for place in (lab_name, netns, container, pid)]
-    if sum((*chosen, host)) > 1:
-        raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
-
-
-@contextmanager
-def chosen_site(
-    lab_name: str | None,
-    netns: str | None,
-    container: str | None,
-    host_ping: bool = False,
-    pid: int | None = None,
-    host: bool = False,
-    *,
-    containers: int = 1,
-    native: sites.NativeChoice = "",
-    remote: Literal["kernel", "program"] | None = None,
-) -> Iterator[sites.Site]:
-    """Give the site that the options name; a lab that is not up yet exists only in the context.
-
-    Such a lab has `containers` containers and a `remote` (None: the usual one).
-    `native` is what the command of a container is compared with; it also holds for the command
-    line of an engine, which names its container itself.
-    """
-    from maceproc.recording import sites
-    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete, usual_remote
-
-    check_one_place(lab_name, netns, container, pid, host)
-    if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab(containers=containers, remote=remote or usual_remote()) as lab:
-            yield sites.lab_site(lab)
-    elif lab_name is not None:
-        yield sites.lab_site(Lab(lab_name or DEFAULT_NAME))
-    elif netns is not None:
-        yield sites.netns_site(netns)
-    elif container is not None:
-        yield sites.container_site(container, host_ping=host_ping, native=native)
-    elif pid is not None:
-        yield sites.pid_site(pid)
-    else:
-        yield sites.here_site("host" if host else "here", native=native)
+        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace or perf")
 
 
 def _show_output(printed: bytes) -> None:
@@ -287,19 +227,43 @@ def _show_output(printed: bytes) -> None:
 
 
 @contextmanager
-def recording_progress(command: tuple[str, ...]) -> Iterator[tuple[Tell, Show | None]]:
-    """Give what shows a recording's progress on a terminal: a bar, or the command's own output.
+def recording_progress(
+    command: tuple[str, ...], *, live: bool = False
+) -> Iterator[tuple[Tell, Show | None]]:
+    """Give what shows a recording's progress on a terminal: a bar, and the command's own output.
 
-    Before the first run it says how many there are, and how long they take.
+    With `live`, RTTs and loss of every arm so far are shown instead. Before the first run it says
+    how many there are, and how long they take.
     """
     from maceproc.recording.duration import own_command, plan_sentence
 
     pinged = own_command(list(command))
+
+    def announce(progress: session.Progress) -> None:
+        if progress.done == 0 and pinged and pinged.is_ping:
+            tell_notes([plan_sentence(pinged, progress.total)])
+
+    if live and may_move() and pinged and pinged.is_ping:
+        with _live(announce) as shown:
+            yield shown
+        return
     with bar(unit="run", per_second=1) as update:
 
         def follow(progress: session.Progress) -> None:
-            if progress.done == 0 and pinged and pinged.is_ping:
-                tell_notes([plan_sentence(pinged, progress.total)])
+            announce(progress)
             update(progress.done, progress.total, progress.arm)
 
         yield follow, _show_output if may_move() else None
+
+
+@contextmanager
+def _live(announce: Tell) -> Iterator[tuple[Tell, Show]]:
+    from maceproc.cli.live import live_pings
+
+    with live_pings() as pings:
+
+        def follow(progress: session.Progress) -> None:
+            announce(progress)
+            pings.follow(progress)
+
+        yield follow, pings.read

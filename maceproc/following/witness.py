@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from maceproc.capture import Run
-from maceproc.echoes import Rows
+from maceproc.pairing import Rows
 from maceproc.schema import WITNESSED
 
 SAME_EVENT_NS = 50_000
@@ -74,6 +74,15 @@ def witness(
         _of_pings(rtts, "reply", "inbound_journey", row_of_journey, ids, rows),
     ]
     return WITNESSED.frame(pd.concat([by_hop, *of_pings], ignore_index=True))
+
+
+def rows_of_crossings(crossings: pd.DataFrame, hops: pd.DataFrame, rows: Rows) -> NDArray[np.int64]:
+    """Return the row that both ends of each complete crossing are of; -1 where it is not told."""
+    outbound = (crossings["direction"] == "outbound").to_numpy()
+    begin, end = (
+        _row_of_events(crossings, hops, rows, outbound, name) for name in ("entered", "left")
+    )
+    return np.where(begin == end, begin, -1)
 
 
 def _of_pings(
