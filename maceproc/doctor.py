@@ -39,7 +39,11 @@ from maceproc.recording.machine import (
     sees_kernel_pids,
 )
 from maceproc.recording.recorder import Recorder
-from maceproc.recording.rescue import abandoned_recordings, remove_stale_instances
+from maceproc.recording.rescue import (
+    abandoned_recordings,
+    discard_without_events,
+    remove_stale_instances,
+)
 from maceproc.recording.tracing import (
     BUFFER_KB,
     CLOCK,
@@ -114,8 +118,7 @@ def remove_leftovers() -> list[str]:
     removed += [f"lab {name}" for name in remove_stale_labs()]
     removed += [f"directory {path}" for path in remains.remove_stale_temporary_directories()]
     for trace in abandoned_recordings(Path()):
-        with contextlib.suppress(OSError):  # it is not empty
-            recording_directory(trace).rmdir()
+        if discard_without_events(trace):
             removed.append(f"directory {recording_directory(trace)}")
     for engine, name in _stale_containers():
         remove_container(engine, name)

@@ -19,6 +19,7 @@ import pytest
 
 from maceproc.recording.lab import NETNS_DIR, REMOTE_IPV4, REMOTE_IPV6, Lab
 from tests.engine import Engine
+from tests.test_record import wait_until
 from tests.watched import watch, why_no_bpf
 
 pytestmark = [
@@ -90,7 +91,7 @@ def test_what_is_not_answered_is_told_after_the_timeout(lab: Lab, tmp_path: Path
     with watch(tmp_path, "--lab", lab.name, "--json", "--timeout", "0.3") as watching:
         watching.wait_for("followed", times=2)
         run_in(lab, "ping", "-q", "-i", "0.01", "-c", "7", "-W", "0.1", "192.0.2.77")
-        time.sleep(1.5)
+        wait_until(lambda: watching.output.count('"unanswered"') == 7)
         assert watching.end(signal.SIGINT) == 0
         echoes = watching.echoes
     assert [echo["seq"] for echo in echoes] == list(range(1, 8))
@@ -98,21 +99,24 @@ def test_what_is_not_answered_is_told_after_the_timeout(lab: Lab, tmp_path: Path
     assert all(echo["kernel_rtt_ns"] is None and echo["outbound_ns"] > 0 for echo in echoes)
 
 
+def metrics(port: int) -> str:
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        return str(answer.read().decode())
+
+
 def test_plain_lines_parquet_and_prometheus(lab: Lab, tmp_path: Path) -> None:
     where = str(NETNS_DIR / lab.netns("container"))
     options = ["--netns", where, "-o", str(tmp_path / "echoes"), "--prometheus", "127.0.0.1:0"]
-    with watch(tmp_path / "said", *options, "--duration", "5") as watching:
+    with watch(tmp_path / "said", *options) as watching:
         watching.wait_for("followed")
         run_in(lab, "ping", "-q", "-i", "0.01", "-c", "100", REMOTE_IPV4)
-        time.sleep(0.5)
         port = re.search(r"127.0.0.1:(\d+)/metrics", watching.notes)
         assert port
-        with urlopen(f"http://127.0.0.1:{port[1]}/metrics") as answer:
-            metrics = answer.read().decode()
-        assert watching.process.wait(30) == 0
-    name = lab.netns("container")
-    labels = f'container="{name}",status="complete",target="{REMOTE_IPV4}"'
-    assert f"maceproc_echoes_total{{{labels}}} 100.0" in metrics
+        name = lab.netns("container")
+        labels = f'container="{name}",status="complete",target="{REMOTE_IPV4}"'
+        wait_until(lambda: f"maceproc_echoes_total{{{labels}}} 100.0" in metrics(int(port[1])))
+        assert "maceproc_requests_without_outer_device 0.0" in metrics(int(port[1]))
+        assert watching.end() == 0
     assert f"{name} -> {REMOTE_IPV4}: 100 echoes" in watching.output
     assert "100 echoes followed" in watching.notes
     (file,) = (tmp_path / "echoes").iterdir()
@@ -124,8 +128,7 @@ def test_killed_it_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
     with watch(tmp_path / "said", "--lab", lab.name, "-o", str(tmp_path / "echoes")) as watching:
         watching.wait_for("followed", times=2)
         run_in(lab, "ping", "-q", "-f", "-c", "100", REMOTE_IPV4)
-        time.sleep(1)
-        assert _has_programs(watching.process.pid)
+        wait_until(lambda: _has_programs(watching.process.pid))
         watching.end(signal.SIGKILL)
     assert list((tmp_path / "echoes").iterdir()) == []
 

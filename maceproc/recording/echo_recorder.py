@@ -59,6 +59,7 @@ class EchoRecorder:
         self.events_lost: dict[str, int] = {}
         self.events_missing: dict[str, int] = {}
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self.rows_lost = 0
         self.requests_queued = 0
         self.not_followed: dict[str, int] = {}

@@ -328,7 +328,7 @@ def _judge(
 ) -> None:
     """Raise what the recording ended with; the capture is on disk already."""
     runs = sidecar.runs
-    what_is_kept = kept(sidecar, trace)
+    what_is_kept = kept(command, runs, trace)
     if interruption.signal_number:
         raise Interrupted(
             f"interrupted by {interruption.reason}; {what_is_kept}",

@@ -63,6 +63,8 @@ class Watcher:
         self.gone: list[int] = []  # places that have left for good; taken away by whoever reads
         self._rows_lost = 0
         self._rows_read = 0
+        self._entered = 0
+        self._waiting = 0
         self.tracer = EchoTracer()
 
     def __enter__(self) -> Watcher:
@@ -84,6 +86,7 @@ class Watcher:
         if now_s >= self._next_s["places"]:
             self._next_s["places"] = now_s + PLACES_EVERY_S
             self.poll_places()
+        self._note_requests()
         data, lost = self.tracer.read_rows()
         if now_s >= self._next_s["unanswered"]:
             self._next_s["unanswered"] = now_s + UNANSWERED_EVERY_S
@@ -93,6 +96,7 @@ class Watcher:
     def finish(self) -> Rows:
         """Follow no more; return the last rows."""
         self.tracer.stop()
+        self._note_requests()
         return self._take(*self.tracer.read_rows())
 
     def name(self, number: int) -> str:
@@ -107,8 +111,8 @@ class Watcher:
     def losses(self) -> Losses:
         """Return what was not followed."""
         counts = {name: sum(by.values()) for name, by in self.tracer.counts().items()}
-        followed = self._rows_read + self._rows_lost + self.tracer.waiting
-        return Losses(self._rows_lost, counts, max(0, self.tracer.entered - followed))
+        followed = self._rows_read + self._rows_lost + self._waiting
+        return Losses(self._rows_lost, counts, max(0, self._entered - followed))
 
     def poll_places(self) -> None:
         """Begin to watch what has come, and leave what has gone."""
@@ -197,6 +201,15 @@ class Watcher:
             number = self._left.popleft()[1]
             self.gone.append(number)
             self._names.pop(number, None)
+
+    def _note_requests(self) -> None:
+        """Note how many requests there were, and how many wait for their reply.
+
+        It is done before rows are read: then a request without a row is not one whose row waits to
+        be read.
+        """
+        self._entered = self.tracer.entered
+        self._waiting = self.tracer.waiting
 
     def _take(self, data: bytes, lost: int) -> Rows:
         self._rows_lost += lost
