@@ -1,12 +1,14 @@
 """What the tracers cost: the median RTT of a container's ping, with each of them and with none.
 
     python -m benchmarks.tracers_cost OUT.json [--remote kernel|program] [--flows N]
-        [--interval S] [--count N] [--rounds N]
+        [--interval S] [--seconds S]
     python -m benchmarks.tracers_cost OUT.json
 
-records one regime and appends its rounds to OUT.json; without rounds it prints the table of what
-OUT.json holds. A round runs the ping once with every tracer, in an order that changes. `empty` are
-programs that do nothing on the hooks of the BPF tracer: the least that one can cost.
+measures one regime and appends its rounds to OUT.json; without --seconds it prints the table of
+what OUT.json holds. One ping runs all the time. In a round every tracer, and none, is on for half a
+second, in an order that changes: so drift, and what the ping itself is like, falls on all of them
+alike. Its time of day (`ping -D`) tells under which one a reply came. `empty` are programs that do
+nothing on the hooks of the BPF tracer: the least that one can cost.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import random
 import re
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,6 +28,7 @@ from statistics import median, median_grouped
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maceproc.recording.bpf.echo_tracer import EchoTracer
 from maceproc.recording.bpf.libbpf import BpfObject
@@ -32,6 +36,7 @@ from maceproc.recording.bpf.memory import PROGRAMS
 from maceproc.recording.echo_recorder import devices_to_watch
 from maceproc.recording.event_sets import choose_events, minimal_events, path_links
 from maceproc.recording.lab import REMOTE_IPV4, Lab
+from maceproc.recording.lab_remote import spinning
 from maceproc.recording.recorder import recorded_to
 from maceproc.recording.sites import lab_site
 from maceproc.recording.survey import survey
@@ -40,6 +45,8 @@ from maceproc.recording.tracing import available_events
 TRACERS = ("none", "net:*", "minimal", "bpf", "empty")
 SOURCE = Path(__file__).with_name("empty.bpf.c")
 SETTLE_S = 0.05
+SLOT_S = 0.45
+LEAST_PINGS = 10
 PRINTED_STEP_US = 1.0
 
 
@@ -97,32 +104,69 @@ def flows(lab: Lab, count: int) -> Iterator[None]:
         yield
 
 
-def rtts_us(lab: Lab, count: int, interval_s: float) -> list[float]:
-    """Ping once; return the RTTs [us]."""
-    words = ["ping", "-i", str(interval_s), "-c", str(count), REMOTE_IPV4]
-    argv = ["ip", "netns", "exec", lab.netns("container"), *words]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    return [float(ms) * 1000 for ms in re.findall(r"time=([0-9.]+) ms", done.stdout)]
+class Pinging:
+    """A ping of a container that runs while the block runs; its RTTs by time of day."""
+
+    def __init__(self, lab: Lab, interval_s: float) -> None:
+        words = ["ping", "-D", "-i", str(interval_s), REMOTE_IPV4]
+        self._argv = ["ip", "netns", "exec", lab.netns("container"), *words]
+        self._lines: list[str] = []
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Pinging:
+        self._process = subprocess.Popen(self._argv, stdout=subprocess.PIPE, text=True)
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        assert self._process is not None
+        self._process.terminate()
+        self._reader.join()
+        self._process.wait()
+
+    def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.append(line)
+
+    def replies(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return when replies came [s, time of day], and their RTTs [us]."""
+        found = re.findall(r"\[([0-9.]+)\] .* time=([0-9.]+) ms", "".join(self._lines))
+        table = np.array(found, float).reshape(-1, 2)
+        return table[:, 0], table[:, 1] * 1000
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Run the rounds of one regime."""
-    rounds = []
-    with (
-        Lab(containers=1 + options.flows, remote=options.remote) as lab,
-        tempfile.TemporaryDirectory() as directory,
-        tracers(lab, Path(directory)) as switches,
-        flows(lab, options.flows),
-    ):
-        rtts_us(lab, 50, options.interval)
-        for _ in range(options.rounds):
-            order = random.sample(TRACERS, len(TRACERS))
-            medians = {}
-            for name in order:
+    """Run the rounds of one regime, as many as there is time for."""
+    slots: list[dict[str, tuple[float, float]]] = []
+    with ExitStack() as stack:
+        lab = stack.enter_context(Lab(containers=1 + options.flows, remote=options.remote))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        switches = stack.enter_context(tracers(lab, directory))
+        stack.enter_context(spinning(lab.remote_socket))
+        stack.enter_context(flows(lab, options.flows))
+        pinging = stack.enter_context(Pinging(lab, options.interval))
+        end_s = time.monotonic() + options.seconds
+        while time.monotonic() < end_s:
+            times = {}
+            for name in random.sample(TRACERS, len(TRACERS)):
                 with switches[name]():
-                    values = rtts_us(lab, options.count, options.interval)
-                    medians[name] = median_grouped(values, interval=PRINTED_STEP_US)
-            regime = f"{options.remote}, {options.flows} flows, every {options.interval} s"
+                    began = time.time()
+                    time.sleep(SLOT_S)
+                    times[name] = (began, time.time())
+            slots.append(times)
+    came_s, rtts_us = pinging.replies()
+    regime = f"{options.remote}, {options.flows} flows, every {options.interval} s"
+    rounds = []
+    for times in slots:
+        medians = {}
+        for name, (began, ended) in times.items():
+            values = rtts_us[(came_s - rtts_us / 1e6 > began) & (came_s < ended)]
+            if len(values) >= LEAST_PINGS:
+                medians[name] = median_grouped(values.tolist(), interval=PRINTED_STEP_US)
+        if len(medians) == len(TRACERS):
             rounds.append({"regime": regime, "median_us": medians})
     return rounds
 
@@ -138,9 +182,14 @@ def show(rounds: list[dict[str, Any]]) -> None:
         picks = random_state.integers(0, len(table), (2000, len(table)))
         for name, values in added.items():
             drawn = np.median(values[picks], axis=1)
-            share = np.median(values) / np.median(added["net:*"])
             low, high = np.percentile(drawn, (2.5, 97.5))
-            print(f"  {name:8} {np.median(values):+6.1f} us [{low:+.1f}, {high:+.1f}]  {share:.2f}")
+            of_net = drawn / np.median(added["net:*"][picks], axis=1)
+            share = np.median(values) / np.median(added["net:*"])
+            ends = np.percentile(of_net, (2.5, 97.5))
+            print(
+                f"  {name:8} {np.median(values):+6.1f} us [{low:+.1f}, {high:+.1f}]"
+                f"  {share:.2f} of net:* [{ends[0]:.2f}, {ends[1]:.2f}]"
+            )
 
 
 def main() -> None:
@@ -150,11 +199,10 @@ def main() -> None:
     parser.add_argument("--remote", choices=("kernel", "program"), default="kernel")
     parser.add_argument("--flows", type=int, default=0)
     parser.add_argument("--interval", type=float, default=0.005)
-    parser.add_argument("--count", type=int, default=200)
-    parser.add_argument("--rounds", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=0)
     options = parser.parse_args()
     rounds = json.loads(options.out.read_text()) if options.out.exists() else []
-    if options.rounds:
+    if options.seconds:
         rounds += measure(options)
         options.out.write_text(json.dumps(rounds, indent=1))
     show(rounds)

@@ -23,8 +23,9 @@ import numpy as np
 import pandas as pd
 
 import maceproc
-from maceproc.echoes import Rows, rows_from
+from maceproc.echoes import points_from
 from maceproc.following.witness import witness
+from maceproc.pairing import Rows, pair
 from maceproc.recording.bpf.devices import inner_device, outer_devices
 from maceproc.recording.bpf.echo_tracer import EchoTracer
 from maceproc.recording.lab import REMOTE_IPV4, Lab
@@ -37,7 +38,7 @@ READ_EVERY_S = 0.1
 
 
 class Rowing:
-    """The rows that the tracer in the kernel writes, read while they come."""
+    """The echoes that the tracer in the kernel saw; its points are read while they come."""
 
     def __init__(self, tracer: EchoTracer) -> None:
         self._tracer = tracer
@@ -56,19 +57,18 @@ class Rowing:
         self._thread.join()
         self._tracer.stop()
         self._take()
-        self._data += b"".join(self._tracer.unanswered(time.monotonic_ns()))
 
     @property
     def rows(self) -> Rows:
         """What has come until now."""
-        return rows_from(bytes(self._data))
+        return pair(points_from(bytes(self._data))).rows
 
     def _read(self) -> None:
         while not self._over.wait(READ_EVERY_S):
             self._take()
 
     def _take(self) -> None:
-        data, lost = self._tracer.read_rows()
+        data, lost, _ = self._tracer.read_points()
         self._data += data
         self.lost += lost
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from maceproc.comparison import Comparison as Comparison
     from maceproc.comparison import compare as compare
     from maceproc.errors import MaceprocError as MaceprocError
+    from maceproc.fleet.collect import collect as collect
+    from maceproc.fleet.dataset import Dataset as Dataset
+    from maceproc.fleet.dataset import open_dataset as open_dataset
     from maceproc.many import analyze_many as analyze_many
     from maceproc.pipeline import Analysis as Analysis
     from maceproc.pipeline import analyze as analyze
@@ -40,14 +43,17 @@ _PUBLIC = {
     "Analysis": "maceproc.pipeline",
     "Capture": "maceproc.capture_files",
     "Comparison": "maceproc.comparison",
+    "Dataset": "maceproc.fleet.dataset",
     "Lab": "maceproc.recording.lab",
     "MaceprocError": "maceproc.errors",
     "analyze": "maceproc.pipeline",
     "analyze_many": "maceproc.many",
+    "collect": "maceproc.fleet.collect",
     "compare": "maceproc.comparison",
     "explain": "maceproc.shortcuts",
     "export": "maceproc.shortcuts",
     "open_capture": "maceproc.capture_files",
+    "open_dataset": "maceproc.fleet.dataset",
     "read_events": "maceproc.traces",
     "record": "maceproc.recording.by_name",
 }

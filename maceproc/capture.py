@@ -73,11 +73,17 @@ class PathDevice(msgspec.Struct, kw_only=True, frozen=True):
         return f"{self.netns}:{self.dev}"
 
 
+PlaceKind = Literal[
+    "lab", "netns", "pid", "host", "here", "container", "pod", "lxc", "machine", "unit"
+]
+"""What a place was named as; a service of Compose is a container."""
+
+
 class Target(msgspec.Struct, kw_only=True, omit_defaults=True):
     """Where the command ran, and the way a packet takes from there to the outer device."""
 
-    kind: Literal["lab", "netns", "pid", "host", "here", "container"]
-    name: str = ""  # as given: the namespace, process or container
+    kind: PlaceKind
+    name: str = ""  # as given: the namespace, process, container, pod, machine or unit
     address: str = ""  # what is pinged, as resolved; empty when unknown
     # From the container's device to the outer device, both included, in outbound order. One hop or
     # none: no namespace is crossed.
@@ -189,11 +195,10 @@ class Tracing(msgspec.Struct, kw_only=True, omit_defaults=True):
     events_missing: dict[str, int] = {}
     problems: list[str] = []  # what went wrong with the recording itself, one sentence each
     tracer: Literal["ftrace", "bpf"] = "ftrace"
-    # Of the BPF tracer: echoes overwritten before they were read, requests queued on the
-    # container's device, and packets that could not be followed, by reason (`echo_rows.COUNTS`).
-    rows_lost: int = 0
-    requests_queued: int = 0
-    not_followed: dict[str, int] = {}
+    # Of the BPF tracer: points overwritten before they were read, and headers that it could not
+    # read, by reason (`echo_rows.UNREAD`).
+    points_lost: int = 0
+    unread: dict[str, int] = {}
 
 
 class Identity(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -217,6 +222,7 @@ class Machine(msgspec.Struct, kw_only=True, omit_defaults=True):
     virtualization: str = ""
     load_average: float = 0.0  # over one minute, when the recording began
     awake: bool = False  # the CPUs were kept from going idle
+    host: str = ""  # the machine's name; empty when not known
     identity: str = ""  # digest of what tells this machine from others; empty when not known
 
 

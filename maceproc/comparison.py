@@ -117,7 +117,7 @@ def compare(*captures: str | Path | Analysis, labels: Sequence[str] | None = Non
     if len(set(names)) != len(analyses):
         raise AnalysisError(f"{len(analyses)} captures, labels {', '.join(names)}")
     named = dict(zip(names, analyses, strict=True))
-    quantities = QUANTITIES.from_rows([row for name in named for row in _describe(name, named)])
+    quantities = QUANTITIES.from_rows([row for item in named.items() for row in describe(*item)])
     notes = tuple(_differences(named))
     return Comparison(
         analyses=named,
@@ -141,8 +141,9 @@ def labels_of(paths: Sequence[Path]) -> list[str]:
     ]
 
 
-def _describe(name: str, named: dict[str, Analysis]) -> Iterator[tuple[object, ...]]:
-    for quantity, values in _quantities(named[name]).items():
+def describe(name: str, analysis: Analysis) -> Iterator[tuple[object, ...]]:
+    """Yield the rows of QUANTITIES of one capture, which is called `name`."""
+    for quantity, values in _quantities(analysis).items():
         if len(values):
             p5, median, p95 = np.percentile(values["value_ns"], [5, 50, 95])
             yield name, quantity, len(values), values["round"].nunique(), median, p5, p95

@@ -1,6 +1,7 @@
-"""The rows that the tracer in the kernel writes: one ICMP echo each, and the file they are kept in.
+"""ICMP echoes by the tracer in the kernel: the points that it writes, and the rows made of them.
 
-The fields are those of ``struct row`` in `maceproc/recording/bpf/echoes.bpf.c`, in its order.
+A point is one packet at one device (`maceproc/recording/bpf/echoes.bpf.c`), a row one echo with all
+of its points (`maceproc.pairing`). A file of echoes holds points.
 """
 
 from __future__ import annotations
@@ -8,11 +9,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MAGIC = b"maceproc echoes\n"
-"""A file of rows begins with it; then come a line of JSON and the rows."""
+"""A file of points begins with it; then come a line of JSON and the points."""
 
 
 class RowField(NamedTuple):
-    """One field of a row: its name, the code of its type (`struct`, `numpy`), unit and meaning."""
+    """One field of a point or row; `code` is its type as `struct` and `numpy` write it."""
 
     name: str
     code: str
@@ -22,7 +23,7 @@ class RowField(NamedTuple):
 
 
 ROW_FIELDS = (
-    RowField("number", "u8", "", "from 1, in the order in which rows were written"),
+    RowField("number", "u8", "", "from 1, in the order of time"),
     RowField("queued_ns", "u8", "ns", "request queued on the container's device"),
     RowField("outer_queued_ns", "u8", "ns", "request queued on the outer device"),
     RowField(
@@ -54,7 +55,7 @@ ROW_FIELDS = (
     RowField("padding", "u1", "", "", 6),
 )
 
-ANSWERED, RECEIVED, REPEATED, TWIN, FRAGMENTED, ALTERED, GIVEN_UP = (1 << bit for bit in range(7))
+ANSWERED, RECEIVED, REPEATED, TWIN, FRAGMENTED, ALTERED, NATIVE = (1 << bit for bit in range(7))
 ROW_FLAGS = {
     ANSWERED: "the reply was seen on the outer device",
     RECEIVED: "the reply was seen on the container's device",
@@ -62,17 +63,42 @@ ROW_FLAGS = {
     TWIN: "another request with the same addresses, identifier and number was on its way",
     FRAGMENTED: "it was sent in fragments: the first one was followed",
     ALTERED: "the reply does not return what the request carried",
-    GIVEN_UP: "its place was needed for another echo: a reply would not have been followed",
+    NATIVE: "the host itself sent it: its points are those of the outer device",
 }
 
-COUNTS = (
-    ("busy", "another CPU was at the same place of a table"),
-    ("overwritten", "a table had no room for what was on its way"),
-    ("other_content", "an sk_buff's address came back with another packet"),
-    ("unreadable", "a header was cut, or not in the linear part of the packet"),
-    ("no_request", "a reply came that was not followed from an outer device, or sent before"),
-    ("unknown_headers", "IPv6 extension headers that are not understood"),
-    ("repeated", "another reply came to an echo that was answered"),
-    ("late", "a reply came to an echo that counted as unanswered"),
+POINT_FIELDS = (
+    RowField("time_ns", "u8", "ns", "when; 0 while it is written"),
+    RowField("skb", "u8", "", "address of the packet's sk_buff"),
+    RowField("words", "u8", "", "first 16 bytes of the payload: ping's send stamp", 2),
+    RowField("source", "u8", "", "source address", 2),
+    RowField("destination", "u8", "", "destination address", 2),
+    RowField("netns", "u4", "", "inode number of the device's network namespace"),
+    RowField("ifindex", "u4", "", "the device"),
+    RowField("container", "u4", "", "number that the tracer gave the device's container"),
+    RowField("pid", "u4", "", "task that ran; in softirq, the task that was interrupted"),
+    RowField("id", "u2", "", "ICMP identifier"),
+    RowField("seq", "u2", "", "ICMP sequence number"),
+    RowField("sum", "u2", "", "of all bytes but type and identifier, by the ICMP checksum"),
+    RowField("len", "u2", "byte", "ICMP message"),
+    RowField("point", "u1", "", "which point of the way: `QUEUED` to `AT_CONTAINER`"),
+    RowField("kind", "u1", "", "bits: `REPLY`, `FRAGMENT`, `LOCAL`"),
+    RowField("family", "u1", "", "4 or 6"),
+    RowField("padding", "u1", "", "", 5),
 )
-"""What the tracer counts per CPU: packets that it could not follow, by reason."""
+"""``struct point`` in `maceproc/recording/bpf/echoes.bpf.c`."""
+
+QUEUED, OUTER_QUEUED, SENT, OUTER_RECEIVED, AT_CONTAINER = range(1, 6)
+REPLY, FRAGMENT, LOCAL = (1 << bit for bit in range(3))
+
+UNREAD = {
+    "unreadable": "a header was cut, or not in the linear part of the packet",
+    "unknown_headers": "IPv6 extension headers that are not understood",
+}
+"""Headers that the tracer could not read, by reason."""
+
+COUNTS = {
+    "no_request": "a reply came to a container and answers no echo that waited: its request left "
+    "by no outer device, or was answered before",
+    **UNREAD,
+}
+"""Packets that were not followed, by reason."""

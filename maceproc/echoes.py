@@ -1,4 +1,4 @@
-"""ICMP echoes as the tracer in the kernel saw them: its rows as a NumPy table, and what they say.
+"""ICMP echoes as the tracer in the kernel saw them: a file of its points, and what rows say.
 
     queued ------- outer_queued - sent ------ wire ------ outer_received ------- received
       |  outbound  |                                      |  inbound              |
@@ -23,28 +23,16 @@ from maceproc.echo_rows import (
     ALTERED,
     ANSWERED,
     FRAGMENTED,
-    GIVEN_UP,
     MAGIC,
     RECEIVED,
     REPEATED,
-    ROW_FIELDS,
     ROW_FLAGS,
     TWIN,
 )
 from maceproc.errors import TraceFormatError
+from maceproc.pairing import POINT_DTYPE, Paired, Points, Rows, pair
 
-Rows = NDArray[np.void]
-"""Rows of the tracer, as a structured array of `ROW_DTYPE`."""
-
-ROW_DTYPE = np.dtype(
-    [
-        (field.name, f"<{field.code}", (field.length,)) if field.length > 1
-        else (field.name, f"<{field.code}")
-        for field in ROW_FIELDS
-    ]
-)  # fmt: skip
-
-NOT_CERTAIN = (GIVEN_UP, TWIN, ALTERED, FRAGMENTED, REPEATED)
+NOT_CERTAIN = (TWIN, ALTERED, FRAGMENTED, REPEATED)
 """Flags that make a row ambiguous, the one that is told first being first."""
 
 STATUSES = ("complete", "ambiguous", "incomplete", "unanswered")
@@ -72,26 +60,31 @@ class Durations(NamedTuple):
 
 
 class EchoFile(NamedTuple):
-    """A file of rows: what its head says, its rows, and how many bytes at its end are no row."""
+    """A file of echoes: what its head says, its echoes, and how many bytes at its end are cut."""
 
     facts: dict[str, Any]
-    rows: Rows
+    paired: Paired
     cut_bytes: int
+
+    @property
+    def rows(self) -> Rows:
+        """A row for each echo."""
+        return self.paired.rows
 
 
 def is_echo_file(path: Path) -> bool:
-    """Tell whether a file begins as one of rows does."""
+    """Tell whether a file begins as one of echoes does."""
     with path.open("rb") as file:
         return file.read(len(MAGIC)) == MAGIC
 
 
-def rows_from(data: bytes) -> Rows:
-    """Return whole rows as an array."""
-    return np.frombuffer(data, ROW_DTYPE)
+def points_from(data: bytes) -> Points:
+    """Return whole points as an array."""
+    return np.frombuffer(data, POINT_DTYPE)
 
 
 def read_echo_file(path: str | Path) -> EchoFile:
-    """Read a file of rows; of one that was cut, every row that is whole.
+    """Read a file of echoes; of one that was cut, every point that is whole.
 
     Raises TraceFormatError when it is no such file.
     """
@@ -107,17 +100,17 @@ def read_echo_file(path: str | Path) -> EchoFile:
         raise TraceFormatError(
             path, offset=len(MAGIC), found=f"no JSON ({error})", expected="a line of JSON"
         ) from error
-    if not isinstance(facts, dict) or facts.get("row_bytes") != ROW_DTYPE.itemsize:
+    if not isinstance(facts, dict) or facts.get("point_bytes") != POINT_DTYPE.itemsize:
         raise TraceFormatError(
             path,
             offset=len(MAGIC),
-            found=f"rows of another form: {facts!r:.80}",
-            expected=f"rows of {ROW_DTYPE.itemsize} bytes",
+            found=f"points of another form: {facts!r:.80}",
+            expected=f"points of {POINT_DTYPE.itemsize} bytes",
             hint="read it with the maceproc that wrote it",
         )
-    start, row_bytes = end + 1, ROW_DTYPE.itemsize
-    count, cut = divmod(len(content) - start, row_bytes)
-    return EchoFile(facts, np.frombuffer(content, ROW_DTYPE, count, start), cut)
+    start, point_bytes = end + 1, POINT_DTYPE.itemsize
+    count, cut = divmod(len(content) - start, point_bytes)
+    return EchoFile(facts, pair(np.frombuffer(content, POINT_DTYPE, count, start)), cut)
 
 
 def durations(rows: Rows) -> Durations:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import ExitStack
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
 
 from maceproc.errors import AnalysisError, MaceprocError, as_error
 from maceproc.pipeline import LOG, Analysis, analyze
-from maceproc.worker import Worker, WorkerDied
+from maceproc.worker import WorkerDied, Workers
 
 
 @dataclass(frozen=True)
@@ -76,31 +74,30 @@ def _analyze(path: Path) -> Outcome:
 
 
 def _side_by_side(paths: list[Path], workers: int, tell: TellOutcome) -> list[Outcome]:
-    """Analyze captures in several processes; for each, a thread hands it one capture at a time."""
+    """Analyze captures in several processes, each of them one capture at a time."""
     outcomes: dict[int, Outcome] = {}
-    idle: SimpleQueue[Worker] = SimpleQueue()
-    with ExitStack() as stack:
-        pool = stack.enter_context(ThreadPoolExecutor(workers))
-        for _ in range(workers):
-            idle.put(stack.enter_context(Worker()))
-        # If this is left early, as by Ctrl-C, no more captures are begun and the processes end.
-        stack.callback(pool.shutdown, wait=False, cancel_futures=True)
-        places = {pool.submit(_in_a_worker, path, idle): place for place, path in enumerate(paths)}
+    pool = Workers(workers)
+    try:
+        places = {pool.submit(_analyze, path): place for place, path in enumerate(paths)}
         for future in as_completed(places):
-            outcomes[places[future]] = future.result()
-            tell(len(outcomes), outcomes[places[future]])
+            place = places[future]
+            outcomes[place] = _outcome(paths[place], future)
+            tell(len(outcomes), outcomes[place])
+    finally:
+        # If this is left early, as by Ctrl-C, no more captures are begun and the processes end.
+        pool.shutdown(wait=False, cancel_futures=True)
     return [outcomes[place] for place in range(len(paths))]
 
 
-def _in_a_worker(path: Path, idle: SimpleQueue[Worker]) -> Outcome:
-    """Analyze a capture in an idle process; if the process dies, the outcome holds that error."""
-    worker = idle.get()
+def _outcome(path: Path, future: Future[Outcome]) -> Outcome:
+    """Return what a process answered; if it died, an outcome that says so."""
     try:
-        outcome: Outcome = worker.call(_analyze, path)
-        return outcome
+        return future.result()
     except WorkerDied as died:
-        hint = "perhaps memory was short: analyze it on a larger machine"
-        message = f"{path}: the process that analyzed it was killed ({died})"
-        return Outcome(path, error=AnalysisError(message, hint=hint))
-    finally:
-        idle.put(worker)
+        return Outcome(path, error=killed(str(path), died))
+
+
+def killed(what: str, died: WorkerDied) -> AnalysisError:
+    """Return the error of a capture whose process died."""
+    hint = "perhaps memory was short: analyze it on a larger machine"
+    return AnalysisError(f"{what}: the process that analyzed it was killed ({died})", hint=hint)

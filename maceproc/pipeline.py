@@ -168,7 +168,8 @@ def _summarize(
     # Programs in the kernel record no events that could be counted; untraced runs tell their cost.
     by_bpf = capture.sidecar is not None and capture.sidecar.tracing.tracer == "bpf"
     on_path = EVENTS_ON_PATH.frame() if by_bpf else event_costs.count_events(rtts, hops, times)
-    native = find_native(capture, rtts, on_path, calibration)
+    points = event_costs.points_on_path(rtts, hops) if by_bpf else on_path
+    native = find_native(capture, rtts, points, calibration)
     rtts = RTTS.frame(add_native_rtt(rtts, native.correction))
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts, runs)

@@ -14,7 +14,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
+from queue import SimpleQueue
 from types import TracebackType
 from typing import IO, Any
 
@@ -66,6 +68,39 @@ class Worker:
             assert stream is not None
             with suppress(OSError):  # what was not sent cannot be flushed
                 stream.close()
+
+
+class Workers(Executor):
+    """Several such processes as an executor: ``submit(function, argument)``.
+
+    A call whose process dies raises WorkerDied, and the others go on.
+    """
+
+    def __init__(self, number: int) -> None:
+        self._threads = ThreadPoolExecutor(number)  # each hands one process one call at a time
+        self._idle: SimpleQueue[Worker] = SimpleQueue()
+        self._all = [Worker() for _ in range(number)]
+        for worker in self._all:
+            self._idle.put(worker)
+
+    def submit(  # type: ignore[override]  # one argument, which is sent
+        self, function: Callable[[Any], Any], argument: Any, /
+    ) -> Future[Any]:
+        """Call ``function(argument)`` in the next process that is idle."""
+        return self._threads.submit(self._call, function, argument)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes: when their calls have ended, or at once."""
+        self._threads.shutdown(wait=wait, cancel_futures=cancel_futures)
+        for worker in self._all:
+            worker.stop()
+
+    def _call(self, function: Callable[[Any], Any], argument: Any) -> Any:
+        worker = self._idle.get()
+        try:
+            return worker.call(function, argument)
+        finally:
+            self._idle.put(worker)
 
 
 def serve() -> None:

@@ -1,4 +1,4 @@
-"""Rows of echoes made by hand, for tests."""
+"""Rows of echoes made by hand, for tests, and the points that they are made of."""
 
 from __future__ import annotations
 
@@ -6,8 +6,17 @@ import ipaddress
 
 import numpy as np
 
-from maceproc.echo_rows import ANSWERED, RECEIVED
-from maceproc.echoes import ROW_DTYPE, Rows
+from maceproc.echo_rows import (
+    ANSWERED,
+    AT_CONTAINER,
+    OUTER_QUEUED,
+    OUTER_RECEIVED,
+    QUEUED,
+    RECEIVED,
+    REPLY,
+    SENT,
+)
+from maceproc.pairing import POINT_DTYPE, ROW_DTYPE, Points, Rows
 
 
 def echo_rows(
@@ -40,7 +49,43 @@ def echo_rows(
     rows["netns"] = 4026531840 + container
     rows["family"] = address.version
     rows["flags"] = flags
+    rows["local"][:, 0] = 0x010200C0  # 192.0.2.1
+    rows["request_skb"] = np.uint64(0xFFFF_8880_0000_0000) + 256 * np.arange(count, dtype=np.uint64)
+    rows["reply_skb"] = np.uint64(0xFFFF_8881_0000_0000) + 256 * np.arange(count, dtype=np.uint64)
+    rows["inner_ifindex"], rows["outer_ifindex"], rows["outer_in_ifindex"] = 2, 3, 3
     rows["id"] = rows["outer_id"] = 77
     rows["seq"] = first_seq + np.arange(count)
     rows["len"] = 64
     return rows
+
+
+HOST_NETNS = 4026531000
+
+
+def points_of(rows: Rows) -> Points:
+    """Return the points of these echoes, in the order of the way; of natives too few."""
+    points = []
+    for point, time, of_reply, inside in (
+        (QUEUED, "queued_ns", False, True),
+        (OUTER_QUEUED, "outer_queued_ns", False, False),
+        (SENT, "sent_ns", False, False),
+        (OUTER_RECEIVED, "outer_received_ns", True, False),
+        (AT_CONTAINER, "received_ns", True, True),
+    ):
+        there = rows[rows[time] > 0]
+        made = np.zeros(len(there), POINT_DTYPE)
+        made["time_ns"], made["point"] = there[time], point
+        made["skb"] = there["reply_skb" if of_reply else "request_skb"]
+        made["words"][:, 0] = there["stamp"]
+        remote = there["target"] if inside else there["remote"]
+        ends = (remote, there["local"]) if of_reply else (there["local"], remote)
+        made["source"], made["destination"] = ends
+        made["id"] = there["id" if inside else "outer_id"]
+        made["netns"] = there["netns"] if inside else HOST_NETNS
+        device = "inner_ifindex" if inside else "outer_in_ifindex" if of_reply else "outer_ifindex"
+        made["ifindex"] = there[device]
+        made["kind"] = REPLY if of_reply else 0
+        for name in ("container", "pid", "seq", "len", "family"):
+            made[name] = there[name]
+        points.append(made)
+    return np.concatenate(points)

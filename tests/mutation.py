@@ -20,6 +20,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from maceproc.capture import Run
@@ -30,6 +31,9 @@ from maceproc.pings import PingOutput, parse_runs, pings_table
 from maceproc.tracedat import read_events
 
 Random = np.random.Generator
+Bools = npt.NDArray[np.bool_]
+OTHER_RTT_NS = 12_000
+"""An RTT that differs by more from that of its own ping is another's."""
 ANSWERED = ("corrected", "native")
 PACKETS = ["outbound_journey", "inbound_journey", "sent_ns", "wire_rtt_ns"]
 NUMBER = re.compile(r"(?<=seq=)\d+")
@@ -90,13 +94,17 @@ class Text:
     def owners(self) -> list[int | None]:
         """Every line's own icmp_seq.
 
-        Lines that are all there, and numbered as they were printed first, have changed nothing but
-        places and RTTs: then a line's own number is the one it has.
+        Lines that are all there, and numbered as they were printed first, from wherever they count,
+        have changed nothing but places and RTTs: then a line's own number is that of its place.
+        Whether the RTT is its own is asked apart.
         """
         numbers = [line.number for line in self.lines]
         own = [line.own for line in self.lines]
-        moved = not self.is_foreign and numbers == sorted(line.own or 0 for line in self.lines)
-        return list(numbers) if moved else own
+        if self.is_foreign or not own:
+            return own
+        in_order = sorted(number for number in own if number is not None)
+        steps = {one - other for one, other in zip(in_order, numbers, strict=True)}
+        return list(in_order) if len(steps) == 1 else own
 
     def own_of(self, seqs: Iterable[int], first_seq: int | None) -> list[int | None]:
         """Return the own icmp_seq of the rows with these numbers.
@@ -401,14 +409,15 @@ class Trial:
             rows = _rows_of(run, self.rtts)
             own = text.own_of(rows["seq"], printed.first_seq)
             answered = rows["status"].isin(ANSWERED).to_numpy()
-            truth = self.subject.truth[_key(run)]
-            for place in np.flatnonzero(answered):
-                row = rows.iloc[place]
-                if own[place] is None or (
-                    own[place] in truth.index and not _same(row, truth.loc[own[place]])
-                ):
-                    found.append(row.to_frame().T.assign(own=own[place]))
-        return pd.concat(found) if found else self.rtts[:0]
+            truth = self.subject.truth[_key(run)].reindex(pd.array(own, dtype="Int64"))
+            other = _other_packets(rows, truth)
+            if times_changed.__name__ not in self.name:  # then all have other RTTs
+                other |= _other_rtts(rows, truth)
+            foreign = np.array([number is None for number in own], dtype=np.bool_)
+            known = truth["status"].notna().to_numpy()
+            bad = answered & (foreign | (known & other))
+            found.append(rows[bad].assign(own=pd.array(own, dtype="Int64")[bad]))
+        return pd.concat(found)
 
 
 def _key(run: Run) -> tuple[int, str]:
@@ -420,8 +429,27 @@ def _rows_of(run: Run, rtts: pd.DataFrame) -> pd.DataFrame:
     return rtts[arm & (rtts["round"] == run.round)]
 
 
-def _same(row: pd.Series, truth: pd.Series) -> bool:
-    return all(row[name] == truth[name] for name in PACKETS)
+def _other_packets(rows: pd.DataFrame, own: pd.DataFrame) -> Bools:
+    """Tell which rows have other packets than their own ping."""
+    same = np.full(len(rows), True)
+    for name in PACKETS:
+        here, there = (table[name].to_numpy(np.int64, na_value=-1) for table in (rows, own))
+        same &= here == there
+    return ~same
+
+
+def _other_rtts(rows: pd.DataFrame, own: pd.DataFrame) -> Bools:
+    """Tell which rows have an RTT that is not that of their own ping.
+
+    All RTTs of a run may be larger by the same time: that says nothing of whose they are.
+    """
+    change_ns = rows["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
+    change_ns = change_ns - own["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
+    step_ns = rows["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
+    step_ns = step_ns + own["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
+    known = change_ns[~np.isnan(change_ns)]
+    middle_ns = np.median(known) if len(known) else 0.0
+    return np.asarray(np.abs(change_ns - middle_ns) > step_ns / 2 + OTHER_RTT_NS)
 
 
 def main() -> None:

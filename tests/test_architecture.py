@@ -25,13 +25,13 @@ ROOMS = {
     "words": "errors units schema statistics ledger series foreign_text whole_file worker "
     "echo_rows",
     "capture": "calibration capture sidecar_checks capture_files uplinks",
-    "reading": "tracedat tracetext pings traces perfdata echoes",
+    "reading": "tracedat tracetext pings traces perfdata echoes pairing",
     "recording": "recording",
     "following": "following",
     "analysis": "analysis",
     "reporting": "reporting",
     "pipeline": "pipeline comparison many shortcuts",
-    "tools": "doctor selftest experiment watching",
+    "tools": "doctor selftest experiment watching fleet",
     "cli": "cli __main__",
 }
 ROOM_OF = {name: room for room, names in ROOMS.items() for name in names.split()}

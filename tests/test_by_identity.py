@@ -11,12 +11,12 @@ import pytest
 import maceproc
 from maceproc.capture import Link, Machine, Namespace, PathDevice, Run, Sidecar, Target, Tracing
 from maceproc.capture_files import save_sidecar, sidecar_path
-from maceproc.echo_rows import ANSWERED, MAGIC, RECEIVED, TWIN
-from maceproc.echoes import ROW_DTYPE, Rows
+from maceproc.echo_rows import ANSWERED, MAGIC, RECEIVED
 from maceproc.errors import AnalysisError, TraceFormatError
 from maceproc.following.by_identity import NO_ROW, SAME_NUMBER, SEVERAL_IDS, TOO_SHORT
+from maceproc.pairing import POINT_DTYPE, Rows
 from maceproc.traces import read_trace
-from tests.echo_samples import echo_rows
+from tests.echo_samples import echo_rows, points_of
 
 PID = 4711
 START_NS = 5_000_000_000
@@ -86,8 +86,8 @@ def sidecar_of(run: Run) -> Sidecar:
 
 def capture_of(tmp_path: Path, rows: Rows, run: Run) -> Path:
     path = tmp_path / "trace.dat"
-    head = json.dumps({"row_bytes": ROW_DTYPE.itemsize}).encode()
-    path.write_bytes(MAGIC + head + b"\n" + rows.tobytes())
+    head = json.dumps({"point_bytes": POINT_DTYPE.itemsize}).encode()
+    path.write_bytes(MAGIC + head + b"\n" + points_of(rows).tobytes())
     save_sidecar(sidecar_path(path), sidecar_of(run))
     return path
 
@@ -95,8 +95,6 @@ def capture_of(tmp_path: Path, rows: Rows, run: Run) -> Path:
 def rows_of(count: int, **options: int) -> Rows:
     rows = echo_rows(count, start_ns=START_NS, **options)
     rows["pid"] = PID
-    rows["request_skb"] = np.uint64(0xFFFF_8880_0000_0000) + 256 * np.arange(count, dtype=np.uint64)
-    rows["reply_skb"] = np.uint64(0xFFFF_8881_0000_0000) + 256 * np.arange(count, dtype=np.uint64)
     return rows
 
 
@@ -125,21 +123,21 @@ def test_numbers_count_on_where_they_wrap(tmp_path: Path) -> None:
 
 def test_echoes_of_others_are_not_its_own(tmp_path: Path) -> None:
     mine, rival, elsewhere, before = rows_of(5), rows_of(5), rows_of(5), rows_of(5)
-    rival["pid"], rival["id"] = 12, 99
-    elsewhere["target"] = 5
-    before["queued_ns"] -= 10**9
-    rows = np.concatenate([rival, mine, elsewhere, before])
+    rival["pid"], rival["id"], rival["outer_id"] = 12, 99, 99
+    elsewhere["target"] = elsewhere["remote"] = 5
+    others = [moved(rival, 0, 1), moved(elsewhere, 0, 2), moved(before, -(10**9), 3)]
+    rows = np.concatenate([mine, *others])
     rtts = maceproc.analyze(capture_of(tmp_path, rows, run_of(5))).rtts
     assert (rtts["status"] == "corrected").all()
-    assert rtts["outbound_journey"].tolist() == [10, 12, 14, 16, 18]
+    assert (rtts["outbound_ns"] == 8_000).all()
 
 
 @pytest.mark.parametrize(
     ("change", "status", "reason"),
     [
         (lambda rows: rows[:2], "incomplete", NO_ROW),
-        (lambda rows: np.concatenate([rows, rows[2:]]), "ambiguous", SAME_NUMBER),
-        (lambda rows: _flagged(rows, ANSWERED | RECEIVED | TWIN), "ambiguous", "another request"),
+        (lambda rows: _with_another(rows, id_=77, outer_id=78), "ambiguous", SAME_NUMBER),
+        (lambda rows: _with_another(rows, id_=99, outer_id=77), "ambiguous", "another request"),
         (lambda rows: _flagged(rows, ANSWERED), "incomplete", "not to the container's"),
         (lambda rows: _slow(rows, 50_000), "ambiguous", TOO_SHORT),
     ],
@@ -152,6 +150,24 @@ def test_what_is_not_certain_is_not_corrected(
     assert rtts["status"].tolist() == ["corrected", "corrected", status]
     assert reason in rtts["reason"].iloc[2]
     assert rtts["bare_metal_rtt_ns"].isna().tolist() == [False, False, True]
+
+
+def moved(rows: Rows, by_ns: int, by_address: int) -> Rows:
+    """Return the same echoes at another time, in other packets."""
+    rows = rows.copy()
+    for name in ("queued_ns", "outer_queued_ns", "sent_ns", "outer_received_ns", "received_ns"):
+        rows[name] = rows[name].astype(np.int64) + by_ns
+    for name in ("request_skb", "reply_skb"):
+        rows[name] += by_address << 20
+    return rows
+
+
+def _with_another(rows: Rows, id_: int, outer_id: int) -> Rows:
+    """Return the rows, and another echo with the number of the last one, 20 us later."""
+    other = moved(rows[2:], 20_000, 1)
+    other["id"], other["outer_id"] = id_, outer_id
+    other["pid"] = PID if id_ == 77 else 12
+    return np.concatenate([rows, other])
 
 
 def _flagged(rows: Rows, flags: int) -> Rows:
@@ -169,8 +185,8 @@ def _slow(rows: Rows, by_ns: int) -> Rows:
 def test_without_a_pid_one_program_is_certain_and_two_are_not(tmp_path: Path) -> None:
     run = run_of(3)
     run.pid = None
-    mine, rival = rows_of(3), rows_of(3)
-    rival["id"] = 99
+    mine, rival = rows_of(3), moved(rows_of(3), 0, 1)
+    rival["id"] = rival["outer_id"] = 99
     rtts = maceproc.analyze(capture_of(tmp_path, mine, run)).rtts
     assert (rtts["status"] == "corrected").all()
     both = np.concatenate([mine, rival])
@@ -184,7 +200,7 @@ def test_a_cut_capture_gives_what_is_whole(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-7])
     analysis = maceproc.analyze(path)
     assert analysis.rtts["status"].tolist() == ["corrected"] * 3 + ["incomplete"]
-    assert "its last row is cut" in "\n".join(analysis.findings["message"])
+    assert "its last point is cut" in "\n".join(analysis.findings["message"])
 
 
 def test_every_way_of_showing_it_works(tmp_path: Path) -> None:

@@ -16,13 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maceproc.echo_rows import ANSWERED, MAGIC, RECEIVED, REPEATED, ROW_FLAGS, TWIN
+from maceproc.echo_rows import ANSWERED, COUNTS, MAGIC, RECEIVED, REPEATED, ROW_FLAGS, TWIN
 from maceproc.echoes import (
     AMBIGUOUS,
     COMPLETE,
     INCOMPLETE,
     REASONS,
-    ROW_DTYPE,
     STATUSES,
     UNANSWERED,
     address_text,
@@ -31,7 +30,8 @@ from maceproc.echoes import (
     read_echo_file,
 )
 from maceproc.errors import CaptureError, TraceFormatError
-from maceproc.recording.bpf.memory import Row
+from maceproc.pairing import POINT_DTYPE
+from maceproc.recording.bpf.memory import Point
 from maceproc.watching.columns import COLUMNS, echo_columns, echo_records
 from maceproc.watching.histograms import GROWTH, CumulativeHistogram, RecentHistogram
 from maceproc.watching.live_table import plain_lines
@@ -39,16 +39,15 @@ from maceproc.watching.parquet_files import ParquetFiles
 from maceproc.watching.prometheus import Exporter
 from maceproc.watching.series import MORE_TARGETS, AllSeries, Key
 from maceproc.watching.watcher import Losses
-from tests.echo_samples import echo_rows
+from tests.echo_samples import echo_rows, points_of
 
-NO_LOSSES = Losses(0, {"busy": 0, "overwritten": 0, "other_content": 0, "unreadable": 0,
-    "no_request": 0, "unknown_headers": 0, "repeated": 0, "late": 0}, 0)  # fmt: skip
+NO_LOSSES = Losses(0, dict.fromkeys(COUNTS, 0), 0)
 
 
-def test_numpy_and_ctypes_have_the_same_row() -> None:
-    assert ROW_DTYPE.itemsize == len(bytes(Row()))
-    assert [(name, ROW_DTYPE.fields[name][1]) for name in ROW_DTYPE.names or ()] == [
-        (name, getattr(Row, name).offset) for name, *_ in Row._fields_
+def test_numpy_and_ctypes_have_the_same_point() -> None:
+    assert POINT_DTYPE.itemsize == len(bytes(Point()))
+    assert [(name, POINT_DTYPE.fields[name][1]) for name in POINT_DTYPE.names or ()] == [
+        (name, getattr(Point, name).offset) for name, *_ in Point._fields_
     ]
 
 
@@ -268,16 +267,18 @@ def test_prometheus_is_served_what_was_counted() -> None:
 
 def test_a_cut_file_gives_what_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "trace.dat"
-    head = MAGIC + json.dumps({"row_bytes": ROW_DTYPE.itemsize}).encode() + b"\n"
-    content = head + echo_rows(5).tobytes()
+    head = MAGIC + json.dumps({"point_bytes": POINT_DTYPE.itemsize}).encode() + b"\n"
+    content = head + np.sort(points_of(echo_rows(5)), order="time_ns").tobytes()
     path.write_bytes(content)
     assert len(read_echo_file(path).rows) == 5
     path.write_bytes(content[:-1])
     cut = read_echo_file(path)
-    assert (len(cut.rows), cut.cut_bytes) == (4, ROW_DTYPE.itemsize - 1)
+    assert len(cut.rows) == 5
+    assert cut.rows["received_ns"].tolist()[-1] == 0
+    assert cut.cut_bytes == POINT_DTYPE.itemsize - 1
     path.write_bytes(content[: len(MAGIC) + 3])
     with pytest.raises(TraceFormatError, match="a line of JSON"):
         read_echo_file(path)
-    path.write_bytes(MAGIC + b'{"row_bytes": 1}\n')
-    with pytest.raises(TraceFormatError, match="rows of another form"):
+    path.write_bytes(MAGIC + b'{"point_bytes": 1}\n')
+    with pytest.raises(TraceFormatError, match="points of another form"):
         read_echo_file(path)

@@ -31,7 +31,8 @@ from maceproc.experiment.results import Results, read_results
 from maceproc.experiment.run import ExperimentProgress, run_experiment
 from maceproc.experiment.tables import PINGS
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
-from maceproc.recording.lab import NETNS_DIR
+from maceproc.recording.lab import NETNS_DIR, usual_remote
+from maceproc.recording.lab_remote import spinning
 from maceproc.recording.sites import Netns, lab_site
 from maceproc.recording.tracing import TRACEFS
 from tests.fuzz_texts import damage_value
@@ -423,3 +424,17 @@ def test_a_flow_that_ends_is_told(lab: Lab) -> None:
         running_flows(Traffic("iperf3", "1M"), 1, "192.0.2.2", [inside]),  # nobody serves it
     ):
         pass
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(usual_remote() != "program", reason="needs two CPUs and /dev/net/tun")
+def test_flows_leave_the_cpu_of_a_remote_that_spins(tmp_path: Path) -> None:
+    with Lab(containers=2, remote="program") as made:
+        with spinning(made.remote_socket) as taken:
+            others = os.sched_getaffinity(0) - {taken}
+        plan = Plan(command=PLAN.command, flows=[1], rounds=1, tracers=["minimal"])
+        begun = run_experiment(plan, lab_site(made), tmp_path)
+    assert set(begun.pinned) == others
+    flow = json.loads((tmp_path / "round-001/flows-1/traffic.json").read_text())[0]
+    assert flow["cpu"] in others
+    assert flow["received"] > 0

@@ -237,7 +237,27 @@ def test_a_line_is_not_of_the_ping_whose_reply_came_at_another_time() -> None:
         return summarized(lines, 3, 3)
 
     assert {rule for _, rule in rules(drawing, stamped([0, 1, 2]))} == {"corrected"}
-    assert (2, "printed-at-another-time") in rules(drawing, stamped([0, 2, 2]))
+    assert (2, "printed-at-another-time") in rules(drawing, stamped([0, 0, 2]))
+    assert (2, "printed-at-another-time") in rules(drawing, stamped([2, 2, 1]))
+    # A ping that had to wait for a CPU prints two lines at a time.
+    assert {rule for _, rule in rules(drawing, stamped([0, 2, 2]))} == {"corrected"}
+
+
+def test_rtts_of_two_lines_exchanged() -> None:
+    exchanged = [*VARIED]
+    exchanged[4], exchanged[8] = VARIED[8] + 40, VARIED[4]
+    told = [*VARIED]
+    told[4], told[8] = VARIED[4], VARIED[8] + 40
+    drawing = drawn(20, told)
+    assert {rule for _, rule in rules(drawing, text(lines_of(told), 20))} == {"corrected"}
+    found = dict(rules(drawing, text(lines_of(exchanged), 20)))
+    assert found[5] == "rtt-of-no-packet"
+    assert found[9] == "no-reply"
+    # A ping that was held up before its send call prints such an RTT, too.
+    exchanged[8] = told[8]
+    found = dict(rules(drawing, text(lines_of(exchanged), 20)))
+    assert found.pop(5) == "rtt-of-no-packet"
+    assert set(found.values()) == {"corrected"}
 
 
 @pytest.mark.parametrize("missing", range(1, 18))

@@ -92,13 +92,17 @@ def test_packets_of_a_vlan_on_a_bond_come_in_by_the_cards() -> None:
     assert devices_beneath(1, [*cards, bond, vlan, other], other) == set()
 
 
-def test_devices_find_room_in_the_smallest_table() -> None:
-    few = [Watched(4026531840, number, 1) for number in range(5)]
-    table, mask = _table(few)
-    assert mask == 31
-    assert sum(bool(entry.netns) for entry in table) == 5
+def test_every_device_is_found_in_its_chain() -> None:
     many = [Watched(4026531840 + n % 7, n, 1, n) for n in range(1, 1500)]
-    table, mask = _table(many)
-    assert sum(bool(entry.netns) for entry in table) == len(many)
+    table, chains = _table([*many, many[3]._replace(roles=2)])
+    for device in many:
+        place = chains[device.ifindex % 256]
+        while (table[place].netns, table[place].ifindex) != (device.netns, device.ifindex):
+            place = table[place].next
+            assert place
+        assert table[place].roles == (3 if device == many[3] else 1)
+        assert table[place].container == device.container
     with pytest.raises(TracingError, match="too many devices"):
         _table([Watched(4026531840, number, 1) for number in range(5000)])
+    with pytest.raises(TracingError, match="too many devices"):
+        _table([Watched(number, 7, 1) for number in range(40)])

@@ -11,9 +11,9 @@ import pytest
 
 import maceproc
 from benchmarks.witness import both_tracers, loss, rivals
-from maceproc.echoes import Rows
 from maceproc.following.by_identity import find_echoes
 from maceproc.following.witness import witness
+from maceproc.pairing import Rows
 from maceproc.recording.lab import REMOTE_IPV4, Lab
 from maceproc.recording.record import record
 from maceproc.recording.sites import lab_site

@@ -17,6 +17,7 @@ import click
 from maceproc import __version__
 from maceproc.cli.analyze import analyze, explain
 from maceproc.cli.calibrate import calibrate
+from maceproc.cli.collect import collect, query
 from maceproc.cli.compare import compare
 from maceproc.cli.completion import NAME, completion
 from maceproc.cli.doctor import doctor
@@ -70,6 +71,7 @@ def cli() -> None:
 VERBS = (
     *(lab, doctor, selftest, run, record, watch),
     *(analyze, explain, calibrate, compare, experiment, export),
+    *(collect, query),
     *(events, pings, salvage, completion),
 )
 for verb in VERBS:

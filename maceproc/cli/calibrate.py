@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from maceproc.cli.options import REMOTE, recorded
-from maceproc.cli.record import chosen_site, doctor_at_hand, interrupt_cleanly, recording_progress
+from maceproc.cli.places import NAMED, Chosen, chosen_site, placed
+from maceproc.cli.record import doctor_at_hand, interrupt_cleanly, recording_progress
 from maceproc.cli.terminal import tell, tell_notes, working
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from maceproc.calibration import Calibration
-    from maceproc.recording.sites import NativeChoice, Site
+    from maceproc.recording.sites import Site
 
 ROUNDS = 24
 
 
 @click.command()
+@placed
 @recorded
 @REMOTE
-@click.option("--pid", type=int, help="Run in the network namespace of a process.")
 @click.option(
     "--rounds", type=click.IntRange(4), default=ROUNDS, show_default=True, help="Runs per arm."
 )
@@ -45,12 +47,8 @@ ROUNDS = 24
 @click.option("--force", is_flag=True, help="Replace a calibration that exists.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
 def calibrate(
-    lab_name: str | None,
-    netns: str | None,
-    container: str | None,
+    where: Chosen,
     remote: Literal["kernel", "program"] | None,
-    native: NativeChoice | None,
-    pid: int | None,
     outer: str,
     rounds: int,
     buffer_kb: int | None,
@@ -90,15 +88,13 @@ def calibrate(
         if not traces:
             interrupt_cleanly()
             traces = [keep or f"{directory}/calibration.dat"]
-            if old and not any((lab_name is not None, netns, container, pid)):
-                lab_name, netns, container = _place_of(old)
-            where = chosen_site(
-                lab_name, netns, container, pid=pid, remote=remote, native=native or ""
-            )
+            if old and where.kind == "here":
+                where = _place_of(old, where)
+            there = chosen_site(where, remote=remote)
             words = list(command) or (old.command if old else [])
             awake = awake or bool(old and old.conditions.awake)
             options = {"rounds": rounds, "outer": outer, "buffer_kb": buffer_kb, "force": force}
-            _record(words, where, traces[0], awake=awake, **options)
+            _record(words, there, traces[0], awake=awake, **options)
         new = _made_of(traces)
     if old is not None:
         _compare(old, new, str(check))
@@ -144,14 +140,14 @@ def _save(calibration: Calibration, output: str) -> None:
     tell(f"wrote {output}; next: maceproc analyze TRACE --calibration {output}")
 
 
-def _place_of(calibration: Calibration) -> tuple[str | None, str | None, str | None]:
-    """Return the lab, namespace or container that a calibration was made in."""
+def _place_of(calibration: Calibration, given: Chosen) -> Chosen:
+    """Return the place that a calibration was made in; the given one where that has no name."""
     from maceproc.recording.lab import is_temporary
 
     kind, _, name = calibration.place.partition(" ")
     if kind == "lab":  # one that was up just for that is made anew
-        return ("" if is_temporary(name) else name), None, None
-    return None, (name if kind == "netns" else None), (name if kind == "container" else None)
+        return replace(given, kind=kind, value="" if is_temporary(name) else name)
+    return replace(given, kind=kind, value=name) if kind in NAMED else given
 
 
 def _compare(old: Calibration, new: Calibration, name: str) -> None:

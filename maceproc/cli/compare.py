@@ -6,11 +6,11 @@ import sys
 
 import click
 
-from maceproc.cli.terminal import bar, one_line
+from maceproc.cli.terminal import bar, one_line, working
 
 
 @click.command()
-@click.argument("files", type=click.Path(), metavar="TRACE TRACE...", nargs=-1, required=True)
+@click.argument("files", type=click.Path(), metavar="TRACE...|DATASET", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
@@ -21,9 +21,25 @@ from maceproc.cli.terminal import bar, one_line
 @click.option(
     "--label", "labels", multiple=True, metavar="TEXT", help="Name of a capture, in order."
 )
+@click.option(
+    "--by",
+    "by",
+    metavar="COLUMN,...",
+    help="Compare the captures of a DATASET by host, path, kernel, event_set, date, ...",
+)
+@click.option(
+    "--against", default="", metavar="GROUP", help="With --by: the group to compare with."
+)
+@click.option("--html", metavar="FILE", help="With --by: write a page for a browser, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def compare(
-    files: tuple[str, ...], output: str | None, labels: tuple[str, ...], as_json: bool
+    files: tuple[str, ...],
+    output: str | None,
+    labels: tuple[str, ...],
+    by: str | None,
+    against: str,
+    html: str | None,
+    as_json: bool,
 ) -> None:
     r"""Compare captures with the first of them: medians, differences, intervals, tests.
 
@@ -36,21 +52,40 @@ def compare(
     A capture that cannot be analyzed is reported, and the others are compared; the exit status is
     then 1.
 
+    With --by, the captures of a dataset (`maceproc collect`) are compared: each group with all
+    other captures, or with one group. Then captures are the unit, and --html is a page of the
+    fleet.
+
     \b
     maceproc compare bridge/trace.dat macvlan/trace.dat
     maceproc compare idle.dat loaded.dat -o loaded.png
     maceproc compare *.dat --json | jq '.contrasts[] | select(.p_adjusted < 0.05)'
+    maceproc compare fleet --by host --html fleet.html
     """
+    if by is not None:
+        if len(files) != 1 or labels or output:
+            raise click.UsageError("--by takes one DATASET, and neither --label nor --output")
+        _compare_groups(files[0], by, against, html, as_json)
+        return
+    if against or html:
+        raise click.UsageError("--against and --html are for the groups of a DATASET: give --by")
+    if len(files) < 2:
+        raise click.UsageError("a comparison needs two captures or more")
+    if labels and len(labels) != len(files):
+        raise click.UsageError(f"{len(files)} captures, but {len(labels)} labels")
+    _compare_captures(files, output, labels, as_json)
+
+
+def _compare_captures(
+    files: tuple[str, ...], output: str | None, labels: tuple[str, ...], as_json: bool
+) -> None:
+    """Compare captures with the first of them."""
     from maceproc.comparison import compare as compare_captures
     from maceproc.errors import AnalysisError
     from maceproc.many import analyze_many
     from maceproc.reporting import report
     from maceproc.reporting.side_by_side import print_comparison
 
-    if len(files) < 2:
-        raise click.UsageError("a comparison needs two captures or more")
-    if labels and len(labels) != len(files):
-        raise click.UsageError(f"{len(files)} captures, but {len(labels)} labels")
     with bar("analyzing") as show:
         outcomes = analyze_many(files, tell=lambda done, _: show(done, len(files)))
     failed = [outcome.error for outcome in outcomes if outcome.error]
@@ -71,3 +106,30 @@ def compare(
         save(comparison.plot(), output)
     if failed:
         sys.exit(1)
+
+
+def _compare_groups(dataset: str, by: str, against: str, html: str | None, as_json: bool) -> None:
+    """Compare the captures of a dataset by what they tell."""
+    import json
+    from pathlib import Path
+
+    from maceproc.cli.analyze import check_page, write_page
+    from maceproc.fleet.dataset import open_dataset
+    from maceproc.fleet.groups import compare_groups
+    from maceproc.fleet.report import print_groups
+    from maceproc.reporting import report
+
+    if html:
+        check_page(Path(dataset), Path(html))
+    columns = [name.strip() for name in by.split(",") if name.strip()] or ["host"]
+    with working():
+        fleet = open_dataset(dataset)
+        groups = compare_groups(fleet, columns, against=against)
+        if html:
+            from maceproc.fleet.page import as_html
+
+            write_page(as_html(fleet, groups), Path(html))
+    if as_json:
+        click.echo(json.dumps(groups.as_dict(), indent=1, allow_nan=False))
+    else:
+        print_groups(groups, report.terminal())

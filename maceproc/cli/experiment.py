@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from maceproc.cli.options import recorded
+from maceproc.cli.options import REMOTE, recorded
+from maceproc.cli.places import Chosen, chosen_site, placed
 from maceproc.cli.privileges import require_root
-from maceproc.cli.record import check_one_place, chosen_site, interrupt_cleanly
+from maceproc.cli.record import interrupt_cleanly
 from maceproc.cli.terminal import bar, tell
 from maceproc.foreign_text import clean, clean_lines
 
 if TYPE_CHECKING:
     from maceproc.experiment.run import ExperimentProgress
-    from maceproc.recording.sites import NativeChoice
 
 
 class _Experiment(click.Group):
@@ -55,7 +55,9 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
 
 
 @experiment.command()
+@placed
 @recorded
+@REMOTE
 @click.option(
     "--flows",
     callback=_numbers,
@@ -90,10 +92,8 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
 )  # fmt: skip
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- PING...")
 def run(
-    lab_name: str | None,
-    container: str | None,
-    native: NativeChoice | None,
-    netns: str | None,
+    where: Chosen,
+    remote: Literal["kernel", "program"] | None,
     flows: list[int] | None,
     traffic: str,
     rounds: int,
@@ -117,13 +117,12 @@ def run(
     from maceproc.experiment.report import require_plots
     from maceproc.experiment.run import run_experiment
 
-    if lab_name is None and container is None and netns is None:
-        raise click.UsageError("choose one of --lab, --container and --netns")
-    check_one_place(lab_name, netns, container, None, False)
+    if where.kind == "here":
+        raise click.UsageError("say where: --lab, --container NAME, --netns NAME or another place")
     require_root("an experiment")
     interrupt_cleanly()
     require_plots()
-    levels = flows or ([0] if lab_name is None else [0, 2, 4, 8])
+    levels = flows or ([0, 2, 4, 8] if where.kind == "lab" else [0])
     plan = Plan(
         command=list(command),
         flows=levels,
@@ -133,13 +132,13 @@ def run(
         awake=awake,
         seed=seed,
     )
-    directory = Path(output)
-    containers = 1 + max(levels)
-    site = chosen_site(lab_name, netns, container, containers=containers, native=native or "")
-    with site as where, bar(unit="run", per_second=1) as update:
+    directory, containers = Path(output), 1 + max(levels)
+    remote = remote or _remote_for(traffic)
+    there = chosen_site(where, containers=containers, remote=remote)
+    with there as site, bar(unit="run", per_second=1) as update:
         run_experiment(
             plan,
-            where,
+            site,
             directory,
             outer=outer,
             buffer_kb=buffer_kb,
@@ -147,6 +146,11 @@ def run(
             tell=lambda progress: update(progress.done, progress.total, _doing(progress)),
         )
     _report(directory, directory)
+
+
+def _remote_for(traffic: str) -> Literal["kernel"] | None:
+    """Return the remote that traffic needs in a lab: iperf3 has servers, in its namespace."""
+    return "kernel" if traffic.startswith("iperf3") else None
 
 
 @experiment.command()

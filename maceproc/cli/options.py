@@ -18,33 +18,6 @@ TRACE = click.argument("file", type=click.Path(), metavar="TRACE")
 
 _RECORDED = (
     click.option(
-        "--lab",
-        "lab_name",
-        is_flag=False,
-        flag_value="",
-        metavar="[NAME]",
-        shell_complete=candidates.labs,
-        help="In a lab's container: the lab NAME, the one that is up, or one just for this.",
-    ),
-    click.option(
-        "--container",
-        metavar="NAME",
-        shell_complete=candidates.containers,
-        help="In a container of Docker, Podman or containerd (nerdctl), by name or id.",
-    ),
-    click.option(
-        "--native",
-        type=click.Choice(["host", "image"]),
-        help="What runs from the host in place of a container's program: this machine's, or the "
-        "container's image, which then sees the host's network. [default: host, of a ping]",
-    ),
-    click.option(
-        "--netns",
-        metavar="NAME",
-        shell_complete=candidates.namespaces,
-        help="In a network namespace, by ip-netns name or file.",
-    ),
-    click.option(
         "--outer",
         default="",
         metavar="DEV",
@@ -116,7 +89,7 @@ def _put_separator(ctx: click.Context, meant: list[str]) -> str:
 
 
 def recorded(verb: Verb) -> Verb:
-    """Add where something is recorded, and how."""
+    """Add how something is recorded."""
     for option in reversed(_RECORDED):
         verb = option(verb)
     return verb

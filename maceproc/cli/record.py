@@ -12,6 +12,7 @@ import click
 
 from maceproc.cli import candidates
 from maceproc.cli.options import REMOTE, RecordsCommand, recorded
+from maceproc.cli.places import Chosen, chosen_site, placed
 from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
     from maceproc.calibration import Calibration
     from maceproc.capture import Sidecar
     from maceproc.capture_files import Capture
-    from maceproc.recording import session, sites
+    from maceproc.recording import session
 
     Tell = Callable[[session.Progress], None]
     Show = Callable[[bytes], None]
 
 
 @click.command(cls=RecordsCommand)
+@placed
 @recorded
 @REMOTE
 @click.option(
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     is_flag=True,
     help="With --container: run this machine's ping in its network, not the container's own.",
 )
-@click.option("--pid", type=int, help="Run in the network namespace of a process.")
 @click.option("--host", is_flag=True, help="Run on the host: a native ping.")
 @click.option(
     "--rounds", type=click.IntRange(1), default=1, show_default=True, help="Runs per arm."
@@ -64,14 +65,8 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
 def record(
-    lab_name: str | None,
-    netns: str | None,
-    container: str | None,
+    where: Chosen,
     remote: Literal["kernel", "program"] | None,
-    host_ping: bool,
-    native: sites.NativeChoice | None,
-    pid: int | None,
-    host: bool,
     outer: str,
     rounds: int,
     no_baseline: bool,
@@ -96,13 +91,11 @@ def record(
     from maceproc.recording import record as recording
 
     check_alone(tracer, events, buffer_kb)
-    check_one_place(lab_name, netns, container, pid, host, host_ping)
     _require_rights()
     interrupt_cleanly()
     told: list[str] = []
-    place = (lab_name, netns, container, host_ping, pid, host)
-    where = chosen_site(*place, native=native or "", remote=remote)
-    with _recording(command) as (follow, show), where as site, _cleaned_up():
+    there = chosen_site(where, remote=remote)
+    with _recording(command) as (follow, show), there as site, _cleaned_up():
         capture = recording.record(
             list(command),
             site,
@@ -225,60 +218,6 @@ def check_alone(tracer: str, events: str, buffer_kb: int | None) -> None:
     """Raise UsageError when an option of the ftrace tracer is given with another one."""
     if tracer == "bpf" and (events != "minimal" or buffer_kb is not None):
         raise click.UsageError("--events and --buffer-kb go with --tracer ftrace")
-
-
-def check_one_place(
-    lab_name: str | None,
-    netns: str | None,
-    container: str | None,
-    pid: int | None,
-    host: bool,
-    host_ping: bool = False,
-) -> None:
-    """Raise UsageError when the options name more than one place."""
-    if host_ping and container is None:
-        raise click.UsageError("--host-ping goes with --container")
-    chosen = [place is not None for place in (lab_name, netns, container, pid)]
-    if sum((*chosen, host)) > 1:
-        raise click.UsageError("choose one of --container, --lab, --netns, --pid and --host")
-
-
-@contextmanager
-def chosen_site(
-    lab_name: str | None,
-    netns: str | None,
-    container: str | None,
-    host_ping: bool = False,
-    pid: int | None = None,
-    host: bool = False,
-    *,
-    containers: int = 1,
-    native: sites.NativeChoice = "",
-    remote: Literal["kernel", "program"] | None = "kernel",
-) -> Iterator[sites.Site]:
-    """Give the site that the options name; a lab that is not up yet exists only in the context.
-
-    Such a lab has `containers` containers and a `remote` (None: the usual one).
-    `native` is what the command of a container is compared with; it also holds for the command
-    line of an engine, which names its container itself.
-    """
-    from maceproc.recording import sites
-    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete, usual_remote
-
-    check_one_place(lab_name, netns, container, pid, host)
-    if lab_name == "" and not is_complete(Lab(DEFAULT_NAME).existing()):
-        with Lab(containers=containers, remote=remote or usual_remote()) as lab:
-            yield sites.lab_site(lab)
-    elif lab_name is not None:
-        yield sites.lab_site(Lab(lab_name or DEFAULT_NAME))
-    elif netns is not None:
-        yield sites.netns_site(netns)
-    elif container is not None:
-        yield sites.container_site(container, host_ping=host_ping, native=native)
-    elif pid is not None:
-        yield sites.pid_site(pid)
-    else:
-        yield sites.here_site("host" if host else "here", native=native)
 
 
 def _show_output(printed: bytes) -> None:

@@ -9,6 +9,7 @@ import click
 
 from maceproc.cli.analyze import write_page
 from maceproc.cli.options import RecordsCommand, recorded
+from maceproc.cli.places import place_options
 from maceproc.cli.record import INTERRUPTIONS, record
 from maceproc.cli.terminal import working
 from maceproc.errors import CommandError
@@ -17,6 +18,7 @@ PAGE_SUFFIX = ".html"
 
 
 @click.command(cls=RecordsCommand)
+@place_options
 @recorded
 @click.option(
     "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs per arm."

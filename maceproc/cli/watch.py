@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -18,6 +18,8 @@ from maceproc.cli.terminal import tell, tell_notes
 from maceproc.errors import RecordError
 
 if TYPE_CHECKING:
+    from maceproc.recording.sites import NamedKind
+    from maceproc.watching.places import Wanted
     from maceproc.watching.watch import Columns, Sink, Watching
 
 SHOW_EVERY_S, PRINT_EVERY_S = 1.0, 10.0
@@ -37,6 +39,17 @@ def _address(
 @click.command()
 @click.option("--container", "containers", multiple=True, metavar="NAME", help="A container.")
 @click.option("--all", "every", is_flag=True, help="Every container of every engine here.")
+@click.option(
+    "--compose",
+    "services",
+    multiple=True,
+    metavar="[PROJECT/]SERVICE",
+    help="Every container of a Compose service.",
+)
+@click.option("--pod", multiple=True, metavar="[NAMESPACE/]NAME", help="A pod on this node.")
+@click.option("--lxc", multiple=True, metavar="NAME", help="A container of LXC, Incus or LXD.")
+@click.option("--machine", multiple=True, metavar="NAME", help="A container of systemd-nspawn.")
+@click.option("--unit", multiple=True, metavar="NAME", help="A systemd unit's own network.")
 @click.option("--netns", multiple=True, metavar="NAME", help="A network namespace.")
 @click.option("--pid", "pids", type=int, multiple=True, help="The namespace of a process.")
 @click.option(
@@ -90,6 +103,8 @@ def watch(
     output: str | None,
     rotate_s: float,
     prometheus: tuple[str, int] | None,
+    services: tuple[str, ...],
+    **others: tuple[str, ...],
 ) -> None:
     """Follow every ICMP echo of containers while they run, whatever sends it.
 
@@ -102,20 +117,14 @@ def watch(
     maceproc watch --container web --container probe --json | jq .corrected_rtt_ns
     maceproc watch --all -o echoes/ --prometheus :9876
     """  # noqa: D301  \b is click's
-    if not (containers or every or netns or pids or lab is not None):
-        raise click.UsageError("say what to watch: --container, --all, --netns, --pid or --lab")
+    wanted = _wanted(containers, every, netns, pids, lab, services, others)
     with _doctor_at_hand():
         require_root("watching")
     with _doctor_at_hand(), _stopped_by_signals() as stop:
-        from maceproc.recording.lab import DEFAULT_NAME
-        from maceproc.watching.places import Wanted
         from maceproc.watching.series import AllSeries
         from maceproc.watching.watch import Watching
         from maceproc.watching.watcher import Watcher
 
-        wanted = Wanted(
-            containers, every, netns, pids, None if lab is None else lab or DEFAULT_NAME
-        )
         watcher = Watcher(wanted, timeout_ns=int(timeout * 1e9), outer=outer)
         with contextlib.ExitStack() as stack:
             stack.enter_context(watcher)
@@ -128,6 +137,28 @@ def watch(
             every_s = SHOW_EVERY_S if sys.stdout.isatty() and not as_json else PRINT_EVERY_S
             watching.run(sinks, show, show_every_s=every_s, duration_s=duration, stop=stop)
             watching.finish(sinks)
+
+
+def _wanted(
+    containers: tuple[str, ...],
+    every: bool,
+    netns: tuple[str, ...],
+    pids: tuple[int, ...],
+    lab: str | None,
+    services: tuple[str, ...],
+    others: dict[str, tuple[str, ...]],
+) -> Wanted:
+    """Return what is to be watched; UsageError when no option says so."""
+    from maceproc.recording.lab import DEFAULT_NAME
+    from maceproc.watching.places import Wanted
+
+    lab = None if lab is None else lab or DEFAULT_NAME
+    named = [(cast("NamedKind", kind), name) for kind, names in others.items() for name in names]
+    if not (containers or every or netns or pids or services or named or lab is not None):
+        raise click.UsageError(
+            "say what to watch: --container, --all, --compose, --pod, --netns, --pid, --lab, ..."
+        )
+    return Wanted(containers, every, netns, pids, lab, services, tuple(named))
 
 
 @contextlib.contextmanager
@@ -264,5 +295,6 @@ def _end_told(watching: Watching) -> Iterator[None]:
     from maceproc.watching.live_table import loss_lines
 
     followed = sum(series.echoes for series in watching.series.series.values())
-    tell(f"{followed} echoes followed")
+    waiting = watching.watcher.waiting
+    tell(f"{followed} echoes followed{f', {waiting} without a reply yet' * bool(waiting)}")
     tell_notes(loss_lines(watching.watcher.losses(), watching.series))

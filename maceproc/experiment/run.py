@@ -6,14 +6,13 @@ import contextlib
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from maceproc import __version__
-from maceproc.capture import NativeProgram, Place, Run, Sidecar
+from maceproc.capture import Run, Sidecar
 from maceproc.capture_files import identify, save_sidecar, sidecar_path
-from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError
+from maceproc.errors import CaptureError, CommandError, Interrupted
 from maceproc.experiment.plan import (
     PLAN_FILE,
     TRAFFIC_FILE,
@@ -28,40 +27,24 @@ from maceproc.experiment.plan import (
     save_experiment,
     what_differs,
 )
-from maceproc.experiment.traffic import (
-    Running,
-    Traffic,
-    running_flows,
-    save_reports,
-    usable_cpus,
-)
-from maceproc.recording.arms import no_native_control
+from maceproc.experiment.stage import Stage, events_of, ping_of, prepare
+from maceproc.experiment.traffic import Running, Traffic, running_flows, save_reports
 from maceproc.recording.bounded import run_bounded
-from maceproc.recording.command import Command, parse_command
-from maceproc.recording.entrances import Entrance
-from maceproc.recording.event_sets import choose_events, minimal_events, path_links
+from maceproc.recording.event_sets import choose_events
 from maceproc.recording.machine import (
     cpus_awake,
     describe_machine,
     require_programs,
     require_root,
 )
-from maceproc.recording.native import describe_native
 from maceproc.recording.processes import Interruption, execute
 from maceproc.recording.record import (
-    command_inside,
     describe_tracing,
-    destination_address,
-    require_command,
-    with_destination,
 )
 from maceproc.recording.recorder import Recorder, recorded_to
 from maceproc.recording.session import SETTLE_S, failed
-from maceproc.recording.sites import Netns, Site
-from maceproc.recording.survey import Survey, survey
+from maceproc.recording.sites import Site, remote_spinning
 from maceproc.recording.tracing import (
-    available_events,
-    default_buffer_kb,
     mounted_tracefs,
 )
 
@@ -74,33 +57,6 @@ class ExperimentProgress(NamedTuple):
     round: int
     flows: int
     arm: str
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """What every block needs."""
-
-    plan: Plan
-    command: Command
-    site: Site
-    surveyed: Survey
-    entrances: dict[Place, Entrance]
-    native: NativeProgram | None
-    tracefs: Path
-    available: list[str]
-    buffer_kb: int
-    interruption: Interruption
-
-    @property
-    def sources(self) -> list[Netns]:
-        """Where flows come from: a lab's other containers, or the host."""
-        others = [n for n in self.site.around if n.name.startswith("container")]
-        return others or [self.surveyed.host or self.site.inside]
-
-    @property
-    def server(self) -> Netns | None:
-        """Where a lab's remote is."""
-        return next((n for n in self.site.around if n.name == "remote"), None)
 
 
 def run_experiment(
@@ -136,75 +92,20 @@ def run_experiment(
     check_plan(plan)
     traffic = Traffic.parse(plan.traffic)
     require_root()
-    command = _ping_of(plan, site)
+    command = ping_of(plan, site)
     require_programs()
     with mounted_tracefs() as tracefs, Interruption() as interruption:
-        stage = _prepare(plan, command, site, outer, buffer_kb, tracefs, interruption)
+        stage = prepare(plan, command, site, outer, buffer_kb, tracefs, interruption)
         for tracer in plan.tracers:  # raises for an unknown event before anything runs
-            _events(stage, tracer)
+            events_of(stage, tracer)
         experiment = _begin(stage, directory)
         announce(experiment)
-        with cpus_awake() if plan.awake else contextlib.nullcontext():
+        with cpus_awake() if plan.awake else contextlib.nullcontext(), remote_spinning(site):
             _run_blocks(stage, experiment, traffic, directory, tell)
     return experiment
 
 
-def _prepare(
-    plan: Plan,
-    command: Command,
-    site: Site,
-    outer: str,
-    buffer_kb: int | None,
-    tracefs: Path,
-    interruption: Interruption,
-) -> _Stage:
-    """Survey the path, and collect what every block needs."""
-    surveyed = survey(site, destination_address(command, site), outer)
-    stamped = command.with_timestamps(command_inside(site))
-    return _Stage(
-        plan,
-        stamped,
-        site,
-        surveyed,
-        _entrances(site, surveyed, stamped),
-        None if site.is_native else describe_native(site, stamped),
-        tracefs,
-        available_events(tracefs),
-        buffer_kb or default_buffer_kb(),
-        interruption,
-    )
-
-
-def _ping_of(plan: Plan, site: Site) -> Command:
-    """Return the plan's ping, with a destination; CommandError when it cannot be executed."""
-    command = with_destination(parse_command(plan.command), site)
-    if not command.is_ping:
-        raise CommandError(
-            f"{command.argv[0]}: not a ping", hint="give one after --: -- ping -i 0.02 -c 100"
-        )
-    require_command(command, site)
-    return command
-
-
-def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, Entrance]:
-    """Return how to enter the container and the host; a native site has only the host."""
-    if site.is_native:
-        return {"native": site.entrance}
-    reason = no_native_control(site, surveyed, command)
-    if reason or surveyed.host is None:
-        raise TargetError(
-            f"nothing to compare the container with: {reason or 'no crossing is seen'}",
-            hint="`maceproc record` needs no native control",
-        )
-    return {"native": site.native_entrance(surveyed.host), "container": site.entrance}
-
-
-def _events(stage: _Stage, tracer: str) -> list[str]:
-    minimal = minimal_events(path_links(stage.surveyed))
-    return choose_events(stage.plan.events_of(tracer), stage.available, minimal)[0]
-
-
-def _begin(stage: _Stage, directory: Path) -> Experiment:
+def _begin(stage: Stage, directory: Path) -> Experiment:
     """Write the plan, or read the one that is there: then the rest of it is to be run."""
     places = list(stage.entrances)
     machine = describe_machine(stage.plan.awake)
@@ -235,7 +136,7 @@ def _begin(stage: _Stage, directory: Path) -> Experiment:
             target=stage.surveyed.target,
             places=places,
             machine=machine,
-            pinned=usable_cpus(),
+            pinned=stage.cpus,
         )
     experiment.sessions.append(time.time_ns())
     save_experiment(directory, experiment)
@@ -243,7 +144,7 @@ def _begin(stage: _Stage, directory: Path) -> Experiment:
 
 
 def _run_blocks(
-    stage: _Stage,
+    stage: Stage,
     experiment: Experiment,
     traffic: Traffic,
     directory: Path,
@@ -272,7 +173,7 @@ def _run_blocks(
     tell(ExperimentProgress(total, total, 0, 0, ""))
 
 
-def _raise_interruption(stage: _Stage, directory: Path, total: int) -> None:
+def _raise_interruption(stage: Stage, directory: Path, total: int) -> None:
     if stage.interruption.signal_number:
         raise Interrupted(
             f"interrupted by {stage.interruption.reason}; "
@@ -283,7 +184,7 @@ def _raise_interruption(stage: _Stage, directory: Path, total: int) -> None:
 
 
 def _run_block(
-    stage: _Stage,
+    stage: Stage,
     block: Block,
     traffic: Traffic,
     directory: Path,
@@ -297,7 +198,7 @@ def _run_block(
             tracer: stack.enter_context(
                 recorded_to(
                     directory / file_name(tracer),
-                    _events(stage, tracer),
+                    events_of(stage, tracer),
                     stage.buffer_kb,
                     stage.tracefs,
                     name=file_name(tracer).removesuffix(".dat"),
@@ -306,7 +207,7 @@ def _run_block(
             for tracer in stage.plan.tracers
         }
         flows = stack.enter_context(
-            running_flows(traffic, block.flows, address, stage.sources, stage.server)
+            running_flows(traffic, block.flows, address, stage.sources, stage.server, stage.cpus)
         )
         sidecars = {
             tracer: _sidecar(stage, block, tracer, recorder)
@@ -323,14 +224,14 @@ def _run_block(
     _save(directory, recorders, sidecars, flows, others)
 
 
-def _warm_up(stage: _Stage) -> None:
+def _warm_up(stage: Stage) -> None:
     """Send one ping from each place, so that neighbours are resolved and the program is cached."""
     for entrance in stage.entrances.values():
         run_bounded(entrance.enter(stage.command.probe(stage.surveyed.target.address)))
 
 
 def _run(
-    stage: _Stage,
+    stage: Stage,
     number: int,
     arm: PlannedArm,
     recorders: dict[str, Recorder],
@@ -363,7 +264,7 @@ def _run(
     return run
 
 
-def _sidecar(stage: _Stage, block: Block, tracer: str, recorder: Recorder) -> Sidecar:
+def _sidecar(stage: Stage, block: Block, tracer: str, recorder: Recorder) -> Sidecar:
     event_set = choose_events(stage.plan.events_of(tracer), stage.available, recorder.events)[1]
     flows = f"{block.flows} background flows: {stage.plan.traffic}" if block.flows else ""
     return Sidecar(

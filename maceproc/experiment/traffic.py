@@ -141,14 +141,15 @@ def running_flows(
     address: str,
     sources: Sequence[Netns],
     server: Netns | None = None,
+    cpus: Sequence[int] = (),
 ) -> Iterator[Running]:
     """Run so many flows to an address as long as the block lasts.
 
-    They start from `sources` in turn, pinned to the CPUs we may use in turn. Where `server` is
-    given, what answers them is started there. Raises CommandError when one cannot be started or
-    ends.
+    They start from `sources` in turn, pinned in turn to `cpus`, by default those we may use. Where
+    `server` is given, what answers them is started there. Raises CommandError when one cannot be
+    started or ends.
     """
-    cpus = usable_cpus()
+    cpus = cpus or usable_cpus()
     clients = [
         _Flow(traffic.argv(address, n), cpus[n % len(cpus)], sources[n % len(sources)])
         for n in range(flows)
@@ -185,9 +186,10 @@ class Running:
             flow.check_running()
 
 
-def usable_cpus() -> list[int]:
-    """Return the CPUs that this process may run on."""
-    return sorted(os.sched_getaffinity(0))
+def usable_cpus(taken: int | None = None) -> list[int]:
+    """Return the CPUs that this process may run on; without the one taken, if there are others."""
+    usable = os.sched_getaffinity(0)
+    return sorted(usable - {taken} or usable)
 
 
 def save_reports(path: Path, reports: list[FlowReport]) -> None:

@@ -12,7 +12,6 @@ logarithms of likelihood ratios.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -141,10 +140,14 @@ class _Lines:
         """Return every line's disagreement with the nearest packet."""
         if offset_ns is None or not len(self.seen_ns):
             return np.full(len(self.call), MOST)
-        distance_ns = _to_nearest(self.seen_ns, self.at_ns(shift) - offset_ns)
-        scale_ns = self.scale_ns + ROUNDING_SCALE * self.step_ns
-        found = np.minimum(np.log1p((distance_ns / scale_ns) ** 2), MOST)
+        found = self._disagreements(shift, np.array([offset_ns]))[0]
         return np.where(self.possible(shift), found, MOST)
+
+    def _disagreements(self, shift: int, offsets_ns: Times) -> Floats:
+        """Return the disagreement of every line, where it has a call: shape (offsets, lines)."""
+        distance_ns = _to_nearest(self.seen_ns, self.at_ns(shift) - offsets_ns[:, np.newaxis])
+        scale_ns = self.scale_ns + ROUNDING_SCALE * self.step_ns
+        return np.asarray(np.minimum(np.log1p((distance_ns / scale_ns) ** 2), MOST))
 
     def offset(self, shift: int) -> int | None:
         """Return the offset that a shifted numbering agrees best with; None where there is none."""
@@ -153,11 +156,13 @@ class _Lines:
         part = replace(
             self, rtt_ns=self.rtt_ns[rows], step_ns=self.step_ns[rows], call=self.call[rows]
         )
-        candidates = list(part._possible_offsets(shift))
-        totals = [part.disagreement(shift, offset).sum() for offset in candidates]
-        return candidates[int(np.argmin(totals))] if totals else None
+        candidates = part._possible_offsets(shift)
+        if not len(candidates):
+            return None
+        totals = part._disagreements(shift, candidates).sum(axis=1)
+        return int(candidates[np.argmin(totals)])
 
-    def _possible_offsets(self, shift: int) -> Iterator[int]:
+    def _possible_offsets(self, shift: int) -> Times:
         at_ns = self.at_ns(shift)
         last = np.searchsorted(self.seen_ns, at_ns + self.step_ns + PRINT_ERROR_NS, "right") - 1
         seen = Choice(last, last >= 0)
@@ -165,10 +170,10 @@ class _Lines:
         rounding_ns = (self.step_ns // 2 + PRINT_ERROR_NS)[seen.exists]
         low, high = OFFSET_RANGE_NS if len(at_ns) >= MANY else OFFSET_OF_FEW_NS
         near = (offset_ns >= low - rounding_ns) & (offset_ns <= high + rounding_ns)
-        if near.any():
-            shares = np.linspace(0.05, 0.95, 19)
-            quantiles = np.quantile(offset_ns[near], shares)
-            yield from (int(offset) for offset in np.unique(np.clip(quantiles, low, high)))
+        if not near.any():
+            return np.zeros(0, dtype=np.int64)
+        quantiles = np.quantile(offset_ns[near], np.linspace(0.05, 0.95, 19))
+        return np.unique(np.clip(quantiles, low, high)).astype(np.int64)
 
 
 def _mixture(lines: _Lines, others: list[tuple[int, Floats]]) -> Floats:

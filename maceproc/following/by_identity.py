@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from maceproc.capture import Run, Sidecar
 from maceproc.capture_files import Capture
-from maceproc.echo_rows import RECEIVED
-from maceproc.echoes import AMBIGUOUS, REASONS, Rows, judge, read_echo_file, sent_ns
+from maceproc.echo_rows import NATIVE, RECEIVED
+from maceproc.echoes import AMBIGUOUS, REASONS, judge, read_echo_file, sent_ns
 from maceproc.errors import AnalysisError
 from maceproc.following.echo_tables import (
     crossings_of_echoes,
@@ -27,6 +27,7 @@ from maceproc.following.echo_tables import (
     request_journey,
 )
 from maceproc.following.follow import Followed
+from maceproc.pairing import Rows
 from maceproc.pings import PingOutput, parse_runs, pings_table
 from maceproc.schema import LOST, RTTS, Trace
 
@@ -63,7 +64,7 @@ def follow_echoes(capture: Capture) -> tuple[Trace, Followed]:
         )
     file = read_echo_file(capture.trace)
     rows = file.rows
-    notes = (f"its last row is cut: {file.cut_bytes} bytes are left out",) if file.cut_bytes else ()
+    notes = (f"its last point is cut: {file.cut_bytes} bytes left out",) if file.cut_bytes else ()
     trace = Trace({}, LOST.frame(), "mono", {"tracer": "bpf", "echoes": len(rows)}, notes)
     hops = hops_of_echoes(rows, sidecar)
     crossed = crossings_of_echoes(rows, hops, sidecar)
@@ -91,7 +92,7 @@ def rtts_by_identity(
         if run.traced:
             found = find_echoes(of_run, run, rows, sidecar)
             table = _ledger(table, rows, found)
-            status, reason, rule = _judge(table, rows, found)
+            status, reason, rule = _judge(table, rows, found, followed_as(run))
         else:
             status, reason, rule = _as_printed(of_run, "untraced", "no tracer was on", "untraced")
         table = table.assign(status=status, reason=reason, **_rule(rule))
@@ -119,12 +120,19 @@ def find_echoes(pings: pd.DataFrame, run: Run, rows: Rows, sidecar: Sidecar) -> 
     return Found(place, doubts)
 
 
+def followed_as(run: Run) -> str:
+    """Return the status of a ping of a traced run whose packets were followed."""
+    return "native" if run.place == "native" else "corrected"
+
+
 def _rows_of_run(run: Run, rows: Rows, sidecar: Sidecar) -> tuple[NDArray[np.int64], str]:
     """Return the places of a run's echoes, by time, and why they are not certain."""
     queued_ns = rows["queued_ns"].astype(np.int64)
     inside = (queued_ns >= run.start_ns) & (queued_ns <= run.end_ns)
-    netns = {n.inode for n in sidecar.namespaces if n.name == sidecar.target.path[0].netns}
-    inside &= np.isin(rows["netns"], list(netns))
+    native = run.place == "native"
+    place = sidecar.target.path[-1 if native else 0].netns
+    netns = {n.inode for n in sidecar.namespaces if n.name == place}
+    inside &= np.isin(rows["netns"], list(netns)) & (((rows["flags"] & NATIVE) > 0) == native)
     if sidecar.target.address:
         inside &= _sent_to(rows, sidecar.target.address)
     # In softirq, as behind a wait for a neighbour's address, the pid is another task's: so the
@@ -179,10 +187,10 @@ def _ledger(table: pd.DataFrame, rows: Rows, found: Found) -> pd.DataFrame:
     return table
 
 
-def _judge(table: pd.DataFrame, rows: Rows, found: Found) -> tuple[Any, Any, Any]:
+def _judge(table: pd.DataFrame, rows: Rows, found: Found, as_: str) -> tuple[Any, Any, Any]:
     """Return status, reason and rule of the pings of a traced run."""
-    status, reason, rule = _as_printed(table, "corrected", "", "corrected")
-    open_ = status == "corrected"
+    status, reason, rule = _as_printed(table, as_, "", as_)
+    open_ = status == as_
     place = np.maximum(found.place, 0)
     row_status, row_reason = judge(rows)
     missing = found.place < 0
@@ -228,8 +236,9 @@ def _rule(rule: NDArray[np.object_]) -> dict[str, Any]:
 
 
 def _correct(table: pd.DataFrame) -> pd.DataFrame:
-    """Give the corrected RTT of every ping that has the status for it."""
+    """Give the corrected RTT of every ping that has the status for it; natives cross nothing."""
     corrected = (table["status"] == "corrected").to_numpy(bool)
+    table.loc[(table["arm"] == "native traced").to_numpy(), ["outbound_ns", "inbound_ns"]] = pd.NA
     fine = (table["rtt_resolution_ns"] <= COARSE_NS).fillna(False).to_numpy(bool)
     basis = pd.Series(np.where(fine, "printed", "kernel"), index=table.index, dtype=object)
     rtt_ns = table["rtt_ns"].where(fine, table["kernel_rtt_ns"])

@@ -37,6 +37,12 @@ RESIDUAL_TOLERANCE_NS = 5 * NS_PER_US
 It varies by less than 2 us in 98 % of the pings, and by 3 us in all but a few in 1000.
 """
 
+FINE_STEP_NS = 1 * NS_PER_US
+"""A printed RTT of larger steps is coarser than what is corrected: the kernel's RTT is used.
+
+That has nanoseconds, and leaves out only the time from the send stamp to the send call.
+"""
+
 PRINT_ERROR_NS = 1 * NS_PER_US  # both stamps are cut to microseconds before they are subtracted
 
 PRINT_DELAY_NS = 1 * NS_PER_MS

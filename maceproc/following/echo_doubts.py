@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from maceproc.capture import Tracing
-from maceproc.echo_rows import COUNTS
+from maceproc.echo_rows import UNREAD
 
 
 def doubts_of_echoes(tracing: Tracing) -> Iterator[tuple[str, str, str, str]]:
     """Yield name, level, message and advice of every finding; none of a capture by ftrace."""
     if tracing.tracer != "bpf":
         return
-    if tracing.rows_lost:
+    if tracing.points_lost:
         yield (
-            "lost echoes",
+            "lost points",
             "warning",
-            f"{tracing.rows_lost} echoes were overwritten in the kernel before they were read",
+            f"{tracing.points_lost} points of echoes were overwritten in the kernel before they "
+            "were read",
             "the machine was too busy to read them; send fewer pings a second",
         )
-    meaning = dict(COUNTS)
-    for name, count in tracing.not_followed.items():
+    for name, count in tracing.unread.items():
         yield (
             "not followed",
             "note",
-            f"{count} packets: {meaning.get(name, name)}",
+            f"{count} packets: {UNREAD.get(name, name)}",
             "echoes of other programs count too; a ping without its echo is `incomplete`",
         )
     yield (

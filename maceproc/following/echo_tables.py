@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from maceproc.capture import Sidecar
-from maceproc.echo_rows import ANSWERED, RECEIVED
-from maceproc.echoes import Rows, sent_ns
+from maceproc.echo_rows import ANSWERED, NATIVE, RECEIVED
+from maceproc.echoes import sent_ns
+from maceproc.pairing import Rows
 from maceproc.schema import CROSSINGS, HOPS
 
 NOT_RECEIVED = "not received on the container's device"
@@ -33,7 +34,8 @@ def reply_journey(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def hops_of_echoes(rows: Rows, sidecar: Sidecar) -> pd.DataFrame:
     """Return HOPS: up to three events of every request, and two of its reply, by journey and hop.
 
-    The rows do not tell CPU and length; in softirq is what was received.
+    An echo of the host itself has only those of the outer device. The rows do not tell CPU and
+    length; in softirq is what was received.
     """
     path = sidecar.target.path
     inner, outer = path[0], path[-1]
@@ -48,8 +50,9 @@ def hops_of_echoes(rows: Rows, sidecar: Sidecar) -> pd.DataFrame:
         ("received_ns", True, 1, received[1], inner),
     )
     tables = []
+    native = (rows["flags"] & NATIVE) > 0
     for name, of_reply, hop, event, device in points:
-        chosen = rows[name] > 0
+        chosen = (rows[name] > 0) & ~(native & (device is inner))
         there = places[chosen]
         tables.append(
             pd.DataFrame(
@@ -74,8 +77,12 @@ def hops_of_echoes(rows: Rows, sidecar: Sidecar) -> pd.DataFrame:
 
 
 def crossings_of_echoes(rows: Rows, hops: pd.DataFrame, sidecar: Sidecar) -> pd.DataFrame:
-    """Return CROSSINGS: two of every echo that was answered, else one; by the time of entry."""
-    places = np.arange(len(rows), dtype=np.int64)
+    """Return CROSSINGS: two of every echo that was answered, else one; by the time of entry.
+
+    An echo of the host itself has none.
+    """
+    places = np.flatnonzero((rows["flags"] & NATIVE) == 0).astype(np.int64)
+    rows = rows[places]
     answered = (rows["flags"] & ANSWERED) > 0
     received = (rows["flags"] & RECEIVED) > 0
     outbound = _crossings(

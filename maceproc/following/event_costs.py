@@ -96,6 +96,32 @@ def count_events(
     )
 
 
+def points_on_path(rtts: pd.DataFrame, hops: pd.DataFrame) -> pd.DataFrame:
+    """Return EVENTS_ON_PATH of pings that the tracer in the kernel followed: their packets' hops.
+
+    The first one of the request and of the reply of a container's ping are within its crossings.
+    """
+    rows = rtts[rtts["status"].isin(["corrected", "native"])]
+    count = hops.groupby("journey")["hop"].size()
+    points = sum(
+        count.reindex(
+            rows[f"{direction}_journey"].to_numpy(np.int64, na_value=-1), fill_value=0
+        ).to_numpy(np.int64)
+        for direction in ("outbound", "inbound")
+    )
+    inside = np.where(rows["status"] == "corrected", 2, 0)
+    return EVENTS_ON_PATH.frame(
+        {
+            **{name: rows[name] for name in ("round", "arm", "seq")},
+            "events": points,
+            "events_inside": inside,
+            "events_outside": points - inside,
+            "events_wire": np.zeros(len(rows), np.int64),
+            "events_anywhere": points,
+        }
+    )
+
+
 def _handled_on(hops: pd.DataFrame) -> pd.DataFrame:
     """Return for every journey the CPUs of its first and last hop, and its last reception [ns]."""
     journeys = hops.groupby("journey", sort=False)["cpu"].agg(["first", "last"])

@@ -103,7 +103,9 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
     request = numbering.send.through(requests.request)
     agreement = compare_rtts(pings, numbering, due, stamp, packets)
     replies, due = find_replies(due, numbering, stamp, packets, printed)
-    if disagrees(agreement) and _proven_by_order(pings, numbering, replies, packets):
+    proven = _proven_by_order(pings, numbering, replies, packets)
+    scatter_ns = None
+    if proven and disagrees(agreement):
         rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=0)
         kernel_rtt_ns = replies.turn.of(packets.received_ns, 0) - due.sent_ns
         scatter_ns = scatter_of(rtt_ns, due.step_ns, kernel_rtt_ns, agreement.tested)
@@ -119,7 +121,17 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
         requests,
         request,
         replies,
-        doubts_of(pings, run, numbering, due, replies, agreement, packets),
+        doubts_of(
+            pings,
+            run,
+            numbering,
+            due,
+            replies,
+            agreement,
+            packets,
+            proven=proven,
+            scattered=scatter_ns is not None,
+        ),
         mixed=outbound | inbound,
         contested=mixtures.contested(due, packets, replies.reply),
         gap=meets_gap(*on_its_way, packets.lost) & due.answered,

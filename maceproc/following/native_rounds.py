@@ -94,7 +94,7 @@ class Rounds:
 
 def rounds_of(rtts: pd.DataFrame) -> Rounds:
     """Return the medians of every round of RTTS that has natives, traced and untraced."""
-    off = rtts.assign(off_ns=rtts[list(OFF_THE_WIRE)].sum(axis=1, min_count=len(OFF_THE_WIRE)))
+    off = rtts.assign(off_ns=off_the_wire(rtts))
     off["row"] = off["round"] * BLOCKS
     if off["round"].nunique() < statistics.ROUNDS_TO_RESAMPLE:
         off["row"] += _fifths(off)
@@ -119,6 +119,18 @@ def rounds_of(rtts: pd.DataFrame) -> Rounds:
     )
 
 
+def off_the_wire(rtts: pd.DataFrame) -> pd.Series[float]:
+    """Return what of each ping's RTT is neither crossing nor wire [ns].
+
+    Where the tracer in the kernel told its packets, send call and delivery are in the residual.
+    """
+    parts = rtts[list(OFF_THE_WIRE)].astype("Int64")
+    by_identity = (rtts["matched_by"] == "identity").fillna(False).astype(bool)
+    unseen = parts[["tx_stack_ns", "delivery_ns"]].isna().all(axis=1) & by_identity
+    parts.loc[unseen, ["tx_stack_ns", "delivery_ns"]] = 0
+    return parts.sum(axis=1, min_count=len(OFF_THE_WIRE))
+
+
 def container_path(rtts: pd.DataFrame) -> float:
     """Return what of a container's corrected ping is neither crossing nor wire, median [ns].
 
@@ -126,7 +138,7 @@ def container_path(rtts: pd.DataFrame) -> float:
     warm the machine is, with natives or without.
     """
     corrected = rtts[(rtts["status"] == "corrected") & ~first_of_run(rtts)]
-    path_ns = corrected[list(OFF_THE_WIRE)].sum(axis=1, min_count=len(OFF_THE_WIRE)).dropna()
+    path_ns = off_the_wire(corrected).dropna()
     return max(float(path_ns.median()), LEAST_PATH_NS) if len(path_ns) else math.nan
 
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import pandas as pd
 
 from maceproc.capture import Run
+from maceproc.following.due import FINE_STEP_NS
 from maceproc.following.matching import Matches
 from maceproc.following.mixtures import complete
 from maceproc.following.numbering import beyond_calls
 from maceproc.following.positions import FOREVER, Bools, Times
-from maceproc.units import NS_PER_US
 
 STATUSES: Mapping[str, str] = {
     "corrected": "both crossings were followed; the RTT is given without them",
@@ -36,12 +36,6 @@ STATUSES: Mapping[str, str] = {
 
 NO_CROSSING = "its path has no crossing that can be seen"
 """The reason of what is `uncrossed`."""
-
-FINE_STEP_NS = 1 * NS_PER_US
-"""A printed RTT of larger steps is coarser than what is corrected: the kernel's RTT is used.
-
-That has nanoseconds, and leaves out only the time from the send stamp to the send call.
-"""
 
 Words = str | npt.NDArray[Any]
 
@@ -280,6 +274,13 @@ MATCH_RULES: tuple[Rule, ...] = (
         "ambiguous",
         lambda case: case.traced.doubts.disordered,
         "its line is printed in another order than the replies came in",
+    ),
+    Rule(
+        "rtt-of-no-packet",
+        "ambiguous",
+        lambda case: case.traced.doubts.unfit,
+        "its packets, told by their order, took another time than the printed RTT: it may be "
+        "another line's",
     ),
     Rule(
         "number-shifted",

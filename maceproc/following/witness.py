@@ -23,7 +23,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from maceproc.capture import Run
-from maceproc.echoes import Rows
+from maceproc.pairing import Rows
 from maceproc.schema import WITNESSED
 
 SAME_EVENT_NS = 50_000

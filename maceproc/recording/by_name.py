@@ -6,6 +6,7 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import cast, get_args
 
 from maceproc.capture_files import Capture
 from maceproc.errors import TargetError
@@ -29,6 +30,7 @@ def record(
     outer: str = "",
     awake: bool = False,
     force: bool = False,
+    **others: str,
 ) -> Capture:
     """Record a command, usually ping, beside the kernel's net events; return the capture.
 
@@ -55,9 +57,13 @@ def record(
         Runs per arm.
     baseline, events, outer, awake, force
         As for `maceproc.recording.record.record`.
+    others
+        Another kind of place, with its name: ``compose``, ``pod``, ``lxc``, ``machine`` or
+        ``unit``, as the options of these names.
     """
     argv = shlex.split(command) if isinstance(command, str) else list(command)
-    with _site(container, lab, netns, pid, host) as site:
+    named = {"container": container, "netns": netns, **others}
+    with _site({kind: name for kind, name in named.items() if name}, lab, pid, host) as site:
         return record_at(
             argv,
             site,
@@ -73,23 +79,26 @@ def record(
 
 @contextmanager
 def _site(
-    container: str, lab: bool | str | Lab, netns: str, pid: int | None, host: bool
+    named: dict[str, str], lab: bool | str | Lab, pid: int | None, host: bool
 ) -> Iterator[sites.Site]:
     """Give the one place that is named; TargetError when there are several."""
-    if sum((bool(container), bool(lab), bool(netns), pid is not None, host)) > 1:
-        raise TargetError(
-            "more than one place is named", hint="give one of container, lab, netns, pid and host"
-        )
+    if len(named) + sum((bool(lab), pid is not None, host)) > 1:
+        raise TargetError("more than one place is named", hint="give one of them")
     if lab is True:
         with Lab() as made:
             yield sites.lab_site(made)
     elif lab:
         yield sites.lab_site(lab if isinstance(lab, Lab) else Lab(lab))
-    elif container:
-        yield sites.container_site(container)
-    elif netns:
-        yield sites.netns_site(netns)
     elif pid is not None:
         yield sites.pid_site(pid)
-    else:
+    for kind, name in named.items():
+        yield sites.named_site(_known(kind), name)
+    if not (named or lab or pid is not None):
         yield sites.here_site("host" if host else "here")
+
+
+def _known(kind: str) -> sites.NamedKind:
+    """Return a kind of place; TypeError for a word that is none, as of any unknown argument."""
+    if kind not in get_args(sites.NamedKind):
+        raise TypeError(f"record() got an unexpected keyword argument {kind!r}")
+    return cast("sites.NamedKind", kind)

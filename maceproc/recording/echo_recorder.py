@@ -1,7 +1,7 @@
 """Record the echoes of a container by the tracer in the kernel, in place of raw events.
 
-The file holds `maceproc.echo_rows.MAGIC`, a line of JSON, and the rows as the kernel wrote them. It
-is written while it is recorded: what is killed leaves every row that was written.
+The file holds `maceproc.echo_rows.MAGIC`, a line of JSON, and the points as the kernel wrote them.
+It is written while it is recorded: what is killed leaves every point that was read.
 """
 
 from __future__ import annotations
@@ -10,18 +10,17 @@ import contextlib
 import json
 import os
 import threading
-import time
 from pathlib import Path
 
 from maceproc import __version__
 from maceproc.echo_rows import MAGIC
 from maceproc.errors import TargetError, TracingError
 from maceproc.recording.bpf.devices import devices_beneath, inner_device, outer_device
-from maceproc.recording.bpf.echo_tracer import ROW_BYTES, EchoTracer, Watched
-from maceproc.recording.bpf.memory import ROWS
+from maceproc.recording.bpf.echo_tracer import POINT_BYTES, EchoTracer, Watched
+from maceproc.recording.bpf.memory import POINTS
 from maceproc.recording.survey import Survey
 
-READ_EVERY_S = 0.2  # the ring holds 32768 rows: 160,000 echoes a second
+READ_EVERY_S = 0.2
 
 
 def devices_to_watch(surveyed: Survey) -> set[Watched]:
@@ -45,7 +44,7 @@ def devices_to_watch(surveyed: Survey) -> set[Watched]:
 
 
 class EchoRecorder:
-    """Writes the rows of the tracer to a file; it can be switched on and off.
+    """Writes the points of the tracer to a file; it can be switched on and off.
 
     It has the form of `maceproc.recording.recorder.Recorder`: use it as a context manager.
     """
@@ -55,14 +54,13 @@ class EchoRecorder:
         self.events: list[str] = []
         self.instance = ""
         self.covers_function_tracer = False
-        self.buffer_kb = ROWS * ROW_BYTES >> 10
+        self.buffer_kb = POINTS * POINT_BYTES >> 10
         self.events_lost: dict[str, int] = {}
         self.events_missing: dict[str, int] = {}
         self.problems: list[str] = []
         self.notes: list[str] = []
-        self.rows_lost = 0
-        self.requests_queued = 0
-        self.not_followed: dict[str, int] = {}
+        self.points_lost = 0
+        self.unread: dict[str, int] = {}
         self._devices = devices
         self._file = -1
         self._tracer: EchoTracer | None = None
@@ -77,7 +75,7 @@ class EchoRecorder:
             self._tracer.watch(self._devices)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.open(self.output, flags, 0o600)
-            facts = {"maceproc": __version__, "row_bytes": ROW_BYTES, "clock": "mono"}
+            facts = {"maceproc": __version__, "point_bytes": POINT_BYTES, "clock": "mono"}
             self._write(MAGIC + json.dumps(facts).encode() + b"\n")
         except OSError as error:
             self._close()
@@ -94,10 +92,8 @@ class EchoRecorder:
         tracer = self._tracer
         if tracer is not None:
             tracer.stop()
-            self._take_rows(unanswered=True)
-            self.requests_queued = tracer.entered
-            counts = {name: sum(by_cpu.values()) for name, by_cpu in tracer.counts().items()}
-            self.not_followed = {name: count for name, count in counts.items() if count}
+            self._take_points()
+            self.unread = {name: count for name, count in tracer.counts().items() if count}
         self._close()
         if self.problems:
             raise TracingError("; ".join(self.problems))
@@ -108,17 +104,17 @@ class EchoRecorder:
         self._tracer.start()
 
     def switch_off(self) -> None:
-        """Take the tracer's programs out of the kernel; what waits for a reply has none."""
+        """Take the tracer's programs out of the kernel."""
         assert self._tracer is not None
         self._tracer.stop()
-        self._take_rows(unanswered=True)
+        self._take_points()
 
     def others(self) -> list[str]:
         """Return the tracing instances that have events on: this tracer does not look for them."""
         return []
 
     def check_running(self) -> None:
-        """Raise TracingError when rows could not be written."""
+        """Raise TracingError when points could not be written."""
         if self.problems:
             raise TracingError("; ".join(self.problems))
 
@@ -128,22 +124,20 @@ class EchoRecorder:
 
     def _read_on(self) -> None:
         while not self._over.wait(READ_EVERY_S):
-            self._take_rows()
+            self._take_points()
 
-    def _take_rows(self, *, unanswered: bool = False) -> None:
-        """Write the rows there are, also those of echoes that wait for their reply if wanted."""
+    def _take_points(self) -> None:
+        """Write the points that have come."""
         assert self._tracer is not None
         with self._lock:
-            data, lost = self._tracer.read_rows()
-            self.rows_lost += lost
-            if unanswered:
-                data += b"".join(self._tracer.unanswered(time.monotonic_ns()))
+            data, lost, _ = self._tracer.read_points()
+            self.points_lost += lost
             if not data or self.problems:
                 return
             try:
                 self._write(data)
             except OSError as error:
-                self.problems.append(f"rows could not be written: {error.strerror}")
+                self.problems.append(f"points could not be written: {error.strerror}")
 
     def _write(self, data: bytes) -> None:
         while data:

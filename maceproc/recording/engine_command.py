@@ -90,7 +90,7 @@ def parse_engine_command(argv: Sequence[str]) -> EngineCommand:
     if words[:1] == ["compose"]:
         raise CommandError(
             f"{engine} compose: only `{engine} run` and `{engine} exec` are known",
-            hint=f'name the container: --container "$({engine} compose ps -q SERVICE)"',
+            hint="--compose [PROJECT/]SERVICE records in the service's container",
         )
     if words[:1] not in (["run"], ["exec"]):
         raise CommandError(

@@ -96,6 +96,7 @@ def describe_machine(awake: bool = False) -> Machine:
         virtualization=(vendor or "a hypervisor") if hypervisor else "",
         load_average=os.getloadavg()[0],
         awake=awake,
+        host=platform.node(),
         identity=_identity(),
     )
 

@@ -35,8 +35,7 @@ from maceproc.recording.echo_recorder import EchoRecorder, devices_to_watch
 from maceproc.recording.engine_command import is_engine, parse_engine_command
 from maceproc.recording.entrances import EngineExec, Entrance
 from maceproc.recording.event_sets import EventSet, choose_events, minimal_events, path_links
-from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6, Lab
-from maceproc.recording.lab_remote import spinning
+from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6
 from maceproc.recording.machine import (
     cpus_awake,
     describe_machine,
@@ -55,7 +54,7 @@ from maceproc.recording.session import (
     failed,
     kept,
 )
-from maceproc.recording.sites import Site, engine_site
+from maceproc.recording.sites import Site, engine_site, remote_spinning
 from maceproc.recording.survey import Survey, survey
 from maceproc.recording.tracing import (
     CLOCK,
@@ -165,8 +164,6 @@ def record(
             )
         stamped = parsed.with_timestamps(command_inside(place))
         arms = list(arms_of_round(place, surveyed, stamped, baseline, notes))
-        if tracer == "bpf":  # what the host itself sends it does not follow
-            arms = [arm for arm in arms if not (arm.traced and arm.place == "native")]
         sidecar = Sidecar(
             maceproc=__version__,
             command=list(command),
@@ -187,7 +184,7 @@ def record(
         _quietly(announce)(sidecar)
         interruption.raises = False
         try:
-            with cpus_awake() if awake else contextlib.nullcontext(), _remote_spinning(place):
+            with cpus_awake() if awake else contextlib.nullcontext(), remote_spinning(place):
                 session.execute(
                     plan, _quietly(tell), _quietly(show) if show and len(plan) == 1 else None
                 )
@@ -225,13 +222,6 @@ def _understood(command: list[str], site: Site, tracer: Tracer) -> Iterator[tupl
     with engine_site(parse_engine_command(command), site.native) as (inside, parsed):
         require_command(parsed, inside)
         yield inside, parsed
-
-
-def _remote_spinning(site: Site) -> contextlib.AbstractContextManager[int | None]:
-    """Keep a lab's remote from sleeping, where it is a program."""
-    return (
-        spinning(Lab(site.name).remote_socket) if site.kind == "lab" else contextlib.nullcontext()
-    )
 
 
 def check_output(trace: Path, *, force: bool) -> None:

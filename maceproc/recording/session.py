@@ -108,9 +108,8 @@ class Session:
         tracing.problems = list(self._recorder.problems)
         self._sidecar.notes += self._recorder.notes
         if isinstance(self._recorder, EchoRecorder):
-            tracing.rows_lost = self._recorder.rows_lost
-            tracing.requests_queued = self._recorder.requests_queued
-            tracing.not_followed = self._recorder.not_followed
+            tracing.points_lost = self._recorder.points_lost
+            tracing.unread = self._recorder.unread
         if self._others:
             names = ", ".join(
                 sorted(repr(name) if name else "the top one" for name in self._others)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from maceproc.capture import PlaceKind
 from maceproc.errors import TargetError
 from maceproc.recording.command import Command, parse_command
+from maceproc.recording.compose import only_container
 from maceproc.recording.engine_command import EngineCommand
 from maceproc.recording.engines import Container, find_container
 from maceproc.recording.entrances import (
@@ -23,6 +25,8 @@ from maceproc.recording.entrances import (
 )
 from maceproc.recording.lab import NETNS_DIR, Lab, is_complete
 from maceproc.recording.lab_remote import spinning
+from maceproc.recording.machines import find_lxc, find_machine, find_unit
+from maceproc.recording.pods import find_pod
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,10 @@ NativeChoice = Literal["", "host", "image"]
 container's image, which then sees the host's network. Not chosen: this machine's, of a ping."""
 
 
+NamedKind = Literal["container", "compose", "netns", "pod", "lxc", "machine", "unit"]
+"""The kinds of places that are found by a name."""
+
+
 class Launch(NamedTuple):
     """How containers are made for a recording: as was asked for, and on the host's network."""
 
@@ -82,7 +90,7 @@ class Site:
     that was started to survey the path. `native` says what a container's command is compared with.
     """
 
-    kind: Literal["lab", "netns", "pid", "host", "here", "container"]
+    kind: PlaceKind
     name: str
     inside: Netns
     around: tuple[Netns, ...] = ()
@@ -152,6 +160,12 @@ def lab_site(lab: Lab) -> Site:
     return Site("lab", lab.name, inside, tuple(spaces.values()))
 
 
+def remote_spinning(site: Site) -> AbstractContextManager[int | None]:
+    """Keep a lab's remote from sleeping, where it is a program; give the CPU it spins on."""
+    at_lab = site.kind == "lab"
+    return spinning(Lab(site.name).remote_socket) if at_lab else nullcontext()
+
+
 def _other_cpu(taken: int) -> int | None:
     """Return a CPU that is not taken; None when there is no other."""
     return min(os.sched_getaffinity(0) - {taken}, default=None)
@@ -182,15 +196,61 @@ def pid_site(pid: int) -> Site:
     return Site("pid", str(pid), Netns(f"pid {pid}", str(path)))
 
 
-def container_site(name: str, *, host_ping: bool = False, native: NativeChoice = "") -> Site:
+def container_site(
+    name: str | Container, *, host_ping: bool = False, native: NativeChoice = ""
+) -> Site:
     """Return the site of a running container, by its name or id.
 
     Raises TargetError when no engine has it, or it does not run.
     """
-    container = find_container(name)
+    container = name if isinstance(name, Container) else find_container(name)
     inside = Netns(container.name, str(container.netns))
     site = Site("container", container.name, inside, container=container)
     return replace(site, host_ping=host_ping, native=native)
+
+
+def pod_site(name: str) -> Site:
+    """Return the site of a pod on this node, ``[NAMESPACE/]NAME``; TargetError without one."""
+    full_name, file = find_pod(name)
+    return Site("pod", plain_name(full_name), Netns(plain_name(full_name), file))
+
+
+def lxc_site(name: str) -> Site:
+    """Return the site of a container of LXC, Incus or LXD; TargetError when it does not run."""
+    return Site("lxc", plain_name(name), Netns(plain_name(name), find_lxc(name)))
+
+
+def machine_site(name: str) -> Site:
+    """Return the site of a container that systemd-machined knows; TargetError without one."""
+    return Site("machine", name, Netns(name, find_machine(name)))
+
+
+def unit_site(name: str) -> Site:
+    """Return the site of a systemd unit; TargetError when it has no network of its own."""
+    whole_name, file = find_unit(name)
+    return Site("unit", whole_name, Netns(whole_name, file))
+
+
+def named_site(
+    kind: NamedKind, name: str, *, host_ping: bool = False, native: NativeChoice = ""
+) -> Site:
+    """Return the site that a kind of place and a name say; TargetError when it is not there.
+
+    In a container the command is a program of the container, unless `host_ping` asks for this
+    machine's. Everywhere else it is this machine's, and only the network namespace is entered.
+    """
+    if kind == "container":
+        return container_site(name, host_ping=host_ping, native=native)
+    if kind == "compose":
+        return container_site(only_container(name), host_ping=host_ping, native=native)
+    finders: dict[str, Callable[[str], Site]] = {
+        "netns": netns_site,
+        "pod": pod_site,
+        "lxc": lxc_site,
+        "machine": machine_site,
+        "unit": unit_site,
+    }
+    return finders[kind](name)
 
 
 @contextmanager

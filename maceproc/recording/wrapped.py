@@ -38,36 +38,55 @@ UNDERSTOOD = {
 }
 
 _AS_ROOT = "maceproc is root already: leave it out"
-_OF_A_POD = "on its node, --pid takes the pid that `crictl inspect` tells of the container"
-_OF_A_MACHINE = "--pid takes the pid of any process in it"
+_OF_A_POD = "on its node, --pod [NAMESPACE/]NAME records in the pod's network"
+_OF_LXC = "--lxc NAME records in the container's network"
+_OF_A_MACHINE = "--machine NAME records in the container's network"
+_OF_COMPOSE = "--compose SERVICE records in the service's container"
 _OF_A_NAMESPACE = "--netns NAME and --pid PID run the command in a network namespace"
+_LEAVE_OUT = "it runs the command as a child: leave it out"
 
 REFUSED = {
     "sudo": _AS_ROOT,
     "doas": _AS_ROOT,
     "su": _AS_ROOT,
     "runuser": _AS_ROOT,
+    "setpriv": _AS_ROOT,
+    "capsh": _AS_ROOT,
     "timeout": "it runs the command as a child: `ping -w SECONDS` ends by itself",
-    "time": "it runs the command as a child: leave it out",
+    "time": _LEAVE_OUT,
+    "watch": _LEAVE_OUT,
+    "script": _LEAVE_OUT,
+    "unbuffer": "it runs the command as a child: `stdbuf -oL` is understood",
+    "flock": "start maceproc itself with flock",
+    "xargs": "start maceproc itself with xargs",
     "nohup": "start maceproc itself with nohup",
     "setsid": "start maceproc itself with setsid",
     "strace": "it changes what is measured: leave it out",
+    "ltrace": "it changes what is measured: leave it out",
+    "perf": "it changes what is measured: leave it out",
     "chroot": "the command's files are not its network: leave it out",
     "unshare": _OF_A_NAMESPACE,
     "nsenter": _OF_A_NAMESPACE,
+    "bwrap": _OF_A_NAMESPACE,
+    "firejail": _OF_A_NAMESPACE,
     "ip": _OF_A_NAMESPACE,
     "kubectl": _OF_A_POD,
     "oc": _OF_A_POD,
+    "k3s": _OF_A_POD,
+    "microk8s": _OF_A_POD,
     "crictl": _OF_A_POD,
     "ctr": "--pid takes the pid that `ctr task ls` tells of the container",
-    "docker-compose": "--container takes the name that `docker compose ps` tells",
-    "podman-compose": "--container takes the name that `podman ps` tells",
-    "lxc-attach": _OF_A_MACHINE,
-    "lxc": _OF_A_MACHINE,
-    "incus": _OF_A_MACHINE,
+    "runc": "--pid takes the pid that `runc list` tells of the container",
+    "crun": "--pid takes the pid that `crun list` tells of the container",
+    "docker-compose": _OF_COMPOSE,
+    "podman-compose": _OF_COMPOSE,
+    "lxc-attach": _OF_LXC,
+    "lxc-execute": _OF_LXC,
+    "lxc": _OF_LXC,
+    "incus": _OF_LXC,
     "machinectl": _OF_A_MACHINE,
     "systemd-nspawn": _OF_A_MACHINE,
-    "systemd-run": _OF_A_MACHINE,
+    "systemd-run": "--unit NAME records in the network of a unit that runs",
     "ssh": "start maceproc on that machine",
 }
 # Only these verbs run a command; with any other verb the program is recorded as it is.

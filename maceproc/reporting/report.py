@@ -119,7 +119,8 @@ def _recorded(analysis: Analysis, sidecar: Sidecar, traced_s: float) -> str:
     tracing = sidecar.tracing
     if tracing.tracer == "bpf":
         echoes = analysis.trace.info["echoes"]
-        return f"echoes  {echoes:,} in {traced_s:.1f} s traced (bpf), {tracing.rows_lost} lost"
+        lost = f"{tracing.points_lost} points lost" if tracing.points_lost else "none lost"
+        return f"echoes  {echoes:,} in {traced_s:.1f} s traced (bpf), {lost}"
     events = sum(len(table) for table in analysis.trace.events.values())
     return (
         f"events  {events:,} in {traced_s:.1f} s traced ({escape(tracing.event_set)}), "

@@ -13,11 +13,11 @@ from maceproc.echoes import (
     COMPLETE,
     REASONS,
     STATUSES,
-    Rows,
     address_text,
     durations,
     judge,
 )
+from maceproc.pairing import Rows
 
 
 class Column(NamedTuple):

@@ -67,8 +67,10 @@ def loss_lines(losses: Losses, all_series: AllSeries) -> list[str]:
     """Return what was not followed; nothing where everything was."""
     counts = [f"{name} {count}" for name, count in losses.counts.items() if count]
     said = []
-    if losses.rows_lost:
-        said.append(f"{losses.rows_lost} echoes lost: overwritten before they were read")
+    if losses.points_lost:
+        said.append(
+            f"{losses.points_lost} points of echoes lost: overwritten before they were read"
+        )
     if losses.stayed_inside:
         said.append(
             f"{losses.stayed_inside} requests left by no outer device (to this host, to a "

@@ -15,9 +15,18 @@ from functools import partial
 from pathlib import Path
 
 from maceproc.errors import MaceprocError, TargetError
-from maceproc.recording.engines import ENGINES, Container, ask, find_container, reason
+from maceproc.recording.compose import find_service
+from maceproc.recording.engines import ENGINES, ask, find_container, reason
 from maceproc.recording.lab import Lab
-from maceproc.recording.sites import Netns, Site, lab_site, netns_site, pid_site
+from maceproc.recording.sites import (
+    NamedKind,
+    Site,
+    container_site,
+    lab_site,
+    named_site,
+    netns_site,
+    pid_site,
+)
 
 SETTLING_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """When engines are asked after a change: a container's namespace is there before its devices."""
@@ -33,11 +42,13 @@ class Wanted:
     netns: tuple[str, ...] = ()
     pids: tuple[int, ...] = ()
     lab: str | None = None
+    services: tuple[str, ...] = ()  # of Compose: every container of each
+    others: tuple[tuple[NamedKind, str], ...] = ()  # pods, machines, units: kind and name
 
     @property
     def uses_engines(self) -> bool:
-        """Engines have to be asked."""
-        return bool(self.containers or self.every_container)
+        """Engines, or programs like them, have to be asked."""
+        return bool(self.containers or self.every_container or self.services or self.others)
 
 
 @dataclass(frozen=True)
@@ -138,23 +149,39 @@ class Places:
             if name in ids:
                 continue
             try:
-                self._remember(find_container(name))
+                self._remember(container_site(find_container(name)))
                 self._works(name)
             except TargetError as error:
                 if name in self._wanted.containers:  # of others, one may have ended meanwhile
                     self._fails(name, error)
+        self._ask_for_others()
 
-    def _remember(self, container: Container) -> None:
+    def _ask_for_others(self) -> None:
+        """Look for the services of Compose, and for what is neither a container nor a namespace."""
+        wanted: list[tuple[str, Callable[[], list[Site]]]] = [
+            (f"service {name}", partial(_sites_of_service, name)) for name in self._wanted.services
+        ]
+        wanted += [
+            (f"{kind} {name}", partial(_sites_by_name, kind, name))
+            for kind, name in self._wanted.others
+        ]
+        for what, find in wanted:
+            try:
+                for site in find():
+                    self._remember(site)
+                self._works(what)
+            except TargetError as error:
+                self._fails(what, error)
+
+    def _remember(self, site: Site) -> None:
         try:
-            inside = Netns(container.name, str(container.netns))
-            inode = inside.inode
+            inode = site.inside.inode
         except TargetError:
             return  # it has ended
-        site = Site("container", container.name, inside, container=container)
         known = self._in_containers.get(inode)
         life = _life(site)
         if known is None or (known.life != life and _life(known.site) != known.life):
-            self._in_containers[inode] = Place(container.name, inode, site, life)
+            self._in_containers[inode] = Place(site.inside.name, inode, site, life)
 
     def _works(self, what: str) -> None:
         if what in self._failures:
@@ -165,6 +192,14 @@ class Places:
         if what not in self._failures:
             self._failures.add(what)
             self.notes.append(f"{error.message}; it is watched as soon as it is there")
+
+
+def _sites_of_service(name: str) -> list[Site]:
+    return [container_site(container) for container in find_service(name)]
+
+
+def _sites_by_name(kind: NamedKind, name: str) -> list[Site]:
+    return [named_site(kind, name)]
 
 
 def _running(engine: str) -> list[str]:

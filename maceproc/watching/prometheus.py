@@ -99,15 +99,15 @@ class _Echoes(Collector):
     def _of_losses(self) -> Iterable[Metric]:
         losses = self._losses()
         lost = CounterMetricFamily(
-            "maceproc_rows_lost", "Echoes that were overwritten before they were read."
+            "maceproc_points_lost", "Points of echoes that were overwritten before they were read."
         )
-        lost.add_metric((), losses.rows_lost)
+        lost.add_metric((), losses.points_lost)
         packets = CounterMetricFamily(
             "maceproc_packets_not_followed",
             "Packets that could not be followed, by reason.",
             labels=("reason",),
         )
-        for name, _ in COUNTS:
+        for name in COUNTS:
             packets.add_metric((name,), losses.counts[name])
         inside = GaugeMetricFamily(
             "maceproc_requests_without_outer_device",

@@ -12,11 +12,11 @@ from maceproc.echoes import (
     COMPLETE,
     STATUSES,
     UNANSWERED,
-    Rows,
     address_text,
     durations,
     judge,
 )
+from maceproc.pairing import Rows
 from maceproc.watching.histograms import CumulativeHistogram, RecentHistogram
 
 MAX_SERIES = 1000

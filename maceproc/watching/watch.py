@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from maceproc import __version__
-from maceproc.echoes import Rows
+from maceproc.pairing import Rows
 from maceproc.watching.columns import echo_columns
 from maceproc.watching.series import AllSeries
 from maceproc.watching.watcher import Watcher
@@ -85,7 +85,7 @@ class Watching:
                 {"container": self.watcher.name(place.number), "path": place.route}
                 for place in self.watcher.places
             ],
-            "rows_lost": losses.rows_lost,
+            "points_lost": losses.points_lost,
             "requests_without_outer_device": losses.stayed_inside,
             "packets_not_followed": losses.counts,
         }

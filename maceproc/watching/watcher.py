@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from types import TracebackType
 
 import numpy as np
 
-from maceproc.echoes import ROW_DTYPE, Rows, rows_from
+from maceproc.echo_rows import COUNTS, NATIVE
+from maceproc.echoes import points_from
 from maceproc.errors import TargetError
+from maceproc.pairing import POINT_DTYPE, Paired, Rows, pair
 from maceproc.recording.bpf.devices import outer_devices
-from maceproc.recording.bpf.echo_tracer import EchoTracer, Watched
+from maceproc.recording.bpf.echo_tracer import EchoTracer, Points, Watched
 from maceproc.watching.devices import Surroundings, look_around
 from maceproc.watching.places import Place, Places, Wanted
 
 PLACES_EVERY_S = 1.0
 DEVICES_EVERY_S = 10.0  # what a host's devices are is asked so often, even if no container comes
-UNANSWERED_EVERY_S = 0.5
 TRY_AT_LEAST_EVERY_S = 60.0  # a place without devices
 TRIES_BEFORE_IT_IS_TOLD = 3
+MOST_WAITING = 600_000  # points of echoes that are not complete: 58 MB
 
 
 @dataclass(frozen=True)
@@ -29,15 +31,15 @@ class Losses:
 
     Attributes
     ----------
-    rows_lost
-        Rows that the kernel overwrote before they were read.
+    points_lost
+        Points of echoes that the kernel overwrote before they were read.
     counts
         Packets that could not be followed, by reason (`maceproc.echo_rows.COUNTS`).
     stayed_inside
         Requests that left by no outer device: to this host, to a neighbour, or dropped.
     """
 
-    rows_lost: int
+    points_lost: int
     counts: dict[str, int]
     stayed_inside: int
 
@@ -58,13 +60,15 @@ class Watcher:
         self._left: deque[tuple[int, int]] = deque()  # when it left [ns], its number
         self._next_number = 1
         self._tried: dict[int, tuple[int, float]] = {}  # inode: how often, when again [s]
-        self._next_s = {"places": 0.0, "devices": 0.0, "unanswered": 0.0}
+        self._next_s = {"places": 0.0, "devices": 0.0}
         self.notes: list[str] = []
         self.gone: list[int] = []  # places that have left for good; taken away by whoever reads
-        self._rows_lost = 0
-        self._rows_read = 0
-        self._entered = 0
-        self._waiting = 0
+        self._waiting = np.empty(0, POINT_DTYPE)  # points of echoes that are not complete
+        self._points_lost = 0
+        self._not_followed = Counter[str]()
+        self._stayed_inside = 0
+        self._told: set[str] = set()
+        self.waiting = 0  # echoes without a reply when it ended
         self.tracer = EchoTracer()
 
     def __enter__(self) -> Watcher:
@@ -86,18 +90,16 @@ class Watcher:
         if now_s >= self._next_s["places"]:
             self._next_s["places"] = now_s + PLACES_EVERY_S
             self.poll_places()
-        self._note_requests()
-        data, lost = self.tracer.read_rows()
-        if now_s >= self._next_s["unanswered"]:
-            self._next_s["unanswered"] = now_s + UNANSWERED_EVERY_S
-            data += b"".join(self.tracer.unanswered(time.monotonic_ns() - self._timeout_ns))
-        return self._take(data, lost)
+        return self._take(self.tracer.read_points())
 
     def finish(self) -> Rows:
-        """Follow no more; return the last rows."""
+        """Follow no more; return the last rows. What waits for its reply still is counted."""
         self.tracer.stop()
-        self._note_requests()
-        return self._take(*self.tracer.read_rows())
+        rows = self._take(self.tracer.read_points())
+        left = pair(self._waiting)
+        self._count(left)
+        self.waiting = int(((left.rows["flags"] & NATIVE) == 0).sum())
+        return rows
 
     def name(self, number: int) -> str:
         """Return the name of a place by its number."""
@@ -110,9 +112,10 @@ class Watcher:
 
     def losses(self) -> Losses:
         """Return what was not followed."""
-        counts = {name: sum(by.values()) for name, by in self.tracer.counts().items()}
-        followed = self._rows_read + self._rows_lost + self._waiting
-        return Losses(self._rows_lost, counts, max(0, self._entered - followed))
+        counts = {**self._not_followed, **self.tracer.counts()}
+        return Losses(
+            self._points_lost, {name: counts.get(name, 0) for name in COUNTS}, self._stayed_inside
+        )
 
     def poll_places(self) -> None:
         """Begin to watch what has come, and leave what has gone."""
@@ -202,17 +205,29 @@ class Watcher:
             self.gone.append(number)
             self._names.pop(number, None)
 
-    def _note_requests(self) -> None:
-        """Note how many requests there were, and how many wait for their reply.
+    def _take(self, read: Points) -> Rows:
+        """Return the echoes that are complete or given up, without those of the host itself."""
+        self._points_lost += read.lost
+        points = np.concatenate([self._waiting, points_from(read.data)])
+        found = pair(points, read.until_ns, self._timeout_ns)
+        if len(found.rest) > MOST_WAITING:
+            # Memory is bounded: the oldest are given up before their time.
+            times = np.sort(found.rest["time_ns"].astype(np.int64))
+            sooner_ns = read.until_ns - int(times[-MOST_WAITING // 2])
+            found = pair(points, read.until_ns, max(0, sooner_ns))
+            self._note_once(
+                f"more than {MOST_WAITING // 3} echoes wait for their replies: the oldest are "
+                "given up before the timeout"
+            )
+        self._waiting = found.rest
+        self._count(found)
+        return found.rows[(found.rows["flags"] & NATIVE) == 0]
 
-        It is done before rows are read: then a request without a row is not one whose row waits to
-        be read.
-        """
-        self._entered = self.tracer.entered
-        self._waiting = self.tracer.waiting
+    def _count(self, found: Paired) -> None:
+        self._not_followed.update(found.counts)
+        self._stayed_inside += found.stayed_inside
 
-    def _take(self, data: bytes, lost: int) -> Rows:
-        self._rows_lost += lost
-        rows = rows_from(data) if data else np.empty(0, ROW_DTYPE)
-        self._rows_read += len(rows)
-        return rows
+    def _note_once(self, note: str) -> None:
+        if note not in self._told:
+            self._told.add(note)
+            self.notes.append(note)

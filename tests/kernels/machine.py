@@ -27,8 +27,8 @@ NAMES = {
 """What the kernels are called in the packages of Debian 12 and its backports."""
 
 BOOT_S = 150  # and to start Python there
-SCENARIO_S = 60
-PINGS = 20
+SCENARIO_S = 120
+PINGS, ROUNDS = 20, 2
 RESULTS_MB = 64
 
 
@@ -122,7 +122,7 @@ def setup_script(scenario: Scenario) -> str:
 
 def record_arguments(name: str, scenario: Scenario, results: Path) -> list[str]:
     """Return the arguments of maceproc that record a scenario's pings."""
-    argv = ["record", "--netns", "ct", *scenario.options, "--force"]
+    argv = ["record", "--netns", "ct", *scenario.options, "--force", "--rounds", str(ROUNDS)]
     argv += ["-o", str(results / f"{name}.dat"), "--"]
     return [*argv, "ping", "-D", "-i", "0.05", "-c", str(PINGS), scenario.target]
 

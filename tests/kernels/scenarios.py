@@ -7,7 +7,10 @@ host's card is the veth nic0, whose other end rem0 is the remote's card.
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
 
 REMOTE = "10.92.0.2"
 REMOTE_IPV6 = "fd92::2"
@@ -30,7 +33,8 @@ class Scenario:
     outbound, inbound
         The devices at which the outbound crossing ends and the inbound one begins.
     corrected
-        Whether the pings are to be corrected; otherwise to be refused, all of them.
+        Which pings are to be corrected: all; none, since there is no crossing to see; or any: a
+        kernel may copy the packet on its way, then it is to be refused.
     added_ns
         Delays that netem adds: to the outbound crossing, to the inbound crossing, and to the rest.
     """
@@ -42,7 +46,7 @@ class Scenario:
     modules: tuple[str, ...] = ()
     begins: str = ""
     target: str = REMOTE
-    corrected: bool = True
+    corrected: Literal["all", "none", "any"] = "all"
     options: tuple[str, ...] = ("--no-baseline",)
     programs: tuple[str, ...] = ()
     added_ns: tuple[int, int, int] = field(default=(0, 0, 0))
@@ -163,7 +167,32 @@ ip -n ho addr add 10.92.0.1/24 dev nic0; ip -n rm addr add 10.92.0.2/24 dev rem0
 ip -n ho link add link nic0 name eth0 type {kind}
 ip -n ho link set eth0 netns ct; ip -n ct link set eth0 up
 ip -n ct addr add {address} dev eth0; ip -n ct route add default dev eth0
-ip -n rm route add 10.91.0.0/24 dev rem0
+ip -n rm route add 10.91.0.0/24 via 10.92.0.1
+"""
+)
+
+# As Cilium does it; the program is compiled and attached in the guest.
+_PROGRAM = Path(__file__).with_name("redirect_peer.bpf.c")
+REDIRECT = (
+    """
+for ns in ct ho rm; do ip netns add $ns; ip -n $ns link set lo up; done
+ip netns exec ho sysctl -qw net.ipv4.ip_forward=1
+ip -n ho link add nic0 index 70 type veth peer name rem0 netns rm
+ip -n ho link add vct index 71 type veth peer name eth0 netns ct
+ip -n ct link set eth0 address 02:00:00:00:00:02
+ip -n ho addr add 10.91.0.1/24 dev vct; ip -n ct addr add 10.91.0.2/24 dev eth0
+ip -n ho link set vct up; ip -n ct link set eth0 up
+ip -n ct route add default via 10.91.0.1
+"""
+    + UP
+    + addresses("nic0", "rem0")
+    + f"""
+clang -O2 -target bpf -c {shlex.quote(str(_PROGRAM))} -o /run/redirect_peer.o
+for at in nic0/inbound vct/outbound; do
+    ip netns exec ho tc qdisc add dev ${{at%/*}} clsact
+    ip netns exec ho tc filter add dev ${{at%/*}} ingress \\
+        bpf direct-action object-file /run/redirect_peer.o section tc_${{at#*/}}
+done
 """
 )
 
@@ -229,6 +258,7 @@ SCENARIOS: dict[str, Scenario] = {
         inbound=CARDS,
         modules=("bonding", "8021q"),
         target=REMOTE_IPV6,
+        corrected="any",
     ),
     "lacp-vlan": Scenario(
         "VLAN on a bond, 802.3ad",
@@ -311,14 +341,29 @@ SCENARIOS: dict[str, Scenario] = {
         "",
         begins=_IPVLAN.format(kind="ipvlan mode l3", address="10.91.0.2/32"),
         modules=("ipvlan",),
-        corrected=False,
+        corrected="none",
+    ),
+    "ipvlan-l2": Scenario(
+        "ipvlan, L2",
+        "",
+        begins=_IPVLAN.format(kind="ipvlan mode l2", address="10.92.0.3/24"),
+        modules=("ipvlan",),
+        corrected="none",
     ),
     "macvlan": Scenario(
         "macvlan",
         "",
         begins=_IPVLAN.format(kind="macvlan mode bridge", address="10.92.0.3/24"),
         modules=("macvlan",),
-        corrected=False,
+        corrected="none",
+    ),
+    "redirect-peer": Scenario(
+        "eBPF that redirects past the host's end of the veth pair, as Cilium's",
+        "",
+        begins=REDIRECT,
+        modules=("cls_bpf", "sch_ingress"),
+        programs=("clang",),
+        corrected="any",
     ),
 }
 

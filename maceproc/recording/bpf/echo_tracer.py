@@ -1,44 +1,34 @@
-"""The tracer in the kernel: which devices it watches, and the rows it has written."""
+"""The tracer in the kernel: which devices it watches, and the points it has written."""
 
 from __future__ import annotations
 
 import ctypes
 import mmap
-import struct
-from collections.abc import Iterable, Sequence
+import os
+import time
+from collections import Counter
+from collections.abc import Iterable
 from importlib import resources
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from maceproc.echo_rows import COUNTS
+from maceproc.echo_rows import UNREAD
 from maceproc.errors import TracingError
 from maceproc.recording.bpf.libbpf import BpfObject
 from maceproc.recording.bpf.memory import (
-    CPUS,
+    CHAIN,
+    CHAINS,
     DEVICES,
-    ENTERED,
-    PENDING,
-    PROBES,
+    POINTS,
     PROGRAMS,
-    ROWS,
-    SENT,
+    RINGS,
     Device,
     Memory,
-    Pending,
-    Row,
+    Point,
 )
 
 OBJECT = "echoes.bpf.o"
-ROW_BYTES = ctypes.sizeof(Row)
-SMALLEST_TABLE = 32  # of devices
-
-_NUMBER = struct.Struct(f"=Q{ROW_BYTES - 8}x")  # of a row
-_NUMBER_ONLY = struct.Struct("=Q")
-_PENDING_BYTES = ctypes.sizeof(Pending)
-_GENERATION_AT, _TAKEN_AT = Pending.generation.offset, Pending.taken.offset
-_GENERATIONS = struct.Struct("=QQ")  # generation and taken are neighbours
-_ROW_AT = Pending.row.offset
-_QUEUED_AT = _ROW_AT + Row.queued_ns.offset
+POINT_BYTES = ctypes.sizeof(Point)
 
 
 class Watched(NamedTuple):
@@ -50,15 +40,26 @@ class Watched(NamedTuple):
     container: int = 0
 
 
-class Rows(NamedTuple):
-    """Rows as bytes, one after the other, and how many were overwritten before they were read."""
+class Points(NamedTuple):
+    """Points that were read.
+
+    Attributes
+    ----------
+    data
+        The points, one after the other.
+    lost
+        How many were overwritten before they were read.
+    until_ns
+        Every point up to this time was read, now or before.
+    """
 
     data: bytes
     lost: int
+    until_ns: int
 
 
 class EchoTracer:
-    """Follow the ICMP echoes of devices, in the kernel, as long as the block runs.
+    """Write down where the ICMP echoes of devices are, in the kernel, as long as the block runs.
 
     Use it as a context manager. The kernel frees everything with the process, whatever ends it.
     Raises TracingError where BPF cannot be used.
@@ -79,7 +80,13 @@ class EchoTracer:
             )
         self._shared = shared
         self._memory = Memory.from_buffer(shared)
-        self._read = 0  # rows
+        # As many rings as there are CPUs, rounded up to a power of two, at most `RINGS`.
+        self._rings = min(RINGS, 1 << ((os.cpu_count() or 1) - 1).bit_length())
+        self._memory.ring_mask = self._rings - 1
+        self._memory.point_mask = POINTS // self._rings - 1
+        self._read = [0] * self._rings
+        self._there = [0] * self._rings  # points that were taken at the last look
+        self._looked_ns = 0
 
     def __enter__(self) -> EchoTracer:
         return self
@@ -99,7 +106,7 @@ class EchoTracer:
         self._runs = True
 
     def stop(self) -> None:
-        """Follow no more; rows can still be read."""
+        """Follow no more; points can still be read."""
         self._runs = False
         self._object.detach()
 
@@ -108,130 +115,84 @@ class EchoTracer:
 
         Raises TracingError when there are too many of them.
         """
-        wanted = list(devices)
-        table, mask = _table(wanted)
-        seen = (ctypes.c_uint8 * 256)()
+        table, chains = _table(devices)
         self._roles = 0
-        for device in wanted:
-            seen[device.ifindex & 0xFF] = 1
-            self._roles |= device.roles
+        for entry in table:
+            self._roles |= entry.roles
         # A packet meanwhile may find a device missing: it is not followed, as before or after.
         ctypes.memmove(self._memory.devices, table, ctypes.sizeof(table))
-        self._memory.device_mask = mask
-        ctypes.memmove(self._memory.ifindexes, seen, ctypes.sizeof(seen))
+        ctypes.memmove(self._memory.chains, chains, ctypes.sizeof(chains))
         if self._runs:
             self.start()
 
-    def read_rows(self) -> Rows:
-        """Return the rows written since the last call.
+    def read_points(self) -> Points:
+        """Return the points written since the last call, ring after ring.
 
-        A row that was overwritten while it was copied is lost; one that is still being written is
-        read the next time, and so are those after it.
+        Of each ring what was there at the last call: whoever took a place then has written to it
+        by now, and what it wrote is seen on every CPU. After `stop` everything is there.
         """
-        written = int(self._memory.rows_written)
-        lost = max(0, written - self._read - ROWS)
-        first = self._read + lost
-        data = self._copy_rows(first, written)
-        numbers = [number for (number,) in _NUMBER.iter_unpack(data)]
-        if numbers != list(range(first + 1, written + 1)):
-            data, wrong, written = self._whole_rows(data, numbers, first)
-            lost += wrong
-        self._read = written
-        return Rows(bytes(data), lost)
+        data, lost = bytearray(), 0
+        until_ns, self._looked_ns = self._looked_ns, time.monotonic_ns()
+        if not self._runs:
+            until_ns = self._looked_ns
+        for number in range(self._rings):
+            there = int(self._memory.rings[number].taken)
+            end = self._there[number] if self._runs else there
+            self._there[number] = there
+            more, lost_here = self._read_ring(number, end)
+            data += more
+            lost += lost_here
+        return Points(bytes(data), lost, until_ns)
 
-    def _copy_rows(self, first: int, end: int) -> bytearray:
-        """Copy rows from the ring, from one number to before another."""
+    def _read_ring(self, number: int, end: int) -> tuple[bytearray, int]:
+        """Copy the points of a ring up to before one; tell how many were lost."""
+        room = POINTS // self._rings
+        ring = self._memory.rings[number]
+        first = self._read[number]
+        start = max(first, min(end, int(ring.taken) - room))
+        data = self._copy(number, start, end)
+        # What was overwritten while it was copied is the oldest of it.
+        torn = min(max(0, int(ring.taken) - room - start), end - start)
+        self._read[number] = end
+        return data[torn * POINT_BYTES :], start - first + torn
+
+    def _copy(self, number: int, first: int, end: int) -> bytearray:
+        room = POINTS // self._rings
         data = bytearray()
         while first < end:
-            place = first % ROWS
-            taken = min(end - first, ROWS - place)
-            start = Memory.rows.offset + place * ROW_BYTES
-            data += self._shared[start : start + taken * ROW_BYTES]
+            place = first % room
+            taken = min(end - first, room - place)
+            start = Memory.points.offset + (number * room + place) * POINT_BYTES
+            data += self._shared[start : start + taken * POINT_BYTES]
             first += taken
         return data
 
-    def _whole_rows(
-        self, data: bytearray, numbers: list[int], first: int
-    ) -> tuple[bytearray, int, int]:
-        """Return the rows that are what they should be, how many are lost, and where to go on."""
-        whole, lost = bytearray(), 0
-        for place, number in enumerate(numbers):
-            if number == first + place + 1:
-                whole += data[place * ROW_BYTES : (place + 1) * ROW_BYTES]
-            elif int(self._memory.rows_written) - (first + place) > ROWS:
-                lost += 1
-            else:
-                return whole, lost, first + place
-        return whole, lost, first + len(numbers)
-
-    def unanswered(self, sent_before_ns: int) -> list[bytes]:
-        """Return the rows of echoes that were sent before a time and wait for their reply still.
-
-        Each is given once: a reply that comes later is counted, not followed.
-        """
-        states = bytes(self._shared[Memory.states.offset : Memory.states.offset + PENDING])
-        due = []
-        place = states.find(SENT)
-        while place >= 0:
-            start = Memory.pending.offset + place * _PENDING_BYTES
-            generation, taken = _GENERATIONS.unpack_from(self._shared, start + _GENERATION_AT)
-            queued_ns = _NUMBER_ONLY.unpack_from(self._shared, start + _QUEUED_AT)[0]
-            if generation != taken and queued_ns < sent_before_ns:
-                _NUMBER_ONLY.pack_into(self._shared, start + _TAKEN_AT, generation)
-                due.append((place, generation, start))
-            place = states.find(SENT, place + 1)
-        # Only now: a reply that comes at this very moment was either followed to its end before,
-        # and its row written, or finds the echo taken.
-        return [self._waiting_row(start) for place, now, start in due if self._waits(place, now)]
-
-    def _waits(self, place: int, generation: int) -> bool:
-        waiting = self._memory.pending[place]
-        return bool(self._memory.states[place] == SENT and waiting.generation == generation)
-
-    def _waiting_row(self, start: int) -> bytes:
-        return bytes(self._shared[start + _ROW_AT : start + _ROW_AT + ROW_BYTES])
-
-    @property
-    def entered(self) -> int:
-        """How many requests were queued on the containers' devices."""
-        return sum(int(self._memory.counts[cpu][ENTERED]) for cpu in range(CPUS))
-
-    @property
-    def waiting(self) -> int:
-        """How many echoes have left and wait for their reply, those given as unanswered not."""
-        states = bytes(self._shared[Memory.states.offset : Memory.states.offset + PENDING])
-        places = (place for place, state in enumerate(states) if state == SENT)
-        pending = self._memory.pending
-        return sum(pending[place].generation != pending[place].taken for place in places)
-
-    def counts(self) -> dict[str, dict[int, int]]:
-        """Return what could not be followed, by reason and CPU."""
-        found: dict[str, dict[int, int]] = {}
-        for place, (name, _) in enumerate(COUNTS):
-            by_cpu = {cpu: int(self._memory.counts[cpu][place]) for cpu in range(CPUS)}
-            found[name] = {cpu: count for cpu, count in by_cpu.items() if count}
-        return found
+    def counts(self) -> dict[str, int]:
+        """Return what could not be read, by reason."""
+        rings = [self._memory.rings[number] for number in range(self._rings)]
+        return {name: sum(int(getattr(ring, name)) for ring in rings) for name in UNREAD}
 
 
-def _table(devices: Sequence[Watched]) -> tuple[ctypes.Array[Device], int]:
-    """Return the table that the programs look into, as small as it can be, and its mask."""
-    size = SMALLEST_TABLE
-    while size <= DEVICES:
-        table = (Device * DEVICES)()
-        if all(_place(table, size, device) for device in devices):
-            return table, size - 1
-        size *= 2
-    raise TracingError("too many devices to watch", hint="name fewer containers")
+def _table(watched: Iterable[Watched]) -> tuple[ctypes.Array[Device], ctypes.Array[Any]]:
+    """Return the devices from 1 on, and where the chain of each low byte of an ifindex begins.
 
-
-def _place(table: ctypes.Array[Device], size: int, device: Watched) -> bool:
-    """Enter a device where the programs look for it; tell whether there is room."""
-    start = device.ifindex * 31 + device.netns
-    for probe in range(PROBES):
-        entry = table[(start + probe) % size]
-        if not entry.netns or (entry.netns, entry.ifindex) == (device.netns, device.ifindex):
-            entry.netns, entry.ifindex = device.netns, device.ifindex
-            entry.roles |= device.roles
-            entry.container = entry.container or device.container
-            return True
-    return False
+    The roles of a device that is named more than once are joined. Raises TracingError when there
+    are too many devices.
+    """
+    joined: dict[tuple[int, int], Watched] = {}
+    for device in watched:
+        known = joined.setdefault((device.netns, device.ifindex), device)
+        joined[device.netns, device.ifindex] = known._replace(
+            roles=known.roles | device.roles, container=known.container or device.container
+        )
+    table, chains = (Device * DEVICES)(), (ctypes.c_uint16 * CHAINS)()
+    lengths = Counter(device.ifindex % CHAINS for device in joined.values())
+    if len(joined) >= DEVICES or max(lengths.values(), default=0) > CHAIN:
+        raise TracingError("too many devices to watch", hint="name fewer containers")
+    for place, device in enumerate(joined.values(), 1):
+        chain = device.ifindex % CHAINS
+        table[place] = Device(
+            device.netns, device.ifindex, device.container, device.roles, chains[chain]
+        )
+        chains[chain] = place
+    return table, chains

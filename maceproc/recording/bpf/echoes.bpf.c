@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /*
- * Follow every ICMP echo of some network devices, in the kernel.
+ * Write down where ICMP echoes are: a point for every device that is watched.
  *
  *     container's device         outer device                          remote
  *          queued ---------------- outer_queued -- sent ------------------.
  *          received -------------- outer_received ------------------------'
  *
- * One row leaves the kernel for an echo, with the times of these points. Two points belong to one
- * packet when the skb has the same address and the packet carries the same content; a request and a
- * reply belong together when the reply answers the addresses, the identifier and the sequence number
- * that left the outer device, and returns the content. Whatever is not certain is counted.
+ * A point holds the time, the address of the sk_buff, and all that the packet carries to be told
+ * from others. Nothing is looked up and nothing is decided here: a packet whose caches are cold pays
+ * for every line of memory and code that is touched. Which points belong to one echo is found out
+ * later (maceproc/pairing.py).
  *
- * Everything is in plain arrays that user space maps into its memory: no helper is called for a
- * packet but the clock and the copy of its header, and nobody is woken.
+ * Points are in rings that user space maps into its memory: no helper is called for a packet but the
+ * clock and the copy of its header, and nobody is woken. A ring has a place for every writer: the
+ * place is taken first, by an atomic addition, then written, its time last.
  *
  * No vmlinux.h: only the fields that are read are declared, and CO-RE finds where they are.
  */
@@ -46,17 +47,27 @@ struct net_device {
 	int ifindex;
 	possible_net_t nd_net;
 } READ_FROM_BTF;
+struct sock_common {
+	possible_net_t skc_net;
+} READ_FROM_BTF;
+struct sock {
+	struct sock_common __sk_common;
+} READ_FROM_BTF;
 struct sk_buff {
 	struct net_device *dev;
+	struct sock *sk;
 	unsigned int len, data_len;
 	u16 protocol, network_header;
 	unsigned char *head, *data;
 } READ_FROM_BTF;
 
+/* Where a packet is: what a point tells. */
+enum { QUEUED = 1, OUTER_QUEUED, SENT, OUTER_RECEIVED, RECEIVED };
+
 /* What a device is to us: bits, by the tracepoint that tells it. */
 enum {
 	INNER_QUEUED = 1 << 0,
-	OUTER_QUEUED = 1 << 1,
+	OUTER_QUEUED_ROLE = 1 << 1,
 	OUTER_SENT = 1 << 2,
 	OUTER_RX = 1 << 3,		/* outer_received, by netif_rx */
 	OUTER_RECEIVE = 1 << 4,		/* outer_received, by netif_receive_skb */
@@ -65,163 +76,80 @@ enum {
 };
 
 struct device {
-	u32 netns;	/* inode number; 0: no entry */
+	u32 netns;	/* inode number */
 	u32 ifindex;
-	u32 roles;
 	u32 container;	/* the number that user space gave it */
+	u16 roles;
+	u16 next;	/* the next one whose ifindex has the same low byte; 0: none */
 };
 
 #define DEVICES 4096
-#define PROBES 8
+#define CHAIN 32	/* devices that are looked at for a packet, at most */
 
-/* What an echo carries, and what no device on the way changes. */
-struct content {
-	u64 words[2];	/* the payload's first 16 bytes; ping keeps its send stamp there */
+enum {	/* kinds of packets: bits of a point */
+	REPLY = 1 << 0,
+	FRAGMENT = 1 << 1,
+	LOCAL = 1 << 2,		/* a socket of the device's own namespace sent it */
+};
+
+struct point {
+	u64 time_ns;		/* 0 while it is written */
+	u64 skb;
+	u64 words[2];		/* the payload's first 16 bytes; ping keeps its send stamp there */
+	u64 source[2];
+	u64 destination[2];
+	u32 netns;
+	u32 ifindex;
+	u32 container;
+	u32 pid;
+	u16 id;
 	u16 seq;
 	u16 sum;	/* of all bytes but type and identifier, as the ICMP checksum tells it */
 	u16 len;	/* of the ICMP message [bytes] */
+	u8 point;
+	u8 kind;
 	u8 family;	/* 4 or 6 */
-	u8 payload;	/* bytes of `words` that the packet has */
+	u8 padding[5];
 };
 
-struct echo {
-	struct content content;
-	u64 source[2];
-	u64 destination[2];
-	u16 id;
-	u8 is_reply;
-	u8 fragment;
-};
+#define POINTS 262144	/* of all rings; a power of two */
+#define RINGS 8
 
-enum {	/* flags of a row */
-	ANSWERED = 1 << 0,	/* the reply was seen at the outer device */
-	RECEIVED = 1 << 1,	/* ... and on the container's device */
-	REPEATED = 1 << 2,	/* another reply came */
-	TWIN = 1 << 3,		/* another request with the same addresses, id and seq was on its way */
-	FRAGMENTED = 1 << 4,	/* the first fragment was followed */
-	ALTERED = 1 << 5,	/* the reply does not return what the request carried */
-	GIVEN_UP = 1 << 6,	/* its place was needed for another echo: it may yet be answered */
+struct ring {
+	u64 taken;		/* places that were taken, ever */
+	u64 unreadable;		/* headers that are not in the linear part, or cut */
+	u64 unknown_headers;	/* IPv6 extension headers that are not understood */
+	u64 padding[5];
 };
-
-struct row {
-	u64 number;		/* from 1; 0 while the row is written */
-	u64 queued_ns;
-	u64 outer_queued_ns;
-	u64 sent_ns;		/* 0: not watched */
-	u64 outer_received_ns;
-	u64 received_ns;
-	u64 local[2];		/* at the outer device */
-	u64 remote[2];
-	u64 target[2];		/* the destination as the container says it */
-	u64 stamp;
-	u64 request_skb;
-	u64 reply_skb;
-	u32 netns;
-	u32 container;
-	u32 inner_ifindex;
-	u32 outer_ifindex;
-	u32 outer_in_ifindex;
-	u32 pid;
-	u16 id;			/* in the container */
-	u16 outer_id;
-	u16 seq;
-	u16 len;
-	u8 family;
-	u8 flags;
-	u8 padding[6];
-};
-
-/* A packet between two devices, by its skb. */
-struct passage {
-	u32 lock;
-	u32 place;		/* of its echo in `pending`, from 1 */
-	u64 skb;
-	u64 queued_ns;
-	u64 generation;		/* of that place */
-	struct content content;
-	u64 target[2];
-	u32 netns, container, ifindex, pid;
-	u16 id;
-	u8 fragment;
-};
-
-/* An echo whose request has left. */
-struct pending {
-	u32 lock;
-	u32 padding;
-	u64 generation;		/* how many echoes had this place */
-	u64 taken;		/* user space has given that generation as unanswered */
-	struct content content;
-	struct row row;
-};
-enum { FREE, SENT, DONE };	/* in `states` */
-
-#define PASSAGES 4096	/* as passage_of() has it */
-#define PENDING 16384
-#define ROWS 32768
-
-/* What went wrong, by CPU. */
-enum {
-	BUSY,			/* another CPU held the slot */
-	OVERWRITTEN,		/* a passage or an echo gave its slot to another while on its way */
-	OTHER_CONTENT,		/* an skb address came back with another packet */
-	UNREADABLE,		/* the header is not in the linear part, or cut */
-	NO_REQUEST,		/* a reply on the container's device whose way in was not followed */
-	UNKNOWN_HEADERS,	/* IPv6 extension headers that are not understood */
-	REPEATED_LATER,		/* another reply to an echo whose row was written */
-	LATE,			/* a reply to an echo that was given as unanswered */
-	ENTERED,		/* requests queued on a container's device: nothing went wrong */
-};
-#define CPUS 256
 
 /* What user space maps, in one piece: memory.py declares the same. */
 struct {
-	u64 rows_written;
-	u32 device_mask;	/* how much of `devices` is in use: few devices are in few pages */
-	u32 padding;
-	u8 ifindexes[256];	/* that are in `devices`, by their low byte: most packets end here */
-	u64 counts[CPUS][16];
-	struct device devices[DEVICES];
-	u8 states[PENDING];	/* apart, so that user space finds those that wait at once */
-	struct row rows[ROWS];
-	struct pending pending[PENDING];
-	struct passage outbound[PASSAGES];
-	struct passage inbound[PASSAGES];
+	u32 ring_mask;		/* CPUs have rings by their low bits */
+	u32 point_mask;		/* of the places in one ring */
+	u32 padding[14];
+	struct ring rings[RINGS];
+	u16 chains[256];	/* in `devices`, by the ifindex's low byte: most packets end here */
+	struct device devices[DEVICES];	/* from 1; few of them are in this page */
+	struct point points[POINTS] __attribute__((aligned(64)));
 } memory;
 
-#define RECENT_NS 1000000000ULL	/* an older passage is given up, not lost */
-
-static __always_inline void count(u32 what)
-{
-	memory.counts[bpf_get_smp_processor_id() & (CPUS - 1)][what & 15] += 1;
-}
-
-static __always_inline int try_lock(u32 *lock)
-{
-	return __sync_lock_test_and_set(lock, 1) == 0;
-}
-
-static __always_inline void unlock(u32 *lock)
-{
-	/* A release store; user space reads what was written before it. */
-	__sync_lock_test_and_set(lock, 0);
-}
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
 
 static __always_inline const struct device *find_device(const struct net_device *dev)
 {
-	u32 ifindex = dev->ifindex, mask = memory.device_mask & (DEVICES - 1), netns, i;
+	u32 ifindex = dev->ifindex, at = memory.chains[ifindex & 0xff], netns, i;
 
-	if (!memory.ifindexes[ifindex & 0xff])
+	if (likely(!at))
 		return 0;
 	netns = dev->nd_net.net->ns.inum;
-#pragma unroll
-	for (i = 0; i < PROBES; i++) {
-		const struct device *d = &memory.devices[(ifindex * 31 + netns + i) & mask];
+#pragma clang loop unroll(disable)
+	for (i = 0; i < CHAIN && at; i++) {
+		const struct device *d = &memory.devices[at & (DEVICES - 1)];
 
-		if (d->ifindex == ifindex && d->netns == netns)
+		if (likely(d->ifindex == ifindex && d->netns == netns))
 			return d;
-		if (!d->netns)
-			return 0;
+		at = d->next;
 	}
 	return 0;
 }
@@ -231,10 +159,24 @@ static __always_inline const struct device *find_device(const struct net_device 
 #define ETH_P_8021Q 0x0081
 #define ICMP 1
 #define ICMPV6 58
+#define HEADERS 64		/* IPv6, ICMP and 16 bytes of payload */
+#define NO_ECHO -1
+#define UNREADABLE -2
+#define UNKNOWN_HEADERS -3
 
-static __always_inline u16 be16(const u8 *p)
+struct headers {
+	u8 bytes[HEADERS] __attribute__((aligned(8)));
+	const u8 *ip;
+	u32 have;		/* bytes from `ip` on in the linear part */
+	u32 total;		/* ... in the packet, by its own header */
+	u32 type;		/* of an echo request of this family */
+	u8 family;
+	u8 fragment;
+};
+
+static __always_inline u16 be16(const u8 *p)	/* at an even place on the stack */
 {
-	return p[0] << 8 | p[1];
+	return __builtin_bswap16(*(const u16 *)p);
 }
 
 static __always_inline u16 fold(u32 sum)
@@ -244,460 +186,220 @@ static __always_inline u16 fold(u32 sum)
 	return sum == 0xffff ? 0 : sum;	/* both are zero, in one's complement */
 }
 
-/* Read the ICMP header at `icmp`, of which `have` bytes are linear and `len` are in the packet. */
-static __always_inline int read_icmp(const u8 *icmp, u32 have, u32 len, struct echo *e)
+static __always_inline int read_bytes(u8 *to, u32 have, const u8 *from, u32 most)
 {
-	u8 h[24] = {};
-	u32 type, sum;
-
-	if (have < 8)
-		return UNREADABLE;
-	if (bpf_probe_read_kernel(h, have >= 24 ? 24 : have >= 16 ? 16 : 8, icmp))
-		return UNREADABLE;
-	type = h[0];
-	if (e->content.family == 4 ? type != 8 && type != 0 : type != 128 && type != 129)
-		return -1;
-	if (h[1])
-		return -1;
-	e->is_reply = e->content.family == 4 ? type == 0 : type == 129;
-	e->id = be16(h + 4);
-	e->content.seq = be16(h + 6);
-	e->content.payload = have >= 24 ? 16 : have >= 16 ? 8 : 0;
-	e->content.len = len;
-	/* Bytes that the message does not have are not part of it. */
-	__builtin_memcpy(e->content.words, h + 8, 16);
-	if (len < 24)
-		e->content.words[1] = 0;
-	if (len < 16)
-		e->content.words[0] = 0;
-	/* The checksum is ~(type + id + the rest): RFC 1071; NAT changes it with the id only. For
-	 * ICMPv6 the addresses are in it too. */
-	sum = (u16)~be16(h + 2);
-	sum += (u16)~e->id;
-	sum += (u16)~(type << 8);
-	e->content.sum = fold(sum);
-	return 0;
+	asm volatile("" : "+r"(have));	/* the verifier is to see the bound below */
+	if (have > most)
+		have = most;
+	return bpf_probe_read_kernel(to, have, from);
 }
 
-static __always_inline int read_ipv4(const u8 *ip, u32 have, struct echo *e)
+/* Return where the ICMP header is, from the IP header on; negative: there is none. */
+static __always_inline int find_icmp_v4(struct headers *h)
 {
-	u8 h[20];
-	u32 header, total, fragment;
+	u32 header = (h->bytes[0] & 0xf) * 4, fragment = be16(h->bytes + 6) & 0x3fff;
 
-	if (have < 28 || bpf_probe_read_kernel(h, 20, ip))
-		return UNREADABLE;
-	if (h[9] != ICMP)
-		return -1;
-	header = (h[0] & 0xf) * 4;
-	total = be16(h + 2);
-	fragment = be16(h + 6) & 0x3fff;
-	if (fragment & 0x1fff)
-		return -1;
-	if (header < 20 || header + 8 > have || total < header + 8)
-		return UNREADABLE;
-	e->fragment = fragment != 0;
-	e->content.family = 4;
-	e->source[0] = *(u32 *)(h + 12);
-	e->destination[0] = *(u32 *)(h + 16);
-	return read_icmp(ip + header, have - header, total - header, e);
+	if (unlikely(h->bytes[9] != ICMP || fragment & 0x1fff))
+		return NO_ECHO;
+	h->fragment = fragment != 0;
+	h->total = be16(h->bytes + 2);
+	return header < 20 ? UNREADABLE : header;
 }
 
-static __always_inline int read_ipv6(const u8 *ip, u32 have, struct echo *e)
+static __always_inline int find_icmp_v6(struct headers *h)
 {
-	u8 h[40], x[8];
-	u32 next, at = 40, total, i;
+	u32 next = h->bytes[6], at = 40, i;
+	u8 x[8] __attribute__((aligned(8)));
 
-	if (have < 48 || bpf_probe_read_kernel(h, 40, ip))
-		return UNREADABLE;
-	next = h[6];
-	total = 40 + be16(h + 4);
+	h->total = 40 + be16(h->bytes + 4);
+#pragma clang loop unroll(disable)
 	for (i = 0; i < 3; i++) {
-		if (next == ICMPV6)
-			break;
+		if (likely(next == ICMPV6))
+			return at;
 		if (next != 0 && next != 43 && next != 60 && next != 44)
-			return -1;
-		if (at + 16 > have || bpf_probe_read_kernel(x, 8, ip + at))
+			return NO_ECHO;
+		if (at + 16 > h->have || bpf_probe_read_kernel(x, 8, h->ip + at))
 			return UNREADABLE;
 		if (next == 44) {	/* fragment header */
 			if (be16(x + 2) & 0xfff8)
-				return -1;
-			e->fragment = be16(x + 2) & 1;
+				return NO_ECHO;
+			h->fragment = be16(x + 2) & 1;
 			at += 8;
 		} else {
 			at += 8 + x[1] * 8;
 		}
 		next = x[0];
 	}
-	if (next != ICMPV6)
-		return UNKNOWN_HEADERS;
-	if (at + 8 > have || total < at + 8)
-		return UNREADABLE;
-	e->content.family = 6;
-	__builtin_memcpy(e->source, h + 8, 16);
-	__builtin_memcpy(e->destination, h + 24, 16);
-	return read_icmp(ip + at, have - at, total - at, e);
+	return next == ICMPV6 ? at : UNKNOWN_HEADERS;
 }
 
-/* Read the echo in a packet whose IP header is at `ip`; 0 when there is one. */
-static __always_inline int read_echo(const struct sk_buff *skb, const u8 *ip, struct echo *e)
+/* Find the IP header of a packet at `ip` or behind a VLAN's tag, and copy what can be copied. */
+static __always_inline int read_ip(const struct sk_buff *skb, const u8 *ip, struct headers *h)
 {
 	u16 protocol = skb->protocol;
 	u32 linear = skb->len - skb->data_len, before = ip - skb->data;
-	int status;
 
-	__builtin_memset(e, 0, sizeof(*e));
-	if (protocol == ETH_P_8021Q) {	/* the tag stands between Ethernet's header and this one */
-		u8 tag[4];
+	if (unlikely(protocol == ETH_P_8021Q && ip == skb->data)) {
+		u8 tag[4];	/* it stands between Ethernet's header and this one */
 
-		if (ip == skb->data) {
-			if (bpf_probe_read_kernel(tag, 4, ip))
-				return -1;
-			ip += 4;
-			before += 4;
-			protocol = *(u16 *)(tag + 2);
-		} else {
-			u8 version;
-
-			if (bpf_probe_read_kernel(&version, 1, ip))
-				return -1;
-			protocol = version >> 4 == 4 ? ETH_P_IP : ETH_P_IPV6;
-		}
+		if (bpf_probe_read_kernel(tag, 4, ip))
+			return NO_ECHO;
+		ip += 4;
+		before += 4;
+		protocol = *(u16 *)(tag + 2);
 	}
+	if (protocol != ETH_P_IP && protocol != ETH_P_IPV6 && protocol != ETH_P_8021Q)
+		return NO_ECHO;
 	if (before > linear)
-		return -1;
-	if (protocol == ETH_P_IP)
-		status = read_ipv4(ip, linear - before, e);
-	else if (protocol == ETH_P_IPV6)
-		status = read_ipv6(ip, linear - before, e);
+		return NO_ECHO;
+	h->ip = ip;
+	h->have = linear - before;
+	if (unlikely(read_bytes(h->bytes, h->have, ip, protocol == ETH_P_IP ? 44 : HEADERS)))
+		return UNREADABLE;
+	if (likely(h->bytes[0] >> 4 == 4))
+		h->family = 4;
+	else if (h->bytes[0] >> 4 == 6)
+		h->family = 6;
 	else
-		return -1;
-	if (status > 0)
-		count(status);
-	return status;
+		return NO_ECHO;
+	return 0;
 }
 
-static __always_inline int same_content(const struct content *a, const struct content *b)
+static __always_inline void fill(struct point *p, const struct headers *h, const u8 *icmp, u32 len)
 {
-	return a->seq == b->seq && a->len == b->len && a->family == b->family &&
-	       a->words[0] == b->words[0] && a->words[1] == b->words[1] &&
-	       (a->family == 6 || a->sum == b->sum);
-}
+	u32 sum;
 
-static __always_inline u32 passage_of(const struct sk_buff *skb)
-{
-	u32 address;
-
-	/* The verifier takes the low half of a pointer, once moved, for a number; nothing else. */
-	asm volatile("%0 = %1" : "=w"(address) : "w"((u32)(u64)skb));
-	return address * 0x9E3779B1U >> 20;	/* a number below PASSAGES */
-}
-
-/* The echoes of one ping are neighbours: they are in nobody's way but another ping's. */
-static __always_inline u32 place_of(const u64 *local, const u64 *remote, u16 id, u16 seq)
-{
-	u64 flow = (local[0] ^ local[1] ^ remote[0] * 31 ^ remote[1] * 31 ^ id) *
-		   0x9E3779B97F4A7C15ULL;
-
-	return ((u32)(flow >> 40) + seq) & (PENDING - 1);
-}
-
-static __always_inline void write_row(const struct row *row)
-{
-	u64 number = __sync_fetch_and_add(&memory.rows_written, 1);
-	struct row *to = &memory.rows[number & (ROWS - 1)];
-
-	to->number = 0;
-	barrier();
-	__builtin_memcpy(&to->queued_ns, &row->queued_ns, sizeof(*row) - sizeof(row->number));
-	barrier();
-	__sync_lock_test_and_set(&to->number, number + 1);
-}
-
-static __always_inline void enter(const struct sk_buff *skb, const struct device *d,
-				  const struct echo *e, u64 now)
-{
-	struct passage *p = &memory.outbound[passage_of(skb)];
-
-	count(ENTERED);
-	if (!try_lock(&p->lock)) {
-		count(BUSY);
-		return;
+	if (likely(h->family == 4)) {
+		p->source[0] = *(u32 *)(h->bytes + 12);
+		p->source[1] = 0;
+		p->destination[0] = *(u32 *)(h->bytes + 16);
+		p->destination[1] = 0;
+	} else {
+		__builtin_memcpy(p->source, h->bytes + 8, 16);
+		__builtin_memcpy(p->destination, h->bytes + 24, 16);
 	}
-	if (p->skb && p->skb != (u64)skb && !p->place && now - p->queued_ns < RECENT_NS)
-		count(OVERWRITTEN);
+	/* Bytes that the message does not have are not part of it. */
+	__builtin_memcpy(p->words, icmp + 8, 16);
+	if (unlikely(len < 24)) {
+		p->words[1] = 0;
+		if (len < 16)
+			p->words[0] = 0;
+	}
+	p->id = be16(icmp + 4);
+	p->seq = be16(icmp + 6);
+	p->len = len;
+	/* The checksum is ~(type + id + the rest): RFC 1071; NAT changes it with the id only. For
+	 * ICMPv6 the addresses are in it too. */
+	sum = (u16)~be16(icmp + 2);
+	sum += (u16)~p->id;
+	sum += (u16)~(icmp[0] << 8);
+	p->sum = fold(sum);
+	p->family = h->family;
+}
+
+static __always_inline struct ring *my_ring(u32 *number)
+{
+	*number = bpf_get_smp_processor_id() & memory.ring_mask & (RINGS - 1);
+	return &memory.rings[*number];
+}
+
+static __always_inline int unseen(int why)
+{
+	u32 number;
+	struct ring *ring = my_ring(&number);
+
+	if (why == UNREADABLE)
+		__sync_fetch_and_add(&ring->unreadable, 1);
+	else if (why == UNKNOWN_HEADERS)
+		__sync_fetch_and_add(&ring->unknown_headers, 1);
+	return 0;
+}
+
+/* Write a point if the packet, whose IP header is at `ip`, is an echo of the wanted direction. */
+static __always_inline int write_point(const struct sk_buff *skb, const u8 *ip,
+				       const struct device *d, u32 point, u32 reply)
+{
+	u64 now = bpf_ktime_get_ns();
+	struct headers h = {};
+	u8 apart[24] __attribute__((aligned(8))) = {};	/* an ICMP header that is farther behind */
+	const u8 *icmp;
+	struct ring *ring;
+	struct point *p;
+	u32 number, len, kind, type;
+	int at;
+
+	at = read_ip(skb, ip, &h);
+	if (unlikely(at))
+		return unseen(at);
+	at = likely(h.family == 4) ? find_icmp_v4(&h) : find_icmp_v6(&h);
+	if (unlikely(at < 0))
+		return unseen(at);
+	if (unlikely(at + 8 > h.have || h.total < at + 8))
+		return unseen(UNREADABLE);
+	len = h.total - at;
+	icmp = h.bytes + 20;
+	if (unlikely(at != 20)) {
+		if (read_bytes(apart, h.have - at, h.ip + at, 24))
+			return unseen(UNREADABLE);
+		icmp = apart;
+	}
+	type = icmp[0];
+	if (unlikely(icmp[1] || type != (h.family == 4 ? (reply ? 0 : 8) : (reply ? 129 : 128))))
+		return 0;
+	kind = (reply ? REPLY : 0) | (h.fragment ? FRAGMENT : 0);
+	if (!reply) {
+		const struct sock *sk = skb->sk;
+
+		if (sk && sk->__sk_common.skc_net.net->ns.inum == d->netns)
+			kind |= LOCAL;
+	}
+	ring = my_ring(&number);
+	number = number * (memory.point_mask + 1) +
+		 (__sync_fetch_and_add(&ring->taken, 1) & memory.point_mask);
+	p = &memory.points[number & (POINTS - 1)];
+	p->time_ns = 0;
+	barrier();
 	p->skb = (u64)skb;
-	p->place = 0;
-	p->queued_ns = now;
-	p->content = e->content;
-	p->target[0] = e->destination[0];
-	p->target[1] = e->destination[1];
+	fill(p, &h, icmp, len);
 	p->netns = d->netns;
-	p->container = d->container;
 	p->ifindex = d->ifindex;
-	p->pid = bpf_get_current_pid_tgid() >> 32;
-	p->id = e->id;
-	p->fragment = e->fragment;
-	unlock(&p->lock);
-}
-
-static __always_inline void await(struct passage *p, const struct sk_buff *skb,
-				  const struct device *d, const struct echo *e, u64 now)
-{
-	u32 place = place_of(e->source, e->destination, e->id, e->content.seq);
-	struct pending *w = &memory.pending[place];
-	u8 flags = e->fragment ? FRAGMENTED : 0;
-
-	if (!try_lock(&w->lock)) {
-		count(BUSY);
-		return;
-	}
-	if (memory.states[place] == SENT && w->taken != w->generation) {
-		if (w->row.local[0] == e->source[0] && w->row.local[1] == e->source[1] &&
-		    w->row.remote[0] == e->destination[0] &&
-		    w->row.remote[1] == e->destination[1] && w->row.outer_id == e->id &&
-		    w->row.seq == e->content.seq) {
-			w->row.flags |= TWIN;
-			flags |= TWIN;
-		} else {
-			count(OVERWRITTEN);
-		}
-		w->row.flags |= GIVEN_UP;
-		write_row(&w->row);
-	}
-	w->generation += 1;
-	memory.states[place] = SENT;
-	w->content = e->content;
-	w->row.queued_ns = p->queued_ns;
-	w->row.outer_queued_ns = now;
-	w->row.sent_ns = 0;
-	w->row.outer_received_ns = 0;
-	w->row.received_ns = 0;
-	w->row.local[0] = e->source[0];
-	w->row.local[1] = e->source[1];
-	w->row.remote[0] = e->destination[0];
-	w->row.remote[1] = e->destination[1];
-	w->row.target[0] = p->target[0];
-	w->row.target[1] = p->target[1];
-	w->row.stamp = e->content.words[0];
-	w->row.request_skb = (u64)skb;
-	w->row.reply_skb = 0;
-	w->row.netns = p->netns;
-	w->row.container = p->container;
-	w->row.inner_ifindex = p->ifindex;
-	w->row.outer_ifindex = d->ifindex;
-	w->row.outer_in_ifindex = 0;
-	w->row.pid = p->pid;
-	w->row.id = p->id;
-	w->row.outer_id = e->id;
-	w->row.seq = e->content.seq;
-	w->row.len = e->content.len;
-	w->row.family = e->content.family;
-	w->row.flags = flags;
-	p->place = place + 1;
-	p->generation = w->generation;
-	unlock(&w->lock);
-}
-
-static __always_inline void leave(const struct sk_buff *skb, const struct device *d,
-				  const struct echo *e, u64 now)
-{
-	struct passage *p = &memory.outbound[passage_of(skb)];
-
-	if (p->skb != (u64)skb)
-		return;		/* it does not come from a container that is watched */
-	if (!try_lock(&p->lock)) {
-		count(BUSY);
-		return;
-	}
-	if (p->skb == (u64)skb && !p->place) {
-		if (same_content(&p->content, &e->content)) {
-			await(p, skb, d, e, now);
-			if (!(d->roles & OUTER_SENT))
-				p->skb = 0;
-		} else {
-			count(OTHER_CONTENT);
-			p->skb = 0;
-		}
-	}
-	unlock(&p->lock);
+	p->container = d->container;
+	p->pid = reply || point == SENT ? 0 : bpf_get_current_pid_tgid() >> 32;
+	p->point = point;
+	p->kind = kind;
+	barrier();
+	p->time_ns = now;
+	return 0;
 }
 
 SEC("tp_btf/net_dev_queue")
 int BPF_PROG(on_queue, const struct sk_buff *skb)
 {
 	const struct device *d = find_device(skb->dev);
-	struct echo e;
-	u64 now;
 
-	if (!d || !(d->roles & (INNER_QUEUED | OUTER_QUEUED)))
+	if (!d || !(d->roles & (INNER_QUEUED | OUTER_QUEUED_ROLE)))
 		return 0;
-	if ((d->roles & OUTER_QUEUED) && memory.outbound[passage_of(skb)].skb != (u64)skb)
-		return 0;
-	now = bpf_ktime_get_ns();
-	if (read_echo(skb, skb->head + skb->network_header, &e) || e.is_reply)
-		return 0;
-	if (d->roles & INNER_QUEUED)
-		enter(skb, d, &e, now);
-	else
-		leave(skb, d, &e, now);
-	return 0;
+	return write_point(skb, skb->head + skb->network_header, d,
+			   d->roles & INNER_QUEUED ? QUEUED : OUTER_QUEUED, 0);
 }
 
 SEC("tp_btf/net_dev_start_xmit")
 int BPF_PROG(on_xmit, const struct sk_buff *skb, const struct net_device *dev)
 {
-	struct passage *p = &memory.outbound[passage_of(skb)];
-	const struct device *d;
-	struct pending *w;
-	u64 now;
+	const struct device *d = find_device(dev);
 
-	if (p->skb != (u64)skb || !p->place)
-		return 0;
-	d = find_device(dev);
 	if (!d || !(d->roles & OUTER_SENT))
 		return 0;
-	now = bpf_ktime_get_ns();
-	if (!try_lock(&p->lock)) {
-		count(BUSY);
-		return 0;
-	}
-	if (p->skb == (u64)skb && p->place) {
-		w = &memory.pending[(p->place - 1) & (PENDING - 1)];
-		if (try_lock(&w->lock)) {
-			if (w->generation == p->generation && w->row.outer_ifindex == d->ifindex)
-				w->row.sent_ns = now;
-			unlock(&w->lock);
-		} else {
-			count(BUSY);
-		}
-		p->skb = 0;
-	}
-	unlock(&p->lock);
-	return 0;
-}
-
-static __always_inline void come(const struct sk_buff *skb, const struct device *d,
-				 const struct echo *e, u64 now)
-{
-	u32 place = place_of(e->destination, e->source, e->id, e->content.seq);
-	struct pending *w = &memory.pending[place];
-	struct passage *p;
-	u64 generation = 0;	/* stays: a reply that is known, and not followed */
-
-	if (memory.states[place] == FREE)
-		return;		/* nobody waits for it */
-	if (!try_lock(&w->lock)) {
-		count(BUSY);
-		return;
-	}
-	if (w->row.outer_id != e->id || w->row.seq != e->content.seq ||
-	    w->row.local[0] != e->destination[0] || w->row.local[1] != e->destination[1] ||
-	    w->row.remote[0] != e->source[0] || w->row.remote[1] != e->source[1]) {
-		unlock(&w->lock);
-		return;
-	}
-	if (w->row.reply_skb == (u64)skb && (w->row.flags & ANSWERED) &&
-	    now - w->row.outer_received_ns < RECENT_NS) {
-		unlock(&w->lock);	/* the second tracepoint of the same packet */
-		return;
-	}
-	if (w->taken == w->generation) {
-		count(LATE);
-	} else if (memory.states[place] == DONE) {
-		count(REPEATED_LATER);
-	} else if (w->row.flags & ANSWERED) {
-		w->row.flags |= REPEATED;
-	} else {
-		w->row.flags |= ANSWERED | (e->fragment ? FRAGMENTED : 0);
-		if (!same_content(&w->content, &e->content))
-			w->row.flags |= ALTERED;
-		w->row.outer_received_ns = now;
-		w->row.reply_skb = (u64)skb;
-		w->row.outer_in_ifindex = d->ifindex;
-		generation = w->generation;
-	}
-	unlock(&w->lock);
-
-	p = &memory.inbound[passage_of(skb)];
-	if (!try_lock(&p->lock)) {
-		count(BUSY);
-		return;
-	}
-	if (p->skb && p->skb != (u64)skb && now - p->queued_ns < RECENT_NS)
-		count(OVERWRITTEN);
-	p->skb = (u64)skb;
-	p->place = generation ? place + 1 : 0;
-	p->generation = generation;
-	p->queued_ns = now;
-	p->content = e->content;
-	unlock(&p->lock);
-}
-
-static __always_inline void arrive(const struct sk_buff *skb, const struct device *d,
-				   const struct echo *e, u64 now, int seen_before)
-{
-	struct passage *p = &memory.inbound[passage_of(skb)];
-	struct pending *w;
-	u32 place;
-
-	if (p->skb != (u64)skb) {
-		if (!seen_before)
-			count(NO_REQUEST);
-		return;
-	}
-	if (!try_lock(&p->lock)) {
-		count(BUSY);
-		return;
-	}
-	if (p->skb != (u64)skb) {
-		unlock(&p->lock);
-		return;
-	}
-	p->skb = 0;
-	if (!same_content(&p->content, &e->content)) {
-		count(OTHER_CONTENT);
-		unlock(&p->lock);
-		return;
-	}
-	if (!p->place) {
-		unlock(&p->lock);
-		return;
-	}
-	place = (p->place - 1) & (PENDING - 1);
-	w = &memory.pending[place];
-	if (try_lock(&w->lock)) {
-		if (w->generation == p->generation && w->taken != w->generation &&
-		    memory.states[place] == SENT &&
-		    w->row.netns == d->netns && w->row.id == e->id) {
-			w->row.flags |= RECEIVED;
-			w->row.received_ns = now;
-			memory.states[place] = DONE;
-			write_row(&w->row);
-		}
-		unlock(&w->lock);
-	} else {
-		count(BUSY);
-	}
-	unlock(&p->lock);
+	return write_point(skb, skb->head + skb->network_header, d, SENT, 0);
 }
 
 static __always_inline int receive(const struct sk_buff *skb, u32 outer, u32 inner)
 {
 	const struct device *d = find_device(skb->dev);
-	struct echo e;
-	u64 now;
 
 	if (!d || !(d->roles & (outer | inner)))
 		return 0;
-	now = bpf_ktime_get_ns();
-	if (read_echo(skb, skb->data, &e) || !e.is_reply)
-		return 0;
-	if (d->roles & outer)
-		come(skb, d, &e, now);
-	else
-		/* netif_rx saw the same packet before netif_receive_skb does */
-		arrive(skb, d, &e, now, (d->roles & INNER_RX) && inner == INNER_RECEIVE);
-	return 0;
+	return write_point(skb, skb->data, d, d->roles & outer ? OUTER_RECEIVED : RECEIVED, 1);
 }
 
 SEC("tp_btf/netif_rx")

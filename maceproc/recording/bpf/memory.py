@@ -5,16 +5,13 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
-from maceproc.echo_rows import ROW_FIELDS
+from maceproc.echo_rows import POINT_FIELDS
 
-CPUS = 256
-COUNTS_A_CPU = 16
-ENTERED = 8  # the place of the requests queued on a container's device among the counts
 DEVICES = 4096
-PROBES = 8
-ROWS = 32768
-PENDING = 16384
-PASSAGES = 4096
+CHAIN = 32
+CHAINS = 256
+POINTS = 262144
+RINGS = 8
 
 _TYPES: dict[str, Any] = {
     "u1": ctypes.c_uint8,
@@ -24,12 +21,12 @@ _TYPES: dict[str, Any] = {
 }
 
 
-class Row(ctypes.Structure):
-    """``struct row``: one echo."""
+class Point(ctypes.Structure):
+    """``struct point``: one packet of an echo at one device."""
 
     _fields_ = tuple(
         (field.name, _TYPES[field.code] * field.length if field.length > 1 else _TYPES[field.code])
-        for field in ROW_FIELDS
+        for field in POINT_FIELDS
     )
 
 
@@ -39,57 +36,20 @@ class Device(ctypes.Structure):
     _fields_ = (
         ("netns", ctypes.c_uint32),
         ("ifindex", ctypes.c_uint32),
-        ("roles", ctypes.c_uint32),
         ("container", ctypes.c_uint32),
+        ("roles", ctypes.c_uint16),
+        ("next", ctypes.c_uint16),
     )
 
 
-class Content(ctypes.Structure):
-    """``struct content``: what an echo carries."""
+class Ring(ctypes.Structure):
+    """``struct ring``: how many points it was given, and what could not be read."""
 
     _fields_ = (
-        ("words", ctypes.c_uint64 * 2),
-        ("seq", ctypes.c_uint16),
-        ("sum", ctypes.c_uint16),
-        ("len", ctypes.c_uint16),
-        ("family", ctypes.c_uint8),
-        ("payload", ctypes.c_uint8),
-    )
-
-
-class Passage(ctypes.Structure):
-    """``struct passage``: a packet between two devices."""
-
-    _fields_ = (
-        ("lock", ctypes.c_uint32),
-        ("place", ctypes.c_uint32),
-        ("skb", ctypes.c_uint64),
-        ("queued_ns", ctypes.c_uint64),
-        ("generation", ctypes.c_uint64),
-        ("content", Content),
-        ("target", ctypes.c_uint64 * 2),
-        ("netns", ctypes.c_uint32),
-        ("container", ctypes.c_uint32),
-        ("ifindex", ctypes.c_uint32),
-        ("pid", ctypes.c_uint32),
-        ("id", ctypes.c_uint16),
-        ("fragment", ctypes.c_uint8),
-    )
-
-
-FREE, SENT, DONE = range(3)
-
-
-class Pending(ctypes.Structure):
-    """``struct pending``: an echo whose request has left."""
-
-    _fields_ = (
-        ("lock", ctypes.c_uint32),
-        ("padding", ctypes.c_uint32),
-        ("generation", ctypes.c_uint64),
         ("taken", ctypes.c_uint64),
-        ("content", Content),
-        ("row", Row),
+        ("unreadable", ctypes.c_uint64),
+        ("unknown_headers", ctypes.c_uint64),
+        ("padding", ctypes.c_uint64 * 5),
     )
 
 
@@ -97,17 +57,13 @@ class Memory(ctypes.Structure):
     """Everything, in the order of the C source."""
 
     _fields_ = (
-        ("rows_written", ctypes.c_uint64),
-        ("device_mask", ctypes.c_uint32),
-        ("padding", ctypes.c_uint32),
-        ("ifindexes", ctypes.c_uint8 * 256),
-        ("counts", ctypes.c_uint64 * COUNTS_A_CPU * CPUS),
+        ("ring_mask", ctypes.c_uint32),
+        ("point_mask", ctypes.c_uint32),
+        ("padding", ctypes.c_uint32 * 14),
+        ("rings", Ring * RINGS),
+        ("chains", ctypes.c_uint16 * CHAINS),
         ("devices", Device * DEVICES),
-        ("states", ctypes.c_uint8 * PENDING),
-        ("rows", Row * ROWS),
-        ("pending", Pending * PENDING),
-        ("outbound", Passage * PASSAGES),
-        ("inbound", Passage * PASSAGES),
+        ("points", Point * POINTS),
     )
 
 

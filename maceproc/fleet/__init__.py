@@ -1,0 +1,12 @@
+"""Captures of many machines: their tables in one dataset, collected, asked and compared.
+
+sources        captures named by paths, patterns, lists and URLs
+about          what every row tells of the capture it is from
+tables         which tables a dataset has, and how they are stored
+layout store   where the files of a dataset are, and how they are written
+collecting     one capture: analyzed, and its tables written
+collect        many captures, by any executor
+cluster        the same by Dask's scheduler
+dataset        the tables, scanned when they are asked
+groups page    hosts or paths side by side, as tables and as a page
+"""
