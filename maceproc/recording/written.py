@@ -31,12 +31,13 @@ def complete(trace: Path, instance: Path, kernel: Mapping[int, ring.Counts]) -> 
     Raises OSError or TracingError when the file cannot be made or read.
     """
     unread = [cpu for cpu, count in kernel.items() if count.unread]
+    taken = {cpu: count.read for cpu, count in kernel.items() if count.read}
     if not pieces_of(trace) and trace.exists():
         found = _counted(trace, instance.name)
-        if found == {cpu: count.recorded for cpu, count in kernel.items()}:
+        if found == taken and not unread:
             drop_kept(trace)
             return found
-        if found != {cpu: count.read for cpu, count in kernel.items()} and kept_of(trace):
+        if found != taken and kept_of(trace):
             trace.unlink()
     if not trace.exists() or pieces_of(trace):
         restore_pieces(trace)
@@ -47,10 +48,10 @@ def complete(trace: Path, instance: Path, kernel: Mapping[int, ring.Counts]) -> 
 
 
 def _counted(trace: Path, instance: str) -> dict[int, int]:
-    """Count like `events_written`; a file that cannot be read holds nothing."""
+    """Count like `events_written`, without CPUs that have none; -1 is an unreadable file's CPU."""
     with contextlib.suppress(TracingError):
-        return events_written(trace, instance)
-    return {}
+        return {cpu: count for cpu, count in events_written(trace, instance).items() if count}
+    return {-1: 0}
 
 
 def holds_events(trace: Path) -> bool:
