@@ -18,6 +18,7 @@ from maceproc.following.by_identity import follow_echoes
 from maceproc.following.calibrating import find_native
 from maceproc.following.event_fields import require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
+from maceproc.following.lost_pings import loss_doubts
 from maceproc.following.native_doubts import native_doubts
 from maceproc.following.native_rtt import add_native_rtt
 from maceproc.following.steps import steps_of
@@ -173,7 +174,7 @@ def _summarize(
     rtts = RTTS.frame(add_native_rtt(rtts, native.correction))
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts, runs)
-    others = native_doubts(capture.sidecar, native)
+    others = [*loss_doubts(printed, rtts, hops), *native_doubts(capture.sidecar, native)]
     findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons, outputs, others)
     return Analysis(
         capture=capture,

@@ -383,6 +383,7 @@ STEPS = Table(
         Column("used", "int64", "", "pings that took it"),
         Column("median_ns", "float64", "ns", "median"),
         Column("p95_ns", "float64", "ns", "95th percentile"),
+        Column("segment", "str", "", "segment of the ledger it is part of"),
     ),
 )
 

@@ -2,9 +2,7 @@
 
 A series is one column of RTTS in one arm. An arm is one way of running the ping: in the container
 or natively on the host, traced or untraced. Each series has the name that ``maceproc analyze``
-prints and, where the experiment reports it, the name that it has there. The experiment follows the
-words of the paper: an untraced arm is a *control*, a traced one is *monitored* (C. Misa, S. Kannan,
-R. Durairajan, "Can we containerize internet measurements?", ANRW 2019).
+prints and, where the experiment reports it, the name that it has there.
 """
 
 from __future__ import annotations
@@ -66,7 +64,7 @@ RAW = Series(
     CONTAINER_TRACED,
     "rtt_ns",
     "while events were recorded",
-    Label("container monitored", "traced, as ping reports it"),
+    Label("container traced", "traced, as ping reports it"),
 )
 CORRECTED = Series(
     "container, corrected",
@@ -93,14 +91,14 @@ UNTRACED = Series(
     CONTAINER_UNTRACED,
     "rtt_ns",
     "as ping reports it",
-    Label("container control", "untraced, as ping reports it"),
+    Label("container untraced", "untraced, as ping reports it"),
 )
 NATIVE_RAW = Series(
     "native, traced",
     NATIVE_TRACED,
     "rtt_ns",
     "from the host, while events were recorded",
-    Label("native monitored", "from the host, traced"),
+    Label("native traced", "from the host, traced"),
 )
 NATIVE_WIRE = Series(
     "wire, native",
@@ -114,7 +112,7 @@ NATIVE = Series(
     NATIVE_UNTRACED,
     "rtt_ns",
     "the same ping from the host",
-    Label("native control", "from the host, untraced"),
+    Label("native untraced", "from the host, untraced"),
 )
 
 ALL_SERIES = (RAW, UNTRACED, NATIVE_RAW, NATIVE, NATIVE_RTT, CORRECTED, WIRE, NATIVE_WIRE)

@@ -254,7 +254,7 @@ def test_the_sidecar_keeps_a_calibration_and_it_is_used(
     assert run("calibrate", "--from", captures[0], "-o", file).returncode == 0
     trace = tmp_path / "trace.dat"
     words = ("--lab", "--no-baseline", "--calibration", file, "-o", trace, "--", *PING)
-    assert run("record", *words).returncode == 0
+    assert run("record", "--rounds", "1", *words).returncode == 0
     sidecar = load_sidecar(sidecar_path(trace))
     assert sidecar.calibration == load_calibration(file)
     # That lab's remote is a program, where it can be one: another outer device.

@@ -140,7 +140,7 @@ def test_a_comparison_with_one_failure_shows_the_others_and_fails() -> None:
     done = run("compare", SMALL, "none.dat", str(path_of("native")))
     assert done.returncode == 1
     assert "none.dat: no such file" in done.stderr
-    assert "Differences from every_event [us]" in done.stdout
+    assert "native and every_event have no series in common" in done.stdout
 
 
 def test_results_to_stdout_the_rest_to_stderr(tmp_path: Path) -> None:

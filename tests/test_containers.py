@@ -33,14 +33,14 @@ def web(engine: Engine) -> Iterator[str]:
 
 def record(engine: Engine, trace: Path, *words: str, env: dict[str, str] | None = None) -> Sidecar:
     """Record on the engine's host; return the sidecar."""
-    done = engine.maceproc("record", "-o", trace, "--force", *words, env=env)
+    done = engine.maceproc("record", "--rounds", "1", "-o", trace, "--force", *words, env=env)
     assert done.returncode == 0, done.stderr
     return load_sidecar(sidecar_path(trace))
 
 
 def refused(engine: Engine, tmp_path: Path, *words: str) -> str:
     """Record what cannot be recorded; return the one line that says why."""
-    done = engine.maceproc("record", "-o", tmp_path / "refused.dat", *words)
+    done = engine.maceproc("record", "--rounds", "1", "-o", tmp_path / "refused.dat", *words)
     assert done.returncode
     assert done.stderr.startswith("maceproc: ")
     assert done.stderr.count("\n") == 1
@@ -125,7 +125,7 @@ def test_the_pid_is_the_one_in_the_events(engine: Engine, web: str, tmp_path: Pa
 
 def test_the_path_is_told_before_anything_runs(engine: Engine, web: str, tmp_path: Path) -> None:
     done = engine.maceproc(
-        "record", "-o", tmp_path / "a.dat", "--container", web, "--", *PING, REMOTE
+        "record", "--rounds", "1", "-o", tmp_path / "a.dat", "--container", web, "--", *PING, REMOTE
     )
     assert re.match(r"path: web:eth0 -> host:veth\w+ -> docker0 -> \(NAT\) -> eth0\n", done.stderr)
 
@@ -141,7 +141,9 @@ def test_the_native_control_is_this_machine_s_ping(
     engine: Engine, web: str, tmp_path: Path
 ) -> None:
     trace = tmp_path / "trace.dat"
-    done = engine.maceproc("record", "-o", trace, "--container", web, "--", *PING, REMOTE)
+    done = engine.maceproc(
+        "record", "--rounds", "1", "-o", trace, "--container", web, "--", *PING, REMOTE
+    )
     assert done.returncode == 0, done.stderr
     native = load_sidecar(sidecar_path(trace)).native
     assert native is not None
@@ -211,8 +213,8 @@ def test_two_containers_ping_at_once(engine: Engine, web: str, tmp_path: Path) -
     with engine.container("db") as db:
         recordings = {
             name: subprocess.Popen(
-                engine.maceproc_argv("record", "-o", tmp_path / f"{name}.dat", "--no-baseline",
-                                     "--container", name, *ping),
+                engine.maceproc_argv("record", "--rounds", "1", "--no-baseline",
+                                     "--container", name, "-o", tmp_path / f"{name}.dat", *ping),
                 env=engine.env, stderr=subprocess.PIPE, text=True,
             )
             for name in (web, db)
@@ -255,6 +257,34 @@ def socket_of_ping(engine: Engine, container: str) -> str:
 
 
 # Other networks
+
+
+SERVICE = (
+    "--label",
+    "com.docker.compose.project=shop",
+    "--label",
+    "com.docker.compose.service=web",
+)
+
+
+def test_the_container_of_a_compose_service(engine: Engine, tmp_path: Path) -> None:
+    trace, ping = tmp_path / "trace.dat", ("--", *PING, REMOTE)
+    with engine.container("shop-web-1", *SERVICE) as first:
+        made = record(engine, trace, "--no-baseline", "--compose", "web", *ping)
+        assert (made.target.kind, made.target.name) == ("container", first)
+        assert_corrected(engine, trace)
+        record(engine, trace, "--no-baseline", "--compose", "shop/web", "--host-ping", *ping)
+        said = refused(engine, tmp_path, "--compose", "other/web", *ping)
+        assert "no container of service 'other/web' runs" in said
+        with engine.container("shop-web-2", *SERVICE):
+            said = refused(engine, tmp_path, "--compose", "web", *ping)
+            assert "service 'web' has 2 containers; --container takes one: shop-web-" in said
+        other = ("--label", "com.docker.compose.project=test", *SERVICE[2:])
+        with engine.container("test-web-1", *other):
+            said = refused(engine, tmp_path, "--compose", "web", *ping)
+            assert "2 projects have a service 'web'; give one with its project: shop/web" in said
+    said = refused(engine, tmp_path, "--", "docker", "compose", "exec", "web", *PING, REMOTE)
+    assert "--compose [PROJECT/]SERVICE" in said
 
 
 def test_user_defined_bridge(engine: Engine, tmp_path: Path) -> None:
@@ -326,7 +356,9 @@ def test_macvlan(engine: Engine, tmp_path: Path) -> None:
 def test_no_network(engine: Engine, tmp_path: Path) -> None:
     trace = tmp_path / "trace.dat"
     with engine.container("alone", "--network", "none") as alone:
-        done = engine.maceproc("record", "-o", trace, "--container", alone, "--", *PING, REMOTE)
+        done = engine.maceproc(
+            "record", "--rounds", "1", "-o", trace, "--container", alone, "--", *PING, REMOTE
+        )
         assert done.returncode == 1
         assert "alone has no route to 192.0.2.2" in done.stderr
         made = record(engine, trace, "--container", alone, "--", *PING, "127.0.0.1")
@@ -361,7 +393,9 @@ def test_a_container_killed_during_recording(engine: Engine, tmp_path: Path) -> 
     trace = tmp_path / "trace.dat"
     with engine.container("doomed") as doomed:
         ping = ("--", "ping", "-i", "0.01", "-c", "3000", REMOTE)
-        argv = engine.maceproc_argv("record", "-o", trace, "--container", doomed, *ping)
+        argv = engine.maceproc_argv(
+            "record", "--rounds", "1", "-o", trace, "--container", doomed, *ping
+        )
         with subprocess.Popen(argv, env=engine.env, stderr=subprocess.PIPE, text=True) as recording:
             wait_until(lambda: "ping -D" in engine.docker("top", doomed))
             time.sleep(0.5)
@@ -438,7 +472,7 @@ def test_an_interrupted_docker_run_leaves_nothing(engine: Engine, tmp_path: Path
     trace = tmp_path / "trace.dat"
     before = engine.docker("ps", "--all", "--quiet")
     words = ("docker", "run", "--rm", IMAGE, "ping", "-i", "0.05", "-c", "2987", REMOTE)
-    argv = engine.maceproc_argv("record", "-o", trace, "--", *words)
+    argv = engine.maceproc_argv("record", "--rounds", "1", "-o", trace, "--", *words)
     with subprocess.Popen(argv, env=engine.env, stderr=subprocess.PIPE, text=True) as recording:
         wait_until(
             lambda: "ping -D -i 0.05 -c 2987" in engine.shell("ps -e -o args | grep ^ping || true")
@@ -550,11 +584,10 @@ def test_the_experiment_in_a_container(engine: Engine, web: str, tmp_path: Path)
         if row["statistic"] == "median" and row["tracer"] in ("", "minimal")
     }
     for flows in (0, 2):
-        assert medians[flows, "native control"]["used"] == 3 * 20
+        assert medians[flows, "native untraced"]["used"] == 3 * 20
         assert medians[flows, "container corrected"]["used"] >= 0.9 * 3 * 20
         monitored, corrected = (
-            medians[flows, f"container {name}"]["estimate_ns"]
-            for name in ("monitored", "corrected")
+            medians[flows, f"container {name}"]["estimate_ns"] for name in ("traced", "corrected")
         )
         assert corrected < monitored
     sent = {row["flows"]: row["packets_per_s"] for row in results["rates"]}

@@ -98,8 +98,12 @@ def leftovers() -> Iterator[tuple[Path, Path]]:
 
 def test_leftovers_are_told_and_removed_when_asked(leftovers: tuple[Path, Path]) -> None:
     told = CliRunner().invoke(cli, ["doctor"])
-    assert f"tracing instance maceproc-{DEAD}, of a recording that was killed" in told.output
-    assert f"lab maceproc-{DEAD}-abcd, of a recording that was killed" in told.output
+    assert f"tracing instance maceproc-{DEAD}, of a recording that was killed" in " ".join(
+        told.output.split()
+    )
+    assert f"lab maceproc-{DEAD}-abcd, of a recording that was killed" in " ".join(
+        told.output.split()
+    )
     assert all(path.exists() for path in leftovers)
     fixed = CliRunner().invoke(cli, ["doctor", "--fix"])
     assert f"removed tracing instance maceproc-{DEAD}\n" in fixed.output
@@ -157,7 +161,7 @@ def test_directories_of_killed_recordings(tmp_path: Path, monkeypatch: pytest.Mo
     for name in ("empty", "full"):
         (tmp_path / f"{name}.dat.recording").mkdir(mode=0o700)
     (tmp_path / "full.dat.recording" / "full.dat").touch()
-    told = CliRunner().invoke(cli, ["doctor"]).output
+    told = " ".join(CliRunner().invoke(cli, ["doctor"]).output.split())
     assert f"directory {dead}, of a recording that was killed" in told
     assert "`maceproc salvage full.dat` makes a capture of it" in told
     removed = doctor.remove_leftovers()

@@ -8,7 +8,8 @@ import pytest
 
 from maceproc.following import event_costs
 from maceproc.reporting.document import as_dict
-from maceproc.reporting.report import _event_cost_lines, as_text
+from maceproc.reporting.report import as_text
+from maceproc.reporting.report_tables import event_cost_lines
 from maceproc.schema import COMPARISONS, HOPS, RTTS, SERIES
 from tests.recorded import NAMES, analyzed
 
@@ -126,7 +127,7 @@ def test_verdict(interval: tuple[float, float], verdict: str) -> None:
 
 def test_a_negative_cost_is_never_a_finding() -> None:
     table = pd.DataFrame([summarized(-9000, -3600)])
-    said = " ".join(_event_cost_lines(table))
+    said = " ".join(event_cost_lines(table))
     assert "tracing cannot speed a ping up: the rounds differ by more than the interval" in said
     assert not any(word in said for word in ("small", "large", "an event", "stay in"))
 

@@ -154,7 +154,7 @@ def found(*estimates: float, rounds: int = 12, control_ns: float = 4000) -> dict
          "estimate_ns": e, "low_ns": e - 300, "high_ns": e + 300}
         for n, e in enumerate(estimates)
     ]  # fmt: skip
-    row = {"flows": 0, "series": "native control", "statistic": "median"}
+    row = {"flows": 0, "series": "native untraced", "statistic": "median"}
     ends = {"low_ns": control_ns - 500, "high_ns": control_ns + 500}
     return {"comparisons": rows, "series": [row | {"estimate_ns": control_ns} | ends]}
 
@@ -209,7 +209,7 @@ def test_as_many_experiments_agree_as_the_intervals_promise() -> None:
 def test_another_state_of_the_machine_is_told() -> None:
     assert not list(state_lines(found(), found(control_ns=4800)))
     (line,) = state_lines(found(), found(control_ns=27000))
-    assert "native control itself is 4.0 and 27.0" in line
+    assert "median of native untraced is 4.0 and 27.0" in line
 
 
 class StoppedError(Exception):
@@ -276,17 +276,16 @@ def test_series_of_the_paper(results: Results) -> None:
     series = results.series
     minimal = series[(series["tracer"].isin(["", "minimal"])) & (series["statistic"] == "median")]
     at_idle = minimal[minimal["flows"] == 0].set_index("series")
-    wanted = {"native control", "native monitored", "native corrected", "container control"}
-    wanted |= {"container monitored", "container corrected", "native wire", "container wire"}
+    wanted = {"native untraced", "native traced", "native corrected", "container untraced"}
+    wanted |= {"container traced", "container corrected", "native wire", "container wire"}
     assert wanted <= set(at_idle.index)
     for name in ("container corrected", "native corrected", "native wire"):
         assert at_idle.loc[name, "used"] >= 0.9 * 4 * PING_COUNT
     assert (at_idle["effective"] <= at_idle["used"]).all()
-    corrected, monitored, wire = (
-        at_idle.loc[f"container {name}", "estimate_ns"]
-        for name in ("corrected", "monitored", "wire")
+    corrected, traced, wire = (
+        at_idle.loc[f"container {name}", "estimate_ns"] for name in ("corrected", "traced", "wire")
     )
-    assert wire < corrected < monitored
+    assert wire < corrected < traced
     overhead = results.comparison(0, "container overhead")
     assert overhead.rounds == 4
     assert overhead.resampled == "pings"
@@ -309,7 +308,7 @@ def test_segments_add_up_to_what_the_correction_leaves(results: Results) -> None
 @pytest.mark.kernel
 def test_a_tracer_that_cannot_correct_is_still_compared(results: Results) -> None:
     assert results.comparison(0, "perturbation, container", "mace").rounds == 4
-    assert results.comparison(0, "corrected - native control", "mace") == statistics.NOTHING
+    assert results.comparison(0, "corrected - native untraced", "mace") == statistics.NOTHING
 
 
 @pytest.mark.kernel

@@ -89,7 +89,7 @@ def test_no_ping_of_a_container_reaches_the_machine(
             ("--container", name, "--", *PING, REMOTE),
             ("--", "docker", "run", *CONFINED[confined], image, *PING, REMOTE),
         ):
-            done = engine.maceproc("record", "-o", trace, "--force", *words)
+            done = engine.maceproc("record", "--rounds", "1", "-o", trace, "--force", *words)
             assert list(canary.iterdir()) == []
             assert done.returncode == 0, done.stderr
             made = load_sidecar(sidecar_path(trace))
@@ -106,7 +106,7 @@ def test_a_program_by_its_path_in_an_image_is_not_run_here(
     program.chmod(0o755)
     entry = f'ENTRYPOINT ["{program}", "-i", "0.01", "-c", "5", "{REMOTE}"]'
     with image_with_ping(engine, tmp_path, "", entry, also=str(program)) as image:
-        done = engine.maceproc("record", "-o", trace, "--", "docker", "run", image)
+        done = engine.maceproc("record", "--rounds", "1", "-o", trace, "--", "docker", "run", image)
     assert done.returncode == 0, done.stderr
     made = load_sidecar(sidecar_path(trace))
     assert made.runs[0].argv[0] == str(program)
@@ -131,7 +131,7 @@ def test_an_image_on_the_host_s_network_is_confined(
         engine.container("hostile", *options, image=image) as name,
     ):
         ping = ("--container", name, "--native", "image", "--", *PING, REMOTE)
-        done = engine.maceproc("record", "-o", trace, *ping)
+        done = engine.maceproc("record", "--rounds", "1", "-o", trace, *ping)
         left = engine.docker("ps", "--all", "--quiet", "--filter", "name=maceproc-")
     assert done.returncode == 0, done.stderr
     assert left == ""
@@ -161,7 +161,9 @@ def test_podman_runs_its_programs_itself(
     podman("run", "--detach", "--cap-drop=MKNOD", "--name", "hostile", "hostile", "sleep", "600")
     for choice in ("host", "image"):
         words = ("--container", "hostile", "--native", choice, "--", *PING, REMOTE)
-        done = engine.maceproc("record", "-o", trace, "--force", *words, env=podman.env)
+        done = engine.maceproc(
+            "record", "--rounds", "1", "-o", trace, "--force", *words, env=podman.env
+        )
         assert done.returncode == 0, done.stderr
         made = load_sidecar(sidecar_path(trace))
         assert made.native is not None
@@ -176,7 +178,7 @@ exec /bin/true-ping "$@"
 
 
 def refused(engine: Engine, trace: Path, *words: str) -> str:
-    done = engine.maceproc("record", "-o", trace, *words)
+    done = engine.maceproc("record", "--rounds", "1", "-o", trace, *words)
     assert done.returncode
     assert done.stderr.startswith("maceproc: ")
     assert done.stderr.count("\n") == 1
@@ -210,7 +212,7 @@ def test_a_ping_that_prints_without_end(engine: Engine, tmp_path: Path) -> None:
         engine.container("chatty", image=image) as name,
     ):
         ping = ("--no-baseline", "--container", name, "--", *PING, REMOTE)
-        done = engine.maceproc("record", "-o", trace, *ping)
+        done = engine.maceproc("record", "--rounds", "1", "-o", trace, *ping)
         (run,) = load_sidecar(sidecar_path(trace)).runs
         assert run.cut
         assert len(run.output) == OUTPUT_LIMIT_BYTES

@@ -99,7 +99,7 @@ def error_lines(stderr: str) -> list[str]:
 def run_maceproc(
     *words: str, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    argv = [*MACEPROC, "record", *words]
+    argv = [*MACEPROC, "record", "--rounds", "1", *words]
     return subprocess.run(argv, capture_output=True, text=True, check=False, env=env)
 
 
@@ -466,7 +466,19 @@ def test_without_ping(tmp_path: Path) -> None:
 
 
 def in_private_mounts(script: str, *words: str) -> subprocess.CompletedProcess[str]:
-    argv = ["unshare", "--mount", "sh", "-ec", script, "sh", *MACEPROC, "record", *words]
+    argv = [
+        "unshare",
+        "--mount",
+        "sh",
+        "-ec",
+        script,
+        "sh",
+        *MACEPROC,
+        "record",
+        "--rounds",
+        "1",
+        *words,
+    ]
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
@@ -507,7 +519,7 @@ def test_a_target_that_ends_meanwhile(lab: Lab, tmp_path: Path) -> None:
     with subprocess.Popen(inside) as target:
         wait_until(lambda: comm(target.pid) == "sleep")
         words = ["--pid", str(target.pid), "-o", str(trace), "--", "ping", "-i", "0.1", "-c", "20"]
-        argv = [*MACEPROC, "record", *words, "192.0.2.2"]
+        argv = [*MACEPROC, "record", "--rounds", "1", *words, "192.0.2.2"]
         with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True) as process:
             wait_until(lambda: bool(recorded_pings(process.pid)))
             target.kill()
@@ -543,7 +555,20 @@ def test_an_interrupted_recording_keeps_what_it_has(
 def start_long_recording(lab: str, trace: Path, *words: str) -> subprocess.Popen[str]:
     """Start a recording, and return once its first ping is under way."""
     where = ["--lab", lab] if lab else ["--lab"]
-    argv = [*MACEPROC, "record", *where, "-o", str(trace), "--", "ping", "-i", "0.01", *words]
+    argv = [
+        *MACEPROC,
+        "record",
+        "--rounds",
+        "1",
+        *where,
+        "-o",
+        str(trace),
+        "--",
+        "ping",
+        "-i",
+        "0.01",
+        *words,
+    ]
     env = os.environ | {"TMPDIR": str(trace.parent)}  # where a killed one leaves a directory
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, env=env)
     wait_until(lambda: has_replies(process.pid))
@@ -590,7 +615,18 @@ def test_a_command_that_ignores_ctrl_c_is_killed_by_the_second(lab: Lab, tmp_pat
     trace = tmp_path / "trace.dat"
     ready = tmp_path / "ready"
     stubborn = ["sh", "-c", f"trap '' INT; touch {ready}; while :; do sleep 0.1; done"]
-    argv = [*MACEPROC, "record", "--lab", lab.name, "-o", str(trace), "--", *stubborn]
+    argv = [
+        *MACEPROC,
+        "record",
+        "--rounds",
+        "1",
+        "--lab",
+        lab.name,
+        "-o",
+        str(trace),
+        "--",
+        *stubborn,
+    ]
     with subprocess.Popen(argv, stderr=subprocess.PIPE) as process:
         wait_until(ready.exists)
         process.send_signal(signal.SIGINT)
@@ -641,7 +677,7 @@ def test_recording_is_light() -> None:
 
 
 def test_asleep_while_the_command_runs(lab: Lab, tmp_path: Path) -> None:
-    argv = [*MACEPROC, "record", "--lab", lab.name, "--no-baseline"]
+    argv = [*MACEPROC, "record", "--rounds", "1", "--lab", lab.name, "--no-baseline"]
     argv += ["-o", str(tmp_path / "a.dat"), "--", "sleep", "60"]
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as process:
         wait_until(lambda: bool(children(process.pid, "sleep")))
@@ -674,7 +710,17 @@ def test_a_terminal_shows_ping_or_a_bar(
     lab: Lab, tmp_path: Path, words: list[str], shown: str
 ) -> None:
     ours, theirs = pty.openpty()
-    argv = [*MACEPROC, "record", "--lab", lab.name, *words, "-o", str(tmp_path / "a.dat")]
+    argv = [
+        *MACEPROC,
+        "record",
+        "--rounds",
+        "1",
+        "--lab",
+        lab.name,
+        *words,
+        "-o",
+        str(tmp_path / "a.dat"),
+    ]
     done = subprocess.run([*argv, "--", *PING], stdout=theirs, stderr=theirs, check=False)
     os.close(theirs)
     screen = b"".join(iter(lambda: read_terminal(ours), b""))

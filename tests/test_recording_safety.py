@@ -52,7 +52,7 @@ def lab() -> Iterator[Lab]:
 
 def started(lab: str, trace: Path, *words: str, **more: object) -> subprocess.Popen[str]:
     where = ["--lab", lab] if lab else ["--lab"]
-    argv = [*MACEPROC, "record", *where, "-o", str(trace), *words]
+    argv = [*MACEPROC, "record", "--rounds", "1", *where, "-o", str(trace), *words]
     return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, **more)  # type: ignore[call-overload, no-any-return]
 
 
@@ -322,7 +322,18 @@ def test_a_burst_of_signals_leaves_nothing(tmp_path: Path, delay_s: float) -> No
 
 def test_a_signal_that_is_ignored_stays_ignored(lab: Lab, tmp_path: Path) -> None:
     trace = tmp_path / "trace.dat"
-    argv = ["nohup", *MACEPROC, "record", "--lab", lab.name, "-o", str(trace), "--no-baseline"]
+    argv = [
+        "nohup",
+        *MACEPROC,
+        "record",
+        "--rounds",
+        "1",
+        "--lab",
+        lab.name,
+        "-o",
+        str(trace),
+        "--no-baseline",
+    ]
     with subprocess.Popen(
         [*argv, "--", "ping", "-i", "0.01", "-c", "80"], stderr=subprocess.PIPE
     ) as process:
@@ -334,7 +345,18 @@ def test_a_signal_that_is_ignored_stays_ignored(lab: Lab, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("redirect", ["2>&-", ">&- 2>&-", "2>/dev/full", ">/dev/full 2>/dev/full"])
 def test_nobody_to_tell_loses_no_recording(lab: Lab, tmp_path: Path, redirect: str) -> None:
-    argv = [*MACEPROC, "record", "--lab", lab.name, "-o", str(tmp_path / "a.dat"), "--", *PING]
+    argv = [
+        *MACEPROC,
+        "record",
+        "--rounds",
+        "1",
+        "--lab",
+        lab.name,
+        "-o",
+        str(tmp_path / "a.dat"),
+        "--",
+        *PING,
+    ]
     done = subprocess.run(["sh", "-c", f'"$@" {redirect}', "sh", *argv], check=False)
     assert done.returncode == 0
     assert [run.exit_status for run in load_sidecar(tmp_path / "a.dat.json").runs] == [0, 0, 0, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +13,10 @@ from maceproc.errors import CaptureError
 from maceproc.foreign_text import clean
 from maceproc.whole_file import opened_whole
 
+if TYPE_CHECKING:
+    from maceproc.analysis import Analysis
+
+NO_REPLY = "no reply"  # the finding of maceproc.following.lost_pings, which would import pandas
 PAGE_SUFFIXES = (".html", ".htm")
 
 
@@ -60,6 +65,13 @@ def analyze(
         click.echo(document.as_json(analysis))
     else:
         report.print_report(analysis, report.terminal())
+    end_without_replies(analysis)
+
+
+def end_without_replies(analysis: Analysis) -> None:
+    """End with status 1 where pings were sent and none got a reply: the report says so."""
+    if (analysis.findings["finding"] == NO_REPLY).any():
+        raise SystemExit(1)
 
 
 def check_page(trace: Path, page: Path) -> None:

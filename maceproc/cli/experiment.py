@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -181,14 +182,26 @@ def agree(first: Path, second: Path) -> None:
     """
     from maceproc.experiment.agreement import agreement_lines, load_results
 
-    for line in agreement_lines(load_results(first), load_results(second)):
-        click.echo(clean(line))
+    lines = agreement_lines(load_results(first), load_results(second))
+    _show("".join(f"{clean(line)}\n" for line in lines))
 
 
 def _doing(progress: ExperimentProgress) -> str:
     if not progress.arm:
         return "done"
     return f"round {progress.round}, {progress.flows} flows: {progress.arm}"
+
+
+def _show(markdown: str) -> None:
+    """Print the report: laid out on a terminal, as Markdown to a file or another program."""
+    if not sys.stdout.isatty():
+        click.echo(markdown, nl=False)
+        return
+    from rich.markdown import Markdown
+
+    from maceproc.reporting.console import CleanConsole
+
+    CleanConsole().print(Markdown(markdown))
 
 
 def _report(directory: Path, output: Path) -> None:
@@ -201,5 +214,5 @@ def _report(directory: Path, output: Path) -> None:
     with bar("following packets", "capture") as follow:
         results = read_results(directory, follow)
     written = save_report(results, output)
-    click.echo(clean_lines(as_markdown(results)), nl=False)
+    _show(clean_lines(as_markdown(results)))
     tell(f"wrote {', '.join(path.name for path in written)} to {output}")

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 )
 @click.option("--host", is_flag=True, help="Run on the host: a native ping.")
 @click.option(
-    "--rounds", type=click.IntRange(1), default=1, show_default=True, help="Runs per arm."
+    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs per arm."
 )
 @click.option("--no-baseline", is_flag=True, help="Leave the untraced runs out.")
 @click.option(
@@ -52,11 +52,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--tracer",
-    type=click.Choice(["ftrace", "bpf"]),
+    type=click.Choice(["ftrace", "perf", "bpf"]),
     default="ftrace",
     show_default=True,
-    help="What follows the packets: raw events by trace-cmd, or programs in the kernel (eBPF), "
-    "which keep one row for every echo.",
+    help="What follows the packets: raw events by trace-cmd or by perf, or programs in the kernel "
+    "(eBPF), which keep one row for every echo.",
 )
 @click.option(
     "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."
@@ -71,13 +71,14 @@ def record(
     rounds: int,
     no_baseline: bool,
     events: str,
-    tracer: Literal["ftrace", "bpf"],
+    tracer: Literal["ftrace", "perf", "bpf"],
     buffer_kb: int | None,
     awake: bool,
     calibration: str | None,
     output: str,
     force: bool,
     command: tuple[str, ...],
+    live: bool = False,
 ) -> None:
     """Record a command, usually ping, and the kernel's net events beside it.
 
@@ -86,7 +87,7 @@ def record(
 
     \b
     maceproc record --container web --tracer bpf -- ping -c 100 192.0.2.1
-    maceproc record --lab --rounds 5 -- ping -c 100 -i 0.05
+    maceproc record --lab -- ping -c 100 -i 0.05
     """  # noqa: D301  \b is click's
     from maceproc.recording import record as recording
 
@@ -95,7 +96,7 @@ def record(
     interrupt_cleanly()
     told: list[str] = []
     there = chosen_site(where, remote=remote)
-    with _recording(command) as (follow, show), there as site, _cleaned_up():
+    with _recording(command, live) as (follow, show), there as site, _cleaned_up():
         capture = recording.record(
             list(command),
             site,
@@ -122,9 +123,9 @@ def _require_rights() -> None:
 
 
 @contextmanager
-def _recording(command: tuple[str, ...]) -> Iterator[tuple[Tell, Show | None]]:
+def _recording(command: tuple[str, ...], live: bool) -> Iterator[tuple[Tell, Show | None]]:
     """Give what shows the progress, and point to the doctor where the recording fails."""
-    with doctor_at_hand(), recording_progress(command) as shown:
+    with doctor_at_hand(), recording_progress(command, live=live) as shown:
         yield shown
 
 
@@ -217,7 +218,7 @@ def ignore_interruptions() -> None:
 def check_alone(tracer: str, events: str, buffer_kb: int | None) -> None:
     """Raise UsageError when an option of the ftrace tracer is given with another one."""
     if tracer == "bpf" and (events != "minimal" or buffer_kb is not None):
-        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace")
+        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace or perf")
 
 
 def _show_output(printed: bytes) -> None:
@@ -226,19 +227,43 @@ def _show_output(printed: bytes) -> None:
 
 
 @contextmanager
-def recording_progress(command: tuple[str, ...]) -> Iterator[tuple[Tell, Show | None]]:
-    """Give what shows a recording's progress on a terminal: a bar, or the command's own output.
+def recording_progress(
+    command: tuple[str, ...], *, live: bool = False
+) -> Iterator[tuple[Tell, Show | None]]:
+    """Give what shows a recording's progress on a terminal: a bar, and the command's own output.
 
-    Before the first run it says how many there are, and how long they take.
+    With `live`, RTTs and loss of every arm so far are shown instead. Before the first run it says
+    how many there are, and how long they take.
     """
     from maceproc.recording.duration import own_command, plan_sentence
 
     pinged = own_command(list(command))
+
+    def announce(progress: session.Progress) -> None:
+        if progress.done == 0 and pinged and pinged.is_ping:
+            tell_notes([plan_sentence(pinged, progress.total)])
+
+    if live and may_move() and pinged and pinged.is_ping:
+        with _live(announce) as shown:
+            yield shown
+        return
     with bar(unit="run", per_second=1) as update:
 
         def follow(progress: session.Progress) -> None:
-            if progress.done == 0 and pinged and pinged.is_ping:
-                tell_notes([plan_sentence(pinged, progress.total)])
+            announce(progress)
             update(progress.done, progress.total, progress.arm)
 
         yield follow, _show_output if may_move() else None
+
+
+@contextmanager
+def _live(announce: Tell) -> Iterator[tuple[Tell, Show]]:
+    from maceproc.cli.live import live_pings
+
+    with live_pings() as pings:
+
+        def follow(progress: session.Progress) -> None:
+            announce(progress)
+            pings.follow(progress)
+
+        yield follow, pings.read

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from maceproc.cli.analyze import write_page
+from maceproc.cli.analyze import end_without_replies, write_page
 from maceproc.cli.options import RecordsCommand, recorded
 from maceproc.cli.places import place_options
 from maceproc.cli.record import INTERRUPTIONS, record
@@ -43,8 +43,9 @@ def run(
 ) -> None:
     r"""Record a ping, print what the capture says, and write the report as a page.
 
-    It says before the first ping how long it takes. The capture stays: `maceproc analyze` prints
-    the report again, `maceproc explain` shows single pings.
+    It says before the first ping how long it takes, and shows RTTs and loss while they come. The
+    capture stays: `maceproc analyze` prints the report again, `maceproc explain` shows single
+    pings.
 
     \b
     maceproc run --container web -- ping -c 100 -i 0.05 192.0.2.1
@@ -64,7 +65,7 @@ def run(
     if page:
         check_free(page, force=force)
     before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
-    context.invoke(record, output=output, force=force, command=command, **where_and_how)
+    context.invoke(record, output=output, force=force, command=command, live=True, **where_and_how)
     for number, handler in before.items():  # recording ignores them in the end
         signal.signal(number, handler)
     _show(output, page)
@@ -81,3 +82,4 @@ def _show(output: str, page: Path | None) -> None:
     if page:
         write_page(text, page)
     report.print_report(analysis, report.terminal())
+    end_without_replies(analysis)

@@ -31,20 +31,16 @@ def selftest(delay_us: int) -> None:
     maceproc selftest --delay-us 2000
     """
     from maceproc.cli.record import interrupt_cleanly
+    from maceproc.reporting.console import print_parts
+    from maceproc.reporting.report import terminal
     from maceproc.selftest import run_selftest
-    from maceproc.units import NS_PER_US, format_us
+    from maceproc.selftest_report import report_parts, verdict
+    from maceproc.units import NS_PER_US
 
     require_root("the selftest")
     interrupt_cleanly()
     result = run_selftest(delay_us * NS_PER_US, tell)
-    click.echo("noise floor: two halves of the same pings differ by")
-    for name, found in result.noise.items():
-        low, high = (format_us(end, signed=True) for end in (found.low_ns, found.high_ns))
-        click.echo(
-            f"  {name:<18} {format_us(found.estimate_ns, signed=True):>6} us ({low} to {high}): "
-            f"less than {format_us(found.margin_ns)} us is not told from nothing here"
-        )
-    for check in result.checks:
-        click.echo(clean(check))
+    print_parts(report_parts(result), terminal())
+    click.echo(clean(verdict(result)))
     if not result.passed:
         sys.exit(1)

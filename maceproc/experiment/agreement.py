@@ -52,7 +52,7 @@ class _Results(msgspec.Struct):
     series: list[_Series]
 
 
-CONTROLS = ("native control", "container control")
+CONTROLS = ("native untraced", "container untraced")
 
 
 def load_results(directory: Path) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def state_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:
             if one["low_ns"] > other["high_ns"] or other["low_ns"] > one["high_ns"]:
                 medians = (format_us(row["estimate_ns"]) for row in (one, other))
                 yield (
-                    f"* {flows} flows: the {name} itself is {' and '.join(medians)} us: the "
+                    f"* {flows} flows: the median of {name} is {' and '.join(medians)} us: the "
                     "machine was not in the same state"
                 )
 

@@ -54,7 +54,7 @@ def segment_rows(values: SeriesValues, tracer: str) -> Iterator[tuple[object, ..
                 yield (flows, segment.name, *both, *found)
 
 
-SHIFTED = ("container overhead", "perturbation, container", "corrected - native control")
+SHIFTED = ("container overhead", "perturbation, container", "corrected - native untraced")
 
 
 def shift_rows(values: SeriesValues, tracer: str) -> Iterator[tuple[object, ...]]:

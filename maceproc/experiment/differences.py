@@ -95,7 +95,7 @@ def _refusal(
     It is none when the control drifted while the arms were so far apart in time that the drift
     alone can have caused such a difference.
     """
-    control = terms[-1][0] if not SOURCES[terms[-1][0]].traced else "native control"
+    control = terms[-1][0] if not SOURCES[terms[-1][0]].traced else "native untraced"
     medians = {n: np.median(v) for n, v in values.by_round(flows, control).items()}
     starts = pd.DataFrame(
         {series: values.started(flows, series, tracer) for series, _ in terms}

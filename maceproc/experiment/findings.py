@@ -84,7 +84,7 @@ def rounds_needed(values: SeriesValues, tracer: str) -> Iterator[Finding]:
     for flows in values.levels:
         pairs = statistics.pair_rounds(
             values.table(flows, "container corrected", tracer),
-            values.table(flows, "native control"),
+            values.table(flows, "native untraced"),
         )
         needed = statistics.precision_needed(list(pairs.values()), WANTED_NS)
         if needed is not None:

@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # M. Okabe, K. Ito, "Color Universal Design", 2008, by the names of the series.
-COLORS = {  # without native corrected, which equals native monitored
-    "native control": "#009e73",
-    "native monitored": "#005c43",
+COLORS = {  # without native corrected, which equals native traced
+    "native untraced": "#009e73",
+    "native traced": "#005c43",
     "native wire": "#a0a0a0",
-    "container control": "#e69f00",
-    "container monitored": "#d55e00",
+    "container untraced": "#e69f00",
+    "container traced": "#d55e00",
     "container corrected": "#0072b2",
-    "container untraced": "#cc79a7",
+    "container without events": "#cc79a7",
     "container wire": "#7f7f7f",
 }
-DASHED = ("native control", "container control")
+DASHED = ("native untraced", "container untraced")
 DIFFERENCES = {
-    "container overhead": COLORS["container control"],
-    "corrected - native control": COLORS["container corrected"],
+    "container overhead": COLORS["container untraced"],
+    "corrected - native untraced": COLORS["container corrected"],
     "corrected - native corrected": "#56b4e9",
 }
 WIDTH = 6.4
@@ -70,7 +70,7 @@ def differences(results: Results, ax: Axes | None = None) -> Axes:
     for nth, (name, color) in enumerate(DIFFERENCES.items()):
         _line(ax, results, table[table["comparison"] == name], nth, name, color)
     ax.axhline(0, color="#555555", linewidth=0.8)
-    return _finish_levels(ax, results, "difference of medians [µs]", "Differences")
+    return _finish_levels(ax, results, "difference of medians [us]", "Differences")
 
 
 def perturbation(results: Results, ax: Axes | None = None) -> Axes:
@@ -86,7 +86,7 @@ def perturbation(results: Results, ax: Axes | None = None) -> Axes:
             _line(ax, results, rows, nth, f"{tracer}, {place}", color, style)
             nth += 1
     ax.axhline(0, color="#555555", linewidth=0.8)
-    return _finish_levels(ax, results, "traced - untraced [µs]", "Perturbation")
+    return _finish_levels(ax, results, "traced - untraced [us]", "Perturbation")
 
 
 def distributions(results: Results, ax: Any = None) -> Any:
@@ -108,7 +108,7 @@ def distributions(results: Results, ax: Any = None) -> Any:
             panel.step(value_us, fraction, where="post", color=color, linestyle=style, label=name)
             widest = max(widest, float(np.quantile(value_us, 0.98)))
         panel.set_xlim(0, widest * 1.05 or None)
-        finish(panel, "RTT [µs]", "fraction of pings", f"{flows} flows", legend="")
+        finish(panel, "RTT [us]", "fraction of pings", f"{flows} flows", legend="")
     handles, labels = axes.flat[0].get_legend_handles_labels()
     axes.flat[0].figure.legend(
         handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize="small"
@@ -143,7 +143,7 @@ def event_costs(results: Results, ax: Axes | None = None) -> Axes:
             _cost_line(ax, results.event_costs, flows, place, points["events"], color, style)
     ax.axhline(0, color="#555555", linewidth=0.8)
     ax.set_xlim(left=0)
-    finish(ax, "events on a ping's path", "traced - untraced [µs]", "What an event costs")
+    finish(ax, "events on a ping's path", "traced - untraced [us]", "What an event costs")
     return ax
 
 
@@ -158,7 +158,7 @@ def _cost_line(
 def shifts(results: Results, ax: Axes | None = None) -> Axes:
     """Plot by how much each decile of corrected and of native RTTs differ."""
     ax = ax or new_axes(WIDTH, 3.6)
-    table = results.shifts[results.shifts["comparison"] == "corrected - native control"]
+    table = results.shifts[results.shifts["comparison"] == "corrected - native untraced"]
     for flows, color in zip(results.values.levels, cycle(DISTINCT_COLORS), strict=False):
         rows = table[table["flows"] == flows]
         low, middle, high = (
@@ -168,7 +168,7 @@ def shifts(results: Results, ax: Axes | None = None) -> Axes:
         ax.plot(rows["quantile"], middle, "o-", color=color, markersize=3.5, label=f"{flows} flows")
     ax.axhline(0, color="#555555", linewidth=0.8)
     ax.set_xticks(np.arange(1, 10) / 10)
-    finish(ax, "decile", "corrected - native [µs]", "Shift by decile")
+    finish(ax, "decile", "corrected - native [us]", "Shift by decile")
     note(ax, "bands hold all nine deciles at once, 95 %")
     return ax
 
@@ -221,7 +221,7 @@ def _against_flows(results: Results, statistic: str, title: str, ax: Axes | None
     for nth, (name, color) in enumerate(COLORS.items()):
         style = "--" if name in DASHED else "-"
         _line(ax, results, table[table["series"] == name], nth, name, color, style)
-    return _finish_levels(ax, results, f"{title.lower()} of RTTs [µs]", title)
+    return _finish_levels(ax, results, f"{title.lower()} of RTTs [us]", title)
 
 
 def _line(

@@ -15,6 +15,7 @@ from maceproc import __version__
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.experiment.results import Results
 from maceproc.experiment.series import DIFFERENCES, MEANING, SOURCES
+from maceproc.following.soundness import judge
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.statistics import Estimate
 from maceproc.units import NS_PER_S, format_us
@@ -99,7 +100,7 @@ def as_json(results: Results) -> str:
 
 
 _CORRECTION = {
-    "corrected - native control": "corrected is {} us from the native control",
+    "corrected - native untraced": "corrected is {} us from the untraced native ping",
     "corrected - native corrected": "from the native ping traced likewise it is {} us",
     "the same, off the wire": "without the time on the wire that is {} us",
 }
@@ -171,9 +172,11 @@ def as_markdown(results: Results, *, pictures: bool = False) -> str:
 
 
 def _lines(results: Results, pictures: bool) -> Iterator[str]:
-    yield from _heading(results)
-    yield "\n## What it says\n"
+    yield "# What tracing and the container cost, and what the correction leaves\n"
+    yield f"**{judge(results.findings).sentence}**\n"
     yield from (f"* {claim['text']}" for claim in claims(results))
+    yield "\n## How it was measured\n"
+    yield from _heading(results)
     sections = (
         ("Series", _series_section),
         ("Differences", _differences_section),
@@ -188,7 +191,8 @@ def _lines(results: Results, pictures: bool) -> Iterator[str]:
     if len(results.findings):
         yield "\n## Findings\n"
         for row in results.findings.itertuples():
-            yield f"* **{row.level}, {row.finding}**: {row.message}. {row.advice}".rstrip()
+            advice = f" → {row.advice}" if row.advice else ""
+            yield f"* **{row.level}, {row.finding}**: {row.message}.{advice}"
 
 
 def _heading(results: Results) -> Iterator[str]:
@@ -196,7 +200,6 @@ def _heading(results: Results) -> Iterator[str]:
     plan = experiment.plan
     begun = datetime.datetime.fromtimestamp(experiment.sessions[0] / NS_PER_S, datetime.UTC)
     arms = len(experiment.places) * (1 + len(plan.tracers))
-    yield "# What tracing and the container cost, and what the correction leaves\n"
     command = f"`{' '.join(plan.command)}`"
     yield f"* **ran**: {command}, {results.rounds} rounds of {arms} arms at each level"
     yield f"* **where**: {experiment.target.route} ({experiment.target.kind})"

@@ -29,14 +29,16 @@ _ALL = (
         "bare_metal_rtt_ns",
         "the same: a native ping crosses nothing",
     ),
-    _added("native untraced", NATIVE_TRACED, "untraced_rtt_ns", "without what its events cost"),
+    _added(
+        "native without events", NATIVE_TRACED, "untraced_rtt_ns", "without what its events cost"
+    ),
     series.NATIVE_WIRE,
     _added("native off the wire", NATIVE_TRACED, "off_wire_ns", "corrected RTT - wire RTT"),
     series.UNTRACED,
     series.RAW,
     series.CORRECTED,
     _added(
-        "container untraced",
+        "container without events",
         CONTAINER_TRACED,
         "untraced_rtt_ns",
         "that, without what the events left in it cost",
@@ -57,18 +59,18 @@ MEANING: Mapping[str, str] = {
 }
 
 DIFFERENCES: Mapping[str, Terms] = {
-    "container overhead": (("container control", 1), ("native control", -1)),
-    "perturbation, native": (("native monitored", 1), ("native control", -1)),
-    "perturbation, container": (("container monitored", 1), ("container control", -1)),
+    "container overhead": (("container untraced", 1), ("native untraced", -1)),
+    "perturbation, native": (("native traced", 1), ("native untraced", -1)),
+    "perturbation, container": (("container traced", 1), ("container untraced", -1)),
     "perturbation inside the crossings": (
-        ("container monitored", 1),
-        ("container control", -1),
-        ("native monitored", -1),
-        ("native control", 1),
+        ("container traced", 1),
+        ("container untraced", -1),
+        ("native traced", -1),
+        ("native untraced", 1),
     ),
-    "corrected - native control": (("container corrected", 1), ("native control", -1)),
+    "corrected - native untraced": (("container corrected", 1), ("native untraced", -1)),
     "corrected - native corrected": (("container corrected", 1), ("native corrected", -1)),
-    "untraced - native control": (("container untraced", 1), ("native control", -1)),
+    "without events - native untraced": (("container without events", 1), ("native untraced", -1)),
     "the same, off the wire": (("container off the wire", 1), ("native off the wire", -1)),
     "wire, container - native": (("container wire", 1), ("native wire", -1)),
 }

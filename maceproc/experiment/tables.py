@@ -43,7 +43,7 @@ SERIES = Table(
     "one statistic of one series at one level of traffic",
     (
         _LEVEL,
-        Column("series", "str", "", "native control, container corrected, ..."),
+        Column("series", "str", "", "native untraced, container corrected, ..."),
         _TRACER,
         Column("statistic", "str", "", "median, mean or sd of a round"),
         Column("used", "int64", "", "pings with a value"),

@@ -52,7 +52,7 @@ def print_answer(answer: pd.DataFrame, console: Console) -> None:
         _print_lines(names, texts, console)
         return
     numeric = [pd.api.types.is_numeric_dtype(dtype) for dtype in answer.dtypes]
-    table = report_table("", "")
+    table = report_table("")
     table.title, table.columns = None, []
     for name, right in zip(names, numeric, strict=True):
         table.add_column(name, justify="right" if right else "left", no_wrap=True)

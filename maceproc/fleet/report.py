@@ -11,9 +11,8 @@ import pandas as pd
 from maceproc.fleet.collecting import CROSSED
 from maceproc.fleet.groups import OTHERS, Groups
 from maceproc.reporting.console import CleanConsole, escape
-from maceproc.reporting.report import WIDTH
 from maceproc.reporting.side_by_side import format_p
-from maceproc.reporting.text_table import report_table
+from maceproc.reporting.text_table import WIDTH, report_table
 from maceproc.series import CORRECTED, NATIVE, NATIVE_RTT, OVERHEAD, UNTRACED
 from maceproc.units import format_us
 
@@ -88,7 +87,9 @@ def _against(groups: Groups) -> str:
 
 def _group_table(rows: pd.DataFrame, quantity: str) -> RenderableType:
     title = f"Median {quantity} [us]"
-    table = report_table(title, "|>captures|>median|>95 % interval|>difference|>95 % interval|>p")
+    table = report_table(
+        "|>captures|>median|>95 % interval|>difference|>95 % interval|>p", title=title
+    )
     for row in rows[:MOST_ROWS].itertuples():
         table.add_row(
             escape(row.group),
@@ -111,7 +112,7 @@ def _interval(low_ns: float, high_ns: float, *, signed: bool = False) -> str:
 
 def _medians_table(groups: Groups, names: list[str], quantities: list[str]) -> RenderableType:
     shown = quantities[:3]  # a terminal has no room for more
-    table = report_table("Medians [us]", "|" + "".join(f"|>{escape(name)}" for name in shown))
+    table = report_table("".join(f"|>{escape(name)}" for name in shown), title="Medians [us]")
     medians = groups.groups.set_index(["group", "quantity"])["median_ns"]
     for name in names:
         values = (float(medians.get((name, quantity), float("nan"))) for quantity in shown)

@@ -236,12 +236,14 @@ def _from_residuals(rtts: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _from_comparisons(comparisons: pd.DataFrame, rtts: pd.DataFrame) -> Iterator[Finding]:
+    untraced = rtts["arm"].astype(str).str.endswith("untraced").any()
     if comparisons.empty:
         yield Finding(
             "no baseline",
             "note",
-            "only traced runs: what tracing cost is not known",
-            "record without --no-baseline",
+            "what tracing cost is not known: "
+            + ("no untraced run printed RTTs" if untraced else "only traced runs"),
+            "" if untraced else "record without --no-baseline",
         )
     elif comparisons["rounds"].max() < ROUNDS_TO_RESAMPLE:
         yield Finding(

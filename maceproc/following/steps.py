@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from maceproc import ledger
 from maceproc.following.crossings import INBOUND, OUTBOUND
 from maceproc.schema import STEPS
 
@@ -36,8 +37,20 @@ def _steps_of_direction(
         took_ns = times_ns[here + 1] - times_ns[here]
         median, p95 = np.percentile(took_ns, [50, 95])
         start, end = _label(hops, here[0]), _label(hops, here[0] + 1)
-        rows.append((direction, step, start, end, len(here), median, p95))
+        rows.append((direction, step, start, end, len(here), median, p95, CROSSING[direction]))
+    if rows and _waits_to_be_sent(*rows[-1][:1], *rows[-1][2:4]):
+        rows[-1] = (*rows[-1][:-1], ledger.OUTER_QUEUE.name)
     return rows
+
+
+CROSSING = {OUTBOUND: ledger.OUTBOUND.name, INBOUND: ledger.INBOUND.name}
+
+
+def _waits_to_be_sent(direction: object, start: object, end: object) -> bool:
+    """Tell whether a last step is the wait in the outer device's queue, after the crossing."""
+    (here, queued), (there, sent) = (str(label).rsplit(" ", 1) for label in (start, end))
+    events = ("net_dev_queue", "net_dev_start_xmit")
+    return direction == OUTBOUND and here == there and (queued, sent) == events
 
 
 def _label(hops: pd.DataFrame, row: int) -> str:

@@ -20,6 +20,7 @@ from maceproc.recording.container_files import container_digest, file_digest
 from maceproc.recording.entrances import EngineExec
 from maceproc.recording.sites import Netns, Site
 
+PROBES = 3
 _OTHERWISE = "--native image runs the container's image on the host's network"
 
 
@@ -42,13 +43,16 @@ def why_no_program(site: Site, command: Command) -> str:
 
 
 def why_no_reply(site: Site, host: Netns, command: Command, address: str) -> str:
-    """Return why one ping from the host gets no reply; empty when it gets one.
+    """Return why a ping from the host gets no reply; empty when one of `PROBES` gets one.
 
     The host's ping gets the same options as the container's, and has to understand them.
     """
     stands_in = site.own_programs is not None
     argv = command.trial() if stands_in else command.probe(address)
-    done = run_bounded(site.native_entrance(host).enter(argv))
+    for _ in range(PROBES):
+        done = run_bounded(site.native_entrance(host).enter(argv))
+        if done.returncode != 1:  # 1: no reply came, ping(8); on a lossy path the next one may
+            break
     if not done.returncode:
         return ""
     said = done.stderr.strip().splitlines()

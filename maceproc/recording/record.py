@@ -43,6 +43,7 @@ from maceproc.recording.machine import (
     require_root,
 )
 from maceproc.recording.native import describe_native
+from maceproc.recording.perf_recorder import PerfRecorder, perf_version, require_perf
 from maceproc.recording.processes import Interruption
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.rescue import remove_stale_instances
@@ -70,7 +71,7 @@ _NO_REPLY = re.compile(r"\b0 (packets )?received\b")  # iputils and busybox
 
 
 News = TypeVar("News")
-Tracer = Literal["ftrace", "bpf"]
+Tracer = Literal["ftrace", "perf", "bpf"]
 
 
 def record(
@@ -118,8 +119,8 @@ def record(
     awake
         Keep the CPUs from going idle while any arm runs: RTTs without the cost of waking up.
     tracer
-        ``ftrace`` records raw events by trace-cmd; ``bpf`` one row for every echo, by programs in
-        the kernel: `events` and `buffer_kb` are not for it.
+        ``ftrace`` records raw events by trace-cmd, ``perf`` the same by perf; ``bpf`` one row for
+        every echo, by programs in the kernel: `events` and `buffer_kb` are not for it.
     piece_limit_bytes
         The recording ends when one CPU's events take so much: trace-cmd cannot count beyond 4 GiB.
     calibration
@@ -139,7 +140,7 @@ def record(
         Interruption(raises=True) as interruption,
         Workplace(trace, force=force) as workplace,
         _understood(command, site, tracer) as (place, parsed),
-        mounted_tracefs() if tracer == "ftrace" else contextlib.nullcontext(TRACEFS) as tracefs,
+        mounted_tracefs() if tracer != "bpf" else contextlib.nullcontext(TRACEFS) as tracefs,
     ):
         recorder: AnyRecorder
         surveyed = survey(place, destination_address(parsed, place), outer)
@@ -155,13 +156,9 @@ def record(
             minimal = minimal_events(path_links(surveyed))
             chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
             remove_stale_instances(tracefs)
-            recorder = Recorder(
-                workplace.trace,
-                chosen,
-                buffer_kb or default_buffer_kb(),
-                tracefs,
-                lock=workplace.lock,
-            )
+            made = PerfRecorder if tracer == "perf" else Recorder
+            size_kb = buffer_kb or default_buffer_kb()
+            recorder = made(workplace.trace, chosen, size_kb, tracefs, lock=workplace.lock)
         stamped = parsed.with_timestamps(command_inside(place))
         arms = list(arms_of_round(place, surveyed, stamped, baseline, notes))
         sidecar = Sidecar(
@@ -211,17 +208,24 @@ def _understood(command: list[str], site: Site, tracer: Tracer) -> Iterator[tupl
     if not is_engine(command):
         parsed = with_destination(parse_command(command), site)
         require_command(parsed, site)
-        require_programs(tracer)
+        require_tracer(tracer)
         yield site, parsed
         return
     if site.kind != "here":
         raise CommandError(
             f"{command[0]} says by itself where the command runs", hint="give no other target"
         )
-    require_programs(tracer)
+    require_tracer(tracer)
     with engine_site(parse_engine_command(command), site.native) as (inside, parsed):
         require_command(parsed, inside)
         yield inside, parsed
+
+
+def require_tracer(tracer: Tracer) -> None:
+    """Raise TracingError when a program that this tracer needs is not installed."""
+    require_programs(tracer)
+    if tracer == "perf":
+        require_perf()
 
 
 def check_output(trace: Path, *, force: bool) -> None:
@@ -302,13 +306,16 @@ def describe_tracing(recorder: AnyRecorder, event_set: EventSet) -> Tracing:
             buffer_size_kb=recorder.buffer_kb,
             tracer="bpf",
         )
+    by_perf = isinstance(recorder, PerfRecorder)
     return Tracing(
         events=recorder.events,
         event_set=event_set,
         clock=CLOCK,
         instance=recorder.instance,
         buffer_size_kb=recorder.buffer_kb,
-        tracecmd_version=tracecmd_version(),
+        tracer="perf" if by_perf else "ftrace",
+        tracecmd_version="" if by_perf else tracecmd_version(),
+        perf_version=perf_version() if by_perf else "",
         function_tracer_denied=recorder.covers_function_tracer,
     )
 

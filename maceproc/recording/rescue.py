@@ -97,13 +97,16 @@ def _finish(inside: Path, output: Path, sidecar: Sidecar | None, tracefs: Path) 
             f"{inside.parent}: nothing to salvage: no event was written",
             hint="record again: the next recording of that name removes it",
         )
-    written.join_remains(inside, CLOCK)
+    joined = written.join_remains(inside, CLOCK)
     if sidecar:
         if kernel:
             found = written.events_written(inside, sidecar.tracing.instance)
             missing = {cpu: count.recorded - found.get(cpu, 0) for cpu, count in kernel.items()}
             sidecar.tracing.events_missing = {str(c): n for c, n in missing.items() if n}
             sidecar.tracing.events_lost = {str(c): k.lost for c, k in kernel.items() if k.lost}
+        elif joined.lost or joined.notes:
+            sidecar.tracing.events_lost = dict(joined.lost)
+            sidecar.tracing.problems += joined.notes
         sidecar.trace = identify(inside)
         save_sidecar(sidecar_path(inside), sidecar)
     written.drop_kept(inside)

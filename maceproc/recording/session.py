@@ -18,6 +18,7 @@ from maceproc.errors import CaptureError, TracingError
 from maceproc.recording.arms import Arm
 from maceproc.recording.command import Command
 from maceproc.recording.echo_recorder import EchoRecorder
+from maceproc.recording.perf_recorder import PerfRecorder
 from maceproc.recording.processes import Interruption, execute
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.workplace import Workplace
@@ -32,7 +33,7 @@ SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint p
 # What a ping prints of what it has sent: its statistics, or a reply.
 _SENT = re.compile(r"transmitted| bytes from ")
 
-AnyRecorder = Recorder | EchoRecorder
+AnyRecorder = Recorder | PerfRecorder | EchoRecorder
 
 
 class Progress(NamedTuple):

@@ -1,4 +1,4 @@
-"""What trace-cmd wrote: its file, and the pieces that it makes the file of, one per CPU.
+"""What trace-cmd or perf wrote: a file, and the pieces that it is made of.
 
 Files are counted and joined in a separate process, which may load NumPy and pandas to read traces;
 the one that records stays small.
@@ -11,8 +11,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from maceproc.echo_rows import MAGIC
 from maceproc.errors import TracingError
@@ -20,6 +22,7 @@ from maceproc.recording import ring
 from maceproc.recording.tracing import CLOCK
 
 REST = ".rest"  # maceproc.tracedat.salvage: what was left in the ring buffer
+PERF_PIECE = ".perf"  # and a number: what perf wrote of one traced run
 KEPT = ".kept"  # ends the second name of a piece
 
 
@@ -128,20 +131,40 @@ def events_written(trace: Path, instance: str) -> dict[int, int]:
     return {int(cpu): count for cpu, count in counted.get(instance, {}).items()}
 
 
-def join_remains(trace: Path, clock: str) -> None:
+class Joined(NamedTuple):
+    """What is known of a joined trace when its pieces are by perf; of trace-cmd's, nothing."""
+
+    lost: Mapping[str, int] = MappingProxyType({})  # CPU -> events
+    notes: Sequence[str] = ()  # what of the pieces could not be kept
+    events: int = 0
+
+
+def join_remains(trace: Path, clock: str) -> Joined:
     """Join `trace`, where it is readable, with the pieces and rests beside it.
 
     Then pieces and rests are removed. If they cannot be joined they stay, and TracingError is
     raised. Where nothing lies beside a trace, it is left as it is.
     """
     if trace.exists() and not pieces_of(trace):
-        return
+        return Joined()
     joined = trace.with_name(f"{trace.name}.joined")
     joined.unlink(missing_ok=True)
-    _after_recording("join", str(trace), str(joined), clock)
+    pieces = pieces_of(trace)
+    by_perf = [str(piece) for piece in pieces if is_perf_piece(piece)]
+    found = Joined()
+    try:
+        if by_perf:
+            said = json.loads(_after_recording(str(joined), *by_perf, package="perfdata"))
+            found = Joined(said["lost"], said["notes"], said["samples"])
+        else:
+            _after_recording("join", str(trace), str(joined), clock)
+    except BaseException:
+        joined.unlink(missing_ok=True)
+        raise
     joined.replace(trace)
-    for piece in pieces_of(trace):
+    for piece in pieces:
         piece.unlink()
+    return found
 
 
 def pieces_of(trace: Path) -> list[Path]:
@@ -150,12 +173,21 @@ def pieces_of(trace: Path) -> list[Path]:
 
 
 def _beside(trace: Path) -> list[Path]:
-    return sorted(path for path in trace.parent.glob("*.cpu*") if path.name.startswith(trace.name))
+    return sorted(
+        path
+        for path in trace.parent.iterdir()
+        if path.name.startswith(trace.name) and (".cpu" in path.name or is_perf_piece(path))
+    )
 
 
-def _after_recording(*words: str) -> str:
+def is_perf_piece(path: Path) -> bool:
+    """Tell whether a file is what perf wrote of one traced run, by its name."""
+    return path.suffix.startswith(PERF_PIECE) and path.suffix[len(PERF_PIECE) :].isdigit()
+
+
+def _after_recording(*words: str, package: str = "tracedat") -> str:
     # -P: do not import from the current directory, which may belong to anybody.
-    argv = [sys.executable, "-P", "-m", "maceproc.tracedat.after_recording", *words]
+    argv = [sys.executable, "-P", "-m", f"maceproc.{package}.after_recording", *words]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]

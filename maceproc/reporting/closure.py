@@ -14,7 +14,7 @@ from maceproc.following.calibrating import ADDED, CALIBRATION, CORRECTED_LEAVES,
 from maceproc.following.conditions import differences
 from maceproc.following.native_rounds import TERMS
 from maceproc.following.native_rtt import estimate
-from maceproc.reporting.text_table import report_table
+from maceproc.reporting.text_table import report_table, titled
 from maceproc.units import format_duration, format_us
 
 if TYPE_CHECKING:
@@ -27,9 +27,7 @@ def closure_lines(native: Native) -> Iterator[RenderableType]:
     """Yield the table and a line about where the native RTT comes from; nothing without natives."""
     if native.closure.empty:
         return
-    table = report_table(
-        "Between corrected and native [us]", "|>estimate|>95 % interval|>of overhead|"
-    )
+    table = report_table("|>estimate|>95 % interval|>of overhead")
     for row in native.closure.itertuples():
         low, high = (format_us(end, signed=True) for end in (row.low_ns, row.high_ns))
         table.add_row(
@@ -37,10 +35,10 @@ def closure_lines(native: Native) -> Iterator[RenderableType]:
             format_us(row.estimate_ns, signed=True),
             f"{low} to {high}",
             "" if pd.isna(row.share) else f"{row.share:.0%}".replace("-0%", "0%"),
-            row.meaning,
             style="bold" if row.term == LEFT else "",
         )
-    yield table
+    legend = dict(zip(native.closure["term"], native.closure["meaning"], strict=True))
+    yield from titled("Between corrected and native [us]", table, legend)
     yield made_by(native)
 
 

@@ -10,6 +10,8 @@ from maceproc import __version__
 from maceproc.analysis import Analysis
 from maceproc.following.coverage import coverage
 from maceproc.following.losses import losses
+from maceproc.reporting.answer import answer
+from maceproc.reporting.headline import plain
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.series import NATIVE_PERTURBATION, PERTURBATION
 
@@ -18,7 +20,8 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
     """Return the object that ``maceproc analyze --json`` prints.
 
     Keys: ``schema_version``; ``capture`` (file, how it was recorded); ``summary`` (series,
-    comparisons by name, coverage, steps); ``rtts`` (rows of RTTS); ``perturbation`` (the row of
+    comparisons by name, coverage, steps); ``answer`` (the sentence, the verdict and why, and the
+    facts that the report begins with); ``rtts`` (rows of RTTS); ``perturbation`` (the row of
     COMPARISONS, or null); ``native`` (how ``native_rtt_ns`` was made, its median with its interval,
     and rows of CLOSURE); ``observer`` (rows of EVENT_COSTS); ``findings`` (rows of FINDINGS).
     Unknown values are null, times in ns.
@@ -34,11 +37,23 @@ def as_dict(analysis: Analysis) -> dict[str, Any]:
             "comparisons": comparisons,
             "steps": rows_of(analysis.steps),
         },
+        "answer": _answer(analysis),
         "rtts": rows_of(analysis.rtts),
         "perturbation": by_name.get(PERTURBATION.name) or by_name.get(NATIVE_PERTURBATION.name),
         "native": _native(analysis),
         "observer": rows_of(analysis.event_costs),
         "findings": rows_of(analysis.findings),
+    }
+
+
+def _answer(analysis: Analysis) -> dict[str, Any]:
+    """Return what the report begins with, as plain texts."""
+    found = answer(analysis)
+    return {
+        "sentence": plain(found.sentence),
+        "verdict": found.soundness.verdict,
+        "why": found.soundness.why,
+        "facts": {name: plain(text) for name, text in found.facts},
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,10 @@ import pandas as pd
 
 from maceproc.errors import AnalysisError
 from maceproc.following.crossings import INBOUND
-from maceproc.following.replies import MATCHED_BY
-from maceproc.following.verdicts import STATUSES
 from maceproc.foreign_text import clean
 from maceproc.ledger import COLUMNS
 from maceproc.schema import SCHEMA_VERSION, Column, Table, rows_of
 from maceproc.series import TRACED_ARMS
-from maceproc.units import format_us
 
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
@@ -80,7 +76,9 @@ class Explanation:
         return f"<Explanation of icmp_seq {ping['seq']}, round {ping['round']}: {ping['status']}>"
 
     def __str__(self) -> str:
-        return "\n".join(map(clean, _lines(self)))
+        from maceproc.reporting.explain_text import lines
+
+        return "\n".join(map(clean, lines(self.ping, self.events, self.ledger, self.candidates)))
 
     def _repr_html_(self) -> str:
         from maceproc.reporting.notebook import explanation_html
@@ -172,77 +170,3 @@ def _candidates(analysis: Analysis, ping: pd.Series) -> pd.DataFrame:
     return due.assign(after_ns=after_ns, residual_ns=ping["rtt_ns"] - after_ns, taken=taken)[
         CANDIDATES.names
     ]
-
-
-def _lines(explanation: Explanation) -> Iterator[str]:
-    ping = explanation.ping
-    yield f"icmp_seq {ping['seq']}, round {ping['round']}, {ping['arm']}: {ping['status']}"
-    yield f"  {ping['reason'] or STATUSES[ping['status']]}"
-    if ping["reason"]:
-        yield f"  decided by the rule: {ping['rule']}"
-    yield from _why(ping)
-    yield from _ends(explanation)
-    if ping["causes"]:
-        yield f"  shown by its events: {ping['causes']}"
-    yield ""
-    yield "events [us]"
-    for row in explanation.events.itertuples():
-        where = _device(row)
-        known = pd.notna(row.cpu) and row.cpu >= 0
-        context = f"cpu {row.cpu:.0f}{_context(row)}" if known else ""
-        times = f"{_us(row.after_ns):>10} {_us(row.step_ns):>8}"
-        yield f"{times}  {row.event:<24} {where:<24} {context}".rstrip()
-    yield ""
-    yield "ledger [us]"
-    for segment, time_ns in explanation.ledger.items():
-        yield f"{_us(time_ns):>10}  {segment}"
-    yield f"{_us(ping['rtt_ns']):>10}  RTT as printed, in steps of {_us(ping['rtt_resolution_ns'])}"
-    yield f"{_us(ping['bare_metal_rtt_ns']):>10}  corrected: without the crossings"
-    if pd.notna(ping["native_rtt_ns"]):
-        yield f"{_us(ping['native_rtt_ns']):>10}  as this host's own ping would have printed it"
-    yield ""
-    yield "packets that came in while its reply was due [us after the send call]"
-    for row in explanation.candidates.itertuples():
-        taken = "taken" if row.taken else "not taken"
-        yield f"{_us(row.after_ns):>10}  would leave a residual of {_us(row.residual_ns)}: {taken}"
-    if explanation.candidates.empty:
-        yield "         -  none"
-
-
-def _why(ping: pd.Series) -> Iterator[str]:
-    """Yield why these packets were taken for the ping's request and reply."""
-    if pd.notna(ping["outbound_journey"]) and ping["matched_by"] != "identity":
-        yield "  request: it is the only packet that the send call of this icmp_seq queued"
-    if pd.notna(ping["matched_by"]):
-        what = "packets" if ping["matched_by"] == "identity" else "reply"
-        yield f"  {what}: {MATCHED_BY[ping['matched_by']]}"
-
-
-def _ends(explanation: Explanation) -> Iterator[str]:
-    """Say at which devices the crossings were seen to begin and to end."""
-    ping, events = explanation.ping, explanation.events
-    out_ns = ping["tx_stack_ns"], ping["tx_stack_ns"] + ping["outbound_ns"]
-    back_ns = out_ns[1] + ping["outer_queue_ns"] + ping["wire_rtt_ns"]
-    ends = {"outbound": out_ns, "inbound": (back_ns, back_ns + ping["inbound_ns"])}
-    for direction, times_ns in ends.items():
-        if pd.isna(ping["sent_ns"]) or any(pd.isna(time_ns) for time_ns in times_ns):
-            continue
-        rows = [
-            events[(events["after_ns"] == time_ns) & events["dev"].notna()] for time_ns in times_ns
-        ]
-        if all(len(found) for found in rows):
-            first, last = (_device(found.iloc[0]) for found in rows)
-            yield f"  {direction} crossing: from {first} to {last}"
-
-
-def _device(row: Any) -> str:
-    """Return a row's device, with its namespace where that is known."""
-    return ":".join(str(part) for part in (row.netns, row.dev) if pd.notna(part))
-
-
-def _context(row: Any) -> str:
-    return ", softirq" if row.softirq is True else f", pid {row.pid:.0f}"
-
-
-def _us(time_ns: object) -> str:
-    return "-" if pd.isna(time_ns) else format_us(float(time_ns))  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maceproc import analysis, schema
+from maceproc.following.soundness import DO_NOT_USE, SOUND, WITH_CARE
 from maceproc.ledger import COLUMNS
 from maceproc.pings.flavours import HABITS
 from maceproc.reporting import explain
@@ -90,12 +91,28 @@ def analyze_schema() -> Schema:
         {
             "capture": _capture(),
             "summary": _object(summary),
+            "answer": _answer(),
             "rtts": rows_schema(schema.RTTS),
             "perturbation": {"oneOf": [{"type": "null"}, comparison_row]},
             "native": _native(),
             "observer": rows_schema(schema.EVENT_COSTS),
             "findings": rows_schema(schema.FINDINGS),
         },
+    )
+
+
+def _answer() -> Schema:
+    return _object(
+        {
+            "sentence": {"type": "string"},
+            "verdict": {"enum": [SOUND, WITH_CARE, DO_NOT_USE]},
+            "why": {"description": "the gravest finding", "type": "string"},
+            "facts": {
+                "description": "what the report begins with; what is not known is left out",
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+            },
+        }
     )
 
 

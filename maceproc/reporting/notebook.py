@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from maceproc.following.verdicts import STATUSES
-from maceproc.reporting.headline import duration, headline, interval
+from maceproc.reporting.answer import answer
+from maceproc.reporting.headline import duration, interval
 from maceproc.series import DIFFERENCE_MEANING, MEANING
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ LOCATION = ["median_ns", "mean_ns", "sd_ns", "p5_ns", "p95_ns"]
 
 
 def analysis_html(analysis: Analysis) -> str:
-    """Render the headline, the series, the comparisons and the findings of an analysis."""
+    """Render the answer, the series, the comparisons and the findings of an analysis."""
+    found = answer(analysis)
     series = analysis.series.set_index("series").reindex(list(MEANING))
     medians = [
         (name, f"{row['used']:.0f}", *map(duration, row[LOCATION]), MEANING[str(name)])
@@ -38,8 +40,7 @@ def analysis_html(analysis: Analysis) -> str:
         for row in analysis.comparisons.itertuples()
     ]
     findings = [
-        (row.level, row.finding, f"{row.message}. {row.advice}".strip())
-        for row in analysis.findings.itertuples()
+        (row.level, row.finding, row.message, row.advice) for row in analysis.findings.itertuples()
     ]
     closure = [
         (
@@ -53,11 +54,12 @@ def analysis_html(analysis: Analysis) -> str:
     return "".join(
         [
             f"<h4>{escape(analysis.capture.trace.name)}</h4>",
-            f"<p>{escape(headline(analysis))}</p>",
-            _table(("RTT", "n", "median", "mean", "sd", "5 %", "95 %", ""), medians),
+            f"<p>{escape(found.sentence)}</p>",
+            _table(("verdict", found.soundness.sentence), found.facts),
+            _table(("RTT", "n", "median", "mean", "sd", "p5", "p95", ""), medians),
             _table(("difference", "estimate", "95 % interval", "rounds", ""), differences),
             _table(("between corrected and native", "estimate", "95 % interval", ""), closure),
-            _table(("finding", "", ""), findings),
+            _table(("finding", "", "", "advice"), findings),
         ]
     )
 

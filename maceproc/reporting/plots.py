@@ -190,7 +190,7 @@ def unit_of(times_ns: pd.Series) -> tuple[int, str]:
     typical_ns = float(times_ns.median()) if len(times_ns) else 0.0
     if typical_ns >= 10 * NS_PER_S:
         return NS_PER_S, "s"
-    return (NS_PER_MS, "ms") if typical_ns >= 10 * NS_PER_MS else (NS_PER_US, "µs")
+    return (NS_PER_MS, "ms") if typical_ns >= 10 * NS_PER_MS else (NS_PER_US, "us")
 
 
 def is_wide(times_ns: pd.Series) -> bool:

@@ -1,4 +1,4 @@
-"""The report of an analysis, as a person reads it in a terminal."""
+"""The report of an analysis, as a person reads it in a terminal: the answer first."""
 
 from __future__ import annotations
 
@@ -8,21 +8,23 @@ from typing import TYPE_CHECKING
 
 from maceproc.capture import Sidecar
 from maceproc.following.coverage import coverage
-from maceproc.following.event_costs import IMPOSSIBLE, UNTOLD
 from maceproc.following.losses import losses
 from maceproc.following.topology import stack_of
 from maceproc.following.verdicts import NO_CROSSING
-from maceproc.ledger import LEDGER
+from maceproc.reporting.answer import answer
 from maceproc.reporting.closure import closure_lines
-from maceproc.reporting.console import CleanConsole, escape
-from maceproc.reporting.text_table import report_table
-from maceproc.series import (
-    CORRECTED,
-    DIFFERENCE_MEANING,
-    MEANING,
-    NATIVE_RTT,
-    SHOWN,
+from maceproc.reporting.console import CleanConsole, escape, print_parts
+from maceproc.reporting.headline import plain
+from maceproc.reporting.report_tables import (
+    comparisons_table,
+    event_cost_lines,
+    findings_list,
+    ledger_line,
+    series_table,
+    steps_table,
+    verdict_style,
 )
+from maceproc.reporting.text_table import WIDTH, pairs
 from maceproc.units import NS_PER_S, format_us
 from maceproc.uplinks import cards_of
 
@@ -31,10 +33,6 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from maceproc.analysis import Analysis
-
-WIDTH = 100
-
-LEVEL_STYLE = {"problem": "bold red", "warning": "yellow", "note": "cyan"}
 
 
 def as_text(analysis: Analysis, *, color: bool = False, width: int = WIDTH) -> str:
@@ -53,7 +51,7 @@ def as_text(analysis: Analysis, *, color: bool = False, width: int = WIDTH) -> s
 
 
 def terminal() -> Console:
-    """Return a console on standard output: colour on a terminal only, never narrower than 80."""
+    """Return a console on standard output: colour on a terminal only, else `WIDTH` wide."""
     console = CleanConsole()
     if not console.is_terminal:
         console.width = WIDTH
@@ -62,15 +60,16 @@ def terminal() -> Console:
 
 def print_report(analysis: Analysis, console: Console) -> None:
     """Print the report of one analysis on a console."""
-    for part in _parts(analysis):
-        console.print(part)
+    print_parts(_parts(analysis), console)
 
 
 def _parts(analysis: Analysis) -> Iterator[RenderableType]:
-    yield from _heading(analysis)
+    yield from _answer(analysis)
+    yield ""
+    yield from _recording(analysis)
     if len(analysis.series):
         yield ""
-        yield _series_table(analysis)
+        yield from series_table(analysis)
         yield _coverage_line(analysis.rtts)
     elif analysis.pings.empty and len(analysis.crossings):
         from maceproc.reporting.crossings_table import crossings_without_pings
@@ -79,23 +78,35 @@ def _parts(analysis: Analysis) -> Iterator[RenderableType]:
         yield from crossings_without_pings(analysis.crossings)
     if len(analysis.comparisons):
         yield ""
-        yield _comparisons_table(analysis.comparisons)
+        yield from comparisons_table(analysis.comparisons)
     if len(analysis.native.closure):
         yield ""
         yield from closure_lines(analysis.native)
     if len(analysis.event_costs):
         yield ""
-        yield from _event_cost_lines(analysis.event_costs)
+        yield from event_cost_lines(analysis.event_costs)
     if len(analysis.steps):
         yield ""
-        yield _steps_table(analysis.steps)
-        yield _ledger_line(analysis.rtts)
+        yield from steps_table(analysis.steps)
+        yield from ledger_line(analysis.rtts)
     if len(analysis.findings):
         yield ""
-        yield _findings_table(analysis.findings)
+        yield from findings_list(analysis.findings)
 
 
-def _heading(analysis: Analysis) -> Iterator[str]:
+def _answer(analysis: Analysis) -> Iterator[RenderableType]:
+    """Yield the sentence, the verdict, and the numbers that matter."""
+    found = answer(analysis)
+    yield escape(plain(found.sentence))
+    yield ""
+    style = verdict_style(found.soundness)
+    verdict = f"[{style}]{found.soundness.verdict}[/{style}]"
+    rows = {"verdict": verdict + escape(found.soundness.reason)}
+    yield pairs(rows | {name: escape(plain(text)) for name, text in found.facts})
+
+
+def _recording(analysis: Analysis) -> Iterator[RenderableType]:
+    """Yield what was recorded, how and where."""
     sidecar = analysis.capture.sidecar
     yield f"[bold]{escape(str(analysis.capture.trace))}[/bold]"
     if sidecar is None:
@@ -103,40 +114,44 @@ def _heading(analysis: Analysis) -> Iterator[str]:
         if analysis.pings.empty:
             yield "  give what the ping printed with --ping, to have its RTTs corrected"
         return
-    yield f"  ran     {escape(' '.join(sidecar.command))}"
-    yield f"  where   {escape(_where(sidecar))}"
-    yield from (f"  uplink  {escape(line)}" for line in _uplink(sidecar))
     traced_s = sum(run.end_ns - run.start_ns for run in sidecar.runs if run.traced) / NS_PER_S
-    yield (f"  rounds  {sidecar.rounds} of {', '.join(dict.fromkeys(r.arm for r in sidecar.runs))}")
-    yield f"  {_recorded(analysis, sidecar, traced_s)}"
-    yield from (f"  stamps  {line}" for line in _stamps(sidecar))
     machine = sidecar.machine
-    yield f"  machine {escape(machine.cpu)}, {machine.cpus} CPUs, {escape(machine.kernel)}"
+    arms = ", ".join(dict.fromkeys(run.arm for run in sidecar.runs))
+    rows = {
+        "ran": escape(" ".join(sidecar.command)),
+        "where": escape(_where(sidecar)),
+        "uplink": escape("\n".join(_uplink(sidecar))),
+        "rounds": f"{sidecar.rounds} of {arms}",
+        **_recorded(analysis, sidecar, traced_s),
+        "stamps": _stamps(sidecar),
+        "machine": f"{escape(machine.cpu)}, {machine.cpus} CPUs, {escape(machine.kernel)}",
+    }
+    yield pairs({name: text for name, text in rows.items() if text})
 
 
-def _recorded(analysis: Analysis, sidecar: Sidecar, traced_s: float) -> str:
+def _recorded(analysis: Analysis, sidecar: Sidecar, traced_s: float) -> dict[str, str]:
     """Say how much was recorded."""
     tracing = sidecar.tracing
     if tracing.tracer == "bpf":
         echoes = analysis.trace.info["echoes"]
         lost = f"{tracing.points_lost} points lost" if tracing.points_lost else "none lost"
-        return f"echoes  {echoes:,} in {traced_s:.1f} s traced (bpf), {lost}"
+        return {"echoes": f"{echoes:,} in {traced_s:.1f} s traced (bpf), {lost}"}
     events = sum(len(table) for table in analysis.trace.events.values())
-    return (
-        f"events  {events:,} in {traced_s:.1f} s traced ({escape(tracing.event_set)}), "
-        f"{losses(analysis.trace, sidecar).sentence or 'none lost'}"
-    )
+    lost = losses(analysis.trace, sidecar).sentence or "none lost"
+    recorded = f"{events:,} in {traced_s:.1f} s traced ({escape(tracing.event_set)}), {lost}"
+    return {"events": recorded}
 
 
-def _stamps(sidecar: Sidecar) -> Iterator[str]:
-    """Yield who takes the time stamps of the first traced run, where its flavour is known."""
+def _stamps(sidecar: Sidecar) -> str:
+    """Say who takes the time stamps of the first traced run, where its flavour is known."""
     from maceproc.following.stamps import stamp_of
     from maceproc.pings import parse_runs
 
     for run, printed in parse_runs([run for run in sidecar.runs if run.traced][:1]):
         if printed.flavour != "unknown":
             who = "the kernel" if stamp_of(run, printed) == "kernel" else "ping itself"
-            yield f"as {printed.flavour} ping takes them; replies are stamped by {who}"
+            return f"as {printed.flavour} ping takes them; replies are stamped by {who}"
+    return ""
 
 
 def _where(sidecar: Sidecar) -> str:
@@ -154,22 +169,6 @@ def _uplink(sidecar: Sidecar) -> Iterator[str]:
         cards = " or ".join(map(str, cards_of(sidecar.namespaces, outer, below)))
         yield f"{outer} is on {', '.join(hop.dev for hop in below)}"
         yield f"outbound crossings end on {outer}, inbound ones begin on {cards}"
-
-
-def _series_table(analysis: Analysis) -> RenderableType:
-    table = report_table("RTT [us]", "|>n|>median|>mean|>sd|>5 %|>95 %|")
-    order = [series.name for series in SHOWN]
-    main = NATIVE_RTT if analysis.native.correction else CORRECTED
-    for row in sorted(analysis.series.itertuples(), key=lambda row: order.index(row.series)):
-        numbers = (row.median_ns, row.mean_ns, row.sd_ns, row.p5_ns, row.p95_ns)
-        table.add_row(
-            row.series,
-            str(row.used),
-            *(format_us(number) for number in numbers),
-            MEANING[row.series],
-            style="bold" if row.series == main.name else "",
-        )
-    return table
 
 
 def _coverage_line(rtts: pd.DataFrame) -> str:
@@ -190,74 +189,3 @@ def _coverage_line(rtts: pd.DataFrame) -> str:
             f"{format_us(high)} us"
         )
     return line
-
-
-def _comparisons_table(comparisons: pd.DataFrame) -> RenderableType:
-    table = report_table("Differences of medians [us]", "|>estimate|>95 % interval|>rounds|")
-    for row in comparisons.itertuples():
-        low, high = (format_us(end, signed=True) for end in (row.low_ns, row.high_ns))
-        table.add_row(
-            row.comparison,
-            format_us(row.estimate_ns, signed=True),
-            f"{low} to {high}",
-            str(row.rounds),
-            "[red]no evidence: the machine changed[/red]"
-            if row.refused
-            else DIFFERENCE_MEANING[row.comparison],
-        )
-    return table
-
-
-def _event_cost_lines(costs: pd.DataFrame) -> Iterator[str]:
-    yield "[bold]What the events cost[/bold]"
-    for row in costs.itertuples():
-        low, high, left = (
-            format_us(value, signed=True) for value in (row.low_ns, row.high_ns, row.left_ns)
-        )
-        seen = f"  {row.arm}: {row.events:.1f} events on a ping's path"
-        if row.events_inside:
-            seen += f", {row.events_inside:.1f} of them in the crossings"
-        if row.basis == "measured":
-            cost = f"{format_us(row.cost_ns, signed=True)} us ({low} to {high})"
-        else:
-            cost = f"{low} to {high} us by experience, not measured here"
-        told = f"{row.verdict}, {row.share:.0%} of the RTT, {row.cost_per_event_ns:.0f} ns an event"
-        if row.events_inside:
-            told += f"; about {left} us of it stay in the corrected RTT"
-        untold = row.verdict in (UNTOLD, IMPOSSIBLE)
-        yield f"{seen}; they cost {cost}: {row.verdict if untold else told}"
-
-
-def _steps_table(steps: pd.DataFrame) -> RenderableType:
-    table = report_table("Where the crossing's time goes [us]", "|from|to|>median|>95 %")
-    for direction, rows in steps.groupby("direction", sort=False):
-        for row in rows.itertuples():
-            table.add_row(
-                direction if row.step == 0 else "",
-                escape(row.start),
-                escape(row.end),
-                format_us(row.median_ns),
-                format_us(row.p95_ns),
-            )
-    return table
-
-
-def _ledger_line(rtts: pd.DataFrame) -> str:
-    corrected = rtts[(rtts["status"] == "corrected") & rtts["rtt_ns"].notna()]
-    if corrected.empty:  # ping -q and ping -f print no RTT of a single ping
-        return ""
-    known = {segment.short: corrected[segment.column].dropna() for segment in LEDGER}
-    means = {name: float(values.mean()) for name, values in known.items() if len(values)}
-    total = float(corrected["rtt_ns"].mean())
-    terms = " + ".join(f"{name} {format_us(mean)}" for name, mean in means.items() if mean)
-    return f"mean ledger: {terms} = {format_us(total)} us"
-
-
-def _findings_table(findings: pd.DataFrame) -> RenderableType:
-    table = report_table("Findings", "||")
-    table.show_header = False
-    for row in findings.itertuples():
-        style = LEVEL_STYLE[row.level]
-        advice = f" [dim]{escape(row.advice)}[/dim]" if row.advice else ""
-        table.add_row(f"[{style}]{row.level}[/{style}]", row.finding, escape(row.message) + advice)
-    return table

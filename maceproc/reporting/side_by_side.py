@@ -12,17 +12,20 @@ import numpy.typing as npt
 
 from maceproc.analysis import Comparison
 from maceproc.following.perturbation import values_of
+from maceproc.following.soundness import DO_NOT_USE, WITH_CARE, Soundness, judge
 from maceproc.reporting.colors import DISTINCT_COLORS
-from maceproc.reporting.console import CleanConsole, escape
+from maceproc.reporting.console import CleanConsole, escape, print_parts
+from maceproc.reporting.headline import duration, interval, plain
 from maceproc.reporting.plots import new_axes, unit_of
-from maceproc.reporting.report import WIDTH
-from maceproc.reporting.text_table import report_table
-from maceproc.series import QUANTITIES
+from maceproc.reporting.report_tables import verdict_style
+from maceproc.reporting.text_table import WIDTH, legend_of, pairs, report_table, titled
+from maceproc.series import CORRECTED, NATIVE, NATIVE_RTT, QUANTITIES, WIRE
 from maceproc.units import format_us
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
 WIDE_RANGE = 40.0  # ratio of the longest to the shortest time from which the axis is logarithmic
 DIFFERS = 0.05  # adjusted p below which a difference is printed bold
@@ -38,35 +41,75 @@ def as_text(comparison: Comparison) -> str:
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Print a comparison on a console."""
-    for part in _parts(comparison):
-        console.print(part)
+    print_parts(_parts(comparison), console)
 
 
 def _parts(comparison: Comparison) -> Iterator[RenderableType]:
-    yield _captures_table(comparison)
-    yield _quantities_table(comparison)
-    yield _contrasts_table(comparison)
+    for line in answer_lines(comparison):
+        yield escape(plain(line))
+    yield ""
+    verdict = soundness_of(comparison)
+    style = verdict_style(verdict)
+    yield pairs({"verdict": f"[{style}]{verdict.verdict}[/{style}]{escape(verdict.reason)}"})
+    yield ""
+    yield from titled("Captures", _captures_table(comparison))
+    yield ""
+    yield from titled("Medians [us]", _quantities_table(comparison))
+    yield from _contrast_tables(comparison)
     units = ", ".join(dict.fromkeys(comparison.contrasts["unit"]))
-    yield (
-        f"unit: {units}; p: adjusted for {len(comparison.contrasts)} tests (Holm); "
-        "delta: probability of being slower minus that of being faster (Cliff)"
+    yield legend_of(
+        {
+            "delta": "probability of being slower minus that of being faster (Cliff)",
+            "p": f"adjusted for {len(comparison.contrasts)} tests (Holm); unit: {units}",
+        }
     )
+    if comparison.notes:
+        yield ""
     for note in comparison.notes:
-        yield f"[yellow]note[/yellow] {escape(note)}"
+        yield pairs({"[yellow]note[/yellow]": escape(note)})
 
 
-def _captures_table(comparison: Comparison) -> RenderableType:
-    table = report_table("Captures", "|>rounds|>answered|>corrected|>lost|ran")
+def answer_lines(comparison: Comparison) -> Iterator[str]:
+    """Yield a sentence per capture: how its corrected RTT differs from that of the first."""
+    first = next(iter(comparison.analyses))
+    for name in list(comparison.analyses)[1:]:
+        rows = comparison.contrasts[comparison.contrasts["capture"] == name].set_index("quantity")
+        known = [s.name for s in (NATIVE_RTT, CORRECTED, NATIVE, WIRE) if s.name in rows.index]
+        if not known:
+            yield f"{name} and {first} have no series in common."
+            continue
+        row = rows.loc[known[0]]
+        off, ends = duration(row["estimate_ns"], signed=True), interval(row.low_ns, row.high_ns)
+        told = row["p_adjusted"] < DIFFERS
+        judged = "they differ" if told else "they are not told apart"
+        yield (
+            f"{name} against {first}: the median RTT ({known[0]}) differs by {off} "
+            f"(95 % {ends}); {judged}, p = {format_p(row['p_adjusted'])}."
+        )
+
+
+def soundness_of(comparison: Comparison) -> Soundness:
+    """Return the gravest verdict on the captures, with the name of the one it is on."""
+    judged = {name: judge(one.findings) for name, one in comparison.analyses.items()}
+    for verdict in (DO_NOT_USE, WITH_CARE):
+        for name, one in judged.items():
+            if one.verdict == verdict:
+                return one._replace(why=f"{name}: {one.why}")
+    return next(iter(judged.values()))
+
+
+def _captures_table(comparison: Comparison) -> Table:
+    table = report_table("|>rounds|>answered|>corrected|>events lost|ran")
     for row in comparison.captures.itertuples():
         counts = (row.rounds, row.answered, row.corrected, row.events_lost)
         table.add_row(escape(row.capture), *map(str, counts), escape(row.command))
     return table
 
 
-def _quantities_table(comparison: Comparison) -> RenderableType:
+def _quantities_table(comparison: Comparison) -> Table:
     rows = comparison.quantities
     names = list(comparison.analyses)
-    table = report_table("Medians [us]", "|" + "".join(f"|>{escape(name)}" for name in names))
+    table = report_table("".join(f"|>{escape(name)}" for name in names))
     medians = rows.set_index(["quantity", "capture"])["median_ns"]
     for quantity in dict.fromkeys(rows["quantity"]):
         values = (float(medians.get((quantity, name), math.nan)) for name in names)
@@ -74,26 +117,27 @@ def _quantities_table(comparison: Comparison) -> RenderableType:
     return table
 
 
-def _contrasts_table(comparison: Comparison) -> RenderableType:
-    first = next(iter(comparison.analyses))
-    title = f"Differences from {first} [us]"
-    table = report_table(title, "||>estimate|>95 % interval|>delta|>95 % interval|>p")
-    before = ""
-    for row in comparison.contrasts.itertuples():
-        low, high = (format_us(end, signed=True) for end in (row.low_ns, row.high_ns))
-        known = not math.isnan(row.delta)
-        table.add_row(
-            escape(row.capture) if row.capture != before else "",
-            row.quantity,
-            format_us(row.estimate_ns, signed=True),
-            f"{low} to {high}",
-            f"{row.delta:+.2f}" if known else "",
-            f"{row.delta_low:+.2f} to {row.delta_high:+.2f}" if known else "",
-            format_p(row.p_adjusted),
-            style="bold" if row.p_adjusted < DIFFERS else "",
-        )
-        before = row.capture
-    return table
+def _contrast_tables(comparison: Comparison) -> Iterator[RenderableType]:
+    first, *others = comparison.analyses
+    for name in others:
+        table = report_table("|>estimate|>95 % interval|>delta|>95 % interval|>p")
+        rows = comparison.contrasts[comparison.contrasts["capture"] == name]
+        if rows.empty:
+            continue
+        for row in rows.itertuples():
+            low, high = (format_us(end, signed=True) for end in (row.low_ns, row.high_ns))
+            known = not math.isnan(row.delta)
+            table.add_row(
+                row.quantity,
+                format_us(row.estimate_ns, signed=True),
+                f"{low} to {high}",
+                f"{row.delta:+.2f}" if known else "",
+                f"{row.delta_low:+.2f} to {row.delta_high:+.2f}" if known else "",
+                format_p(row.p_adjusted),
+                style="bold" if row.p_adjusted < DIFFERS else "",
+            )
+        yield ""
+        yield from titled(f"{name} - {first} [us]", table)
 
 
 def format_p(p_value: float) -> str:

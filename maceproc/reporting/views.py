@@ -181,11 +181,9 @@ class Views:
         rows: list[tuple[object, ...]] = []
         for segment in LEDGER:
             if segment.part == "inside":
-                on_way = steps[steps["direction"] == segment.direction]
-                for step in on_way.itertuples():
-                    if not _is_outer_queue(step, on_way):
-                        times = (step.used, step.median_ns, step.p95_ns)
-                        rows.append((segment.name, step.start, step.end, *times))
+                for step in steps[steps["segment"] == segment.name].itertuples():
+                    times = (step.used, step.median_ns, step.p95_ns)
+                    rows.append((segment.name, step.start, step.end, *times))
                 continue
             values_ns = corrected[segment.column].dropna().astype("float64")
             if segment.start and len(values_ns):
@@ -341,13 +339,6 @@ def _axis_minus_trace_ns(analysis: Analysis) -> int | Any:
         return runs[0].start_utc_ns - runs[0].start_ns - start_ns
     apart_ns = (pings["received_at_ns"] - rtts["received_ns"]).dropna()
     return int(apart_ns.median()) - start_ns if len(apart_ns) else pd.NA
-
-
-def _is_outer_queue(step: Any, way: pd.DataFrame) -> bool:
-    """Tell whether it is the wait in the outer device's queue, which follows the crossing."""
-    (start, queued), (end, sent) = step.start.rsplit(" ", 1), step.end.rsplit(" ", 1)
-    last = step.direction == "outbound" and step.step == way["step"].max()
-    return last and start == end and (queued, sent) == ("net_dev_queue", "net_dev_start_xmit")
 
 
 def _devices_of(events: pd.DataFrame) -> list[str]:
