@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from maceproc.capture import Run, Sidecar
+from maceproc.capture import Run, Sidecar, Tracing
 from maceproc.capture_files import identify, save_sidecar
 from maceproc.errors import CaptureError, TracingError
 from maceproc.recording.arms import Arm
+from maceproc.recording.both_recorders import BothRecorders
 from maceproc.recording.command import Command
 from maceproc.recording.echo_recorder import EchoRecorder
 from maceproc.recording.perf_recorder import PerfRecorder
@@ -33,7 +34,7 @@ SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint p
 # What a ping prints of what it has sent: its statistics, or a reply.
 _SENT = re.compile(r"transmitted| bytes from ")
 
-AnyRecorder = Recorder | PerfRecorder | EchoRecorder
+AnyRecorder = Recorder | PerfRecorder | EchoRecorder | BothRecorders
 
 
 class Progress(NamedTuple):
@@ -104,13 +105,8 @@ class Session:
         """Complete the sidecar, and move the capture out of the private directory."""
         self._sidecar.interrupted = self._interruption.reason
         tracing = self._sidecar.tracing
-        tracing.events_lost = self._recorder.events_lost
-        tracing.events_missing = self._recorder.events_missing
-        tracing.problems = list(self._recorder.problems)
+        note_losses(tracing, self._recorder)
         self._sidecar.notes += self._recorder.notes
-        if isinstance(self._recorder, EchoRecorder):
-            tracing.points_lost = self._recorder.points_lost
-            tracing.unread = self._recorder.unread
         if self._others:
             names = ", ".join(
                 sorted(repr(name) if name else "the top one" for name in self._others)
@@ -187,6 +183,16 @@ class Session:
         self._others.update(self._recorder.others())
         yield
         self._others.update(self._recorder.others())
+
+
+def note_losses(tracing: Tracing, recorder: AnyRecorder) -> None:
+    """Note in a sidecar what a recorder that has ended did not get, and what went wrong."""
+    tracing.events_lost = recorder.events_lost
+    tracing.events_missing = recorder.events_missing
+    tracing.problems = list(recorder.problems)
+    if isinstance(recorder, EchoRecorder | BothRecorders):
+        tracing.points_lost = recorder.points_lost
+        tracing.unread = recorder.unread
 
 
 def failed(command: Command, run: Run) -> bool:

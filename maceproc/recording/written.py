@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
+from maceproc.capture_files import echoes_path
 from maceproc.echo_rows import MAGIC
 from maceproc.errors import TracingError
 from maceproc.recording import ring
@@ -64,16 +65,26 @@ def holds_events(trace: Path) -> bool:
     """
     if any(path.stat().st_size for path in _beside(trace)):
         return True
+    if _echoes_in(echoes_path(trace)):
+        return True
     if not trace.exists():
         return False
-    with trace.open("rb") as file:
-        if file.read(len(MAGIC)) == MAGIC:  # rows of the BPF tracer, after a line
-            return bool(file.readline().endswith(b"\n") and file.read(1))
+    echoes = _echoes_in(trace)
+    if echoes is not None:
+        return echoes
     try:
         counted = json.loads(_after_recording("count", str(trace)))
     except TracingError:
         return True
     return any(sum(cpus.values()) for cpus in counted.values())
+
+
+def _echoes_in(path: Path) -> bool | None:
+    """Tell whether a file of the BPF tracer holds anything; None when it is no such file."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if file.read(len(MAGIC)) == MAGIC:
+            return bool(file.readline() and file.read(1))  # what was recorded follows a line
+    return None
 
 
 def keep_pieces(trace: Path) -> None:
