@@ -195,7 +195,7 @@ class Tracing(msgspec.Struct, kw_only=True, omit_defaults=True):
     # CPU -> events that the kernel handed over and the trace does not hold.
     events_missing: dict[str, int] = {}
     problems: list[str] = []  # what went wrong with the recording itself, one sentence each
-    tracer: Literal["ftrace", "perf", "bpf"] = "ftrace"
+    tracer: Literal["ftrace", "perf", "bpf", "ftrace+bpf"] = "ftrace"
     # Of the BPF tracer: points overwritten before they were read, and headers that it could not
     # read, by reason (`echo_rows.UNREAD`).
     points_lost: int = 0

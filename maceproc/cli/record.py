@@ -52,11 +52,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--tracer",
-    type=click.Choice(["ftrace", "perf", "bpf"]),
+    type=click.Choice(["ftrace", "perf", "bpf", "ftrace+bpf"]),
     default="ftrace",
     show_default=True,
-    help="What follows the packets: raw events by trace-cmd or by perf, or programs in the kernel "
-    "(eBPF), which keep one row for every echo.",
+    help="What follows the packets: raw events by trace-cmd or by perf; programs in the kernel "
+    "(eBPF), which know echoes by what they carry; or both, where events alone cannot tell.",
 )
 @click.option(
     "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."
@@ -71,7 +71,7 @@ def record(
     rounds: int,
     no_baseline: bool,
     events: str,
-    tracer: Literal["ftrace", "perf", "bpf"],
+    tracer: Literal["ftrace", "perf", "bpf", "ftrace+bpf"],
     buffer_kb: int | None,
     awake: bool,
     calibration: str | None,

@@ -11,6 +11,7 @@ from maceproc.capture import Sidecar
 from maceproc.capture_files import (
     Capture,
     belongs_to,
+    echoes_path,
     identify,
     load_sidecar,
     recording_directory,
@@ -103,6 +104,8 @@ def _finish(inside: Path, output: Path, sidecar: Sidecar | None, tracefs: Path) 
             sidecar.tracing.problems += joined.notes
         sidecar.trace = identify(inside)
         save_sidecar(sidecar_path(inside), sidecar)
+    if echoes_path(inside).exists():
+        move_out(echoes_path(inside), echoes_path(output))
     move_out(inside, output)
     if sidecar:
         move_out(sidecar_path(inside), sidecar_path(output))
