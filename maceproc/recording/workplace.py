@@ -19,17 +19,27 @@ import stat
 from pathlib import Path
 
 from maceproc.capture import Sidecar
-from maceproc.capture_files import recording_directory, save_sidecar, sidecar_path
+from maceproc.capture_files import (
+    echoes_path,
+    recording_directory,
+    save_sidecar,
+    sidecar_path,
+)
 from maceproc.errors import CaptureError
-from maceproc.recording.written import pieces_of
+from maceproc.recording import ring
+from maceproc.recording.remains import forget, recorded_trace, stale_instances
+from maceproc.recording.tracing import TRACEFS
+from maceproc.recording.written import holds_events, pieces_of
 
+INSTANCES = TRACEFS / "instances"
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Workplace:
     """The private directory of one output; the context manager removes it unless it holds data.
 
-    `trace` and `sidecar` are where the recording writes; `publish` moves them to the output.
+    `trace`, `sidecar` and `echoes` are where the recording writes; `publish` moves them to the
+    output.
     """
 
     def __init__(self, output: Path, *, force: bool = False) -> None:
@@ -38,6 +48,7 @@ class Workplace:
         self.directory = recording_directory(output)
         self.trace = self.directory / output.name
         self.sidecar = sidecar_path(self.trace)
+        self.echoes = echoes_path(self.trace)  # where both tracers record
         self.keep = False  # it holds pieces that only salvage can join to a trace
         self._force = force
         self._lock = -1
@@ -98,15 +109,32 @@ class Workplace:
         return lock
 
     def _empty(self) -> None:
-        """Remove what a killed recording left, if `force` was given."""
-        for entry in list(os.scandir(self._lock)):
-            if not self._force:
-                raise CaptureError(
-                    f"{self.directory}: holds what a killed recording of {self.output.name} left",
-                    hint=f"`maceproc salvage {self.output}` makes a capture of it; "
-                    "--force discards it",
-                )
+        """Remove what a killed recording left, if it has no events or `force` was given."""
+        left = list(os.scandir(self._lock))
+        if left and not self._force and self._left_events():
+            raise CaptureError(
+                f"{self.directory}: holds what a killed recording of {self.output.name} left",
+                hint=f"`maceproc salvage {self.output}` makes a capture of it; --force discards it",
+            )
+        for entry in left:
             os.unlink(entry.name, dir_fd=self._lock)
+        for instance in self._stale_instances():  # the events in its ring buffer are not wanted
+            forget(instance)
+
+    def _left_events(self) -> bool:
+        """Tell whether a killed recording left events, on disk or in the kernel's ring buffers."""
+        if holds_events(self.trace):
+            return True
+        for name in self._stale_instances():
+            with contextlib.suppress(OSError):
+                if any(count.unread for count in ring.counts(INSTANCES / name).values()):
+                    return True
+        return False
+
+    def _stale_instances(self) -> list[str]:
+        """Return the instances that killed recordings of this output left."""
+        trace = self.trace.absolute()
+        return [name for name in stale_instances() if recorded_trace(name) == trace]
 
     def _close(self) -> None:
         if self._lock >= 0:
@@ -129,15 +157,17 @@ class Workplace:
         self.publish()
 
     def publish(self) -> None:
-        """Move trace and sidecar to the output, unless there are pieces still to be joined.
+        """Move everything to the output, unless there are pieces still to be joined.
 
-        The trace goes first: until the sidecar follows, the directory still has it. Raises
+        The trace goes before the sidecar: until that follows, the directory still has it. Raises
         CaptureError when they cannot be moved; then they stay.
         """
         self.keep = bool(pieces_of(self.trace))
         if self.keep or not self.trace.exists():
             return
         try:
+            if self.echoes.exists():
+                move_out(self.echoes, echoes_path(self.output), replace=self._force)
             move_out(self.trace, self.output, replace=self._force)
             if self.sidecar.exists():
                 move_out(self.sidecar, sidecar_path(self.output), replace=self._force)
