@@ -26,7 +26,7 @@ from maceproc.following.settling import settle
 from maceproc.following.steps import steps_of
 from maceproc.following.windowed import follow_in_windows, read_ahead, spans_of
 from maceproc.schema import EVENTS_ON_PATH, RTTS, Trace
-from maceproc.traces import read_times, read_trace, require_cpus, windows_for
+from maceproc.traces import read_other_times, read_trace, require_cpus, windows_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -134,30 +134,29 @@ def analyze(
         A calibration, or its file, that gives `native_rtt_ns` instead of the capture's own natives;
         by default the one that the sidecar holds.
     memory
-        How much memory the analysis should take [bytes]: by default, half of what is free. A trace
-        that needs more is read in windows of time. Then the tables of hops and crossings hold the
-        packets of the pings alone; all others are the same.
+        How much to take [bytes], by default half of what is free: a trace that needs more is read
+        in windows of time, and hops and crossings hold the packets of the pings alone.
     """
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
-    if ping is None and (windows := windows_for(capture.trace, memory)):
-        given = {"inner": inner, "outer": outer, "peer": peer}
-        analysis = _analyze_in_windows(capture, windows, _given(calibration), **given)
-        if analysis is not None:
-            return analysis
-        LOG.info("this capture has to be read as a whole")
+    windows = windows_for(capture.trace, memory) if ping is None else []
+    devices = {"inner": inner, "outer": outer, "peer": peer}
+    if found := _analyze_in_windows(capture, windows, _given(calibration), **devices):
+        return found
     if is_echo_file(capture.trace):
         trace, followed = follow_echoes(capture)
         on_path = _count_events(capture, followed, [])
         return _summarize(capture, trace, on_path, followed, _given(calibration))
+    # The file is read for this alone first, while no other table takes memory.
+    recorded = capture.sidecar.tracing.events if capture.sidecar else None
+    others = read_other_times(capture.trace, EVENTS_USED, recorded)
     trace = read_trace(capture.trace, EVENTS_USED)
     require_cpus(capture.trace, trace)
     require_fields(capture.trace, trace)
-    # The file is read again for this now, while no other table takes memory.
-    recorded = capture.sidecar.tracing.events if capture.sidecar else None
-    times = event_costs.times_by_cpu(read_times(capture.trace, trace, recorded))
+    times = event_costs.times_by_cpu({**trace.events, **others})
+    del others
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
-    followed = follow_pings(capture, trace, ping=ping, inner=inner, outer=outer, peer=peer)
+    followed = follow_pings(capture, trace, ping=ping, **devices)
     LOG.info("summarizing %d pings and %d hops of packets", len(followed.rtts), len(followed.hops))
     settled: list[tuple[str, str, str, str]] = []
     if capture.sidecar and capture.sidecar.tracing.tracer == "ftrace+bpf":
@@ -174,8 +173,10 @@ def _analyze_in_windows(
     calibration: Calibration | None,
     **devices: str,
 ) -> Analysis | None:
-    """Analyze a capture window by window; None where that cannot give the same."""
+    """Analyze a capture window by window; None without any, or if it cannot give the same."""
     path = capture.trace
+    if not windows:
+        return None
 
     def read(window: Window) -> Trace:
         trace = read_trace(path, EVENTS_USED, *window)
