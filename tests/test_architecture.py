@@ -31,7 +31,7 @@ ROOMS = {
     "analysis": "analysis",
     "reporting": "reporting",
     "pipeline": "pipeline comparison many shortcuts",
-    "tools": "doctor selftest selftest_report experiment watching fleet",
+    "tools": "doctor doctor_programs selftest selftest_report experiment watching fleet",
     "cli": "cli __main__",
 }
 ROOM_OF = {name: room for room, names in ROOMS.items() for name in names.split()}
