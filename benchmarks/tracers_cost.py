@@ -1,14 +1,15 @@
 """What the tracers cost: the median RTT of a container's ping, with each of them and with none.
 
     python -m benchmarks.tracers_cost OUT.json [--remote kernel|program] [--flows N]
-        [--interval S] [--seconds S]
+        [--interval S] [--seconds S] [--only TRACER,...]
     python -m benchmarks.tracers_cost OUT.json
 
 measures one regime and appends its rounds to OUT.json; without --seconds it prints the table of
 what OUT.json holds. One ping runs all the time. In a round every tracer, and none, is on for half a
 second, in an order that changes: so drift, and what the ping itself is like, falls on all of them
 alike. Its time of day (`ping -D`) tells under which one a reply came. `empty` are programs that do
-nothing on the hooks of the BPF tracer: the least that one can cost.
+nothing on the hooks of the BPF tracer: the least that one can cost. `perf` records the events of
+`minimal` by perf; `perf off` is a perf that runs with these events disabled.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ import argparse
 import json
 import random
 import re
+import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median, median_grouped
@@ -37,12 +39,13 @@ from maceproc.recording.echo_recorder import devices_to_watch
 from maceproc.recording.event_sets import choose_events, minimal_events, path_links
 from maceproc.recording.lab import REMOTE_IPV4, Lab
 from maceproc.recording.lab_remote import spinning
+from maceproc.recording.perf_recorder import PerfRecorder
 from maceproc.recording.recorder import recorded_to
 from maceproc.recording.sites import lab_site
 from maceproc.recording.survey import survey
 from maceproc.recording.tracing import available_events
 
-TRACERS = ("none", "net:*", "minimal", "bpf", "empty")
+TRACERS = ("none", "net:*", "minimal", "perf", "perf off", "bpf", "empty")
 SOURCE = Path(__file__).with_name("empty.bpf.c")
 SETTLE_S = 0.05
 SLOT_S = 0.45
@@ -67,9 +70,29 @@ class Switch:
             self._off()
 
 
+class IdlePerf:
+    """A perf whose events are disabled all the time."""
+
+    def __init__(self, events: list[str]) -> None:
+        self._events = [word for event in events for word in ("-e", event)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, and give it the time to open its events."""
+        words = ["perf", "record", "-q", "-o", "/dev/null", "-a", "-k", "mono", "-D", "-1"]
+        self._process = subprocess.Popen([*words, *self._events], stderr=subprocess.DEVNULL)
+        time.sleep(1.5)
+
+    def stop(self) -> None:
+        """End it."""
+        if self._process:
+            self._process.send_signal(signal.SIGINT)
+            self._process.wait()
+
+
 @contextmanager
-def tracers(lab: Lab, directory: Path) -> Iterator[dict[str, Switch]]:
-    """Give every tracer, switched off."""
+def tracers(lab: Lab, directory: Path, wanted: Sequence[str]) -> Iterator[dict[str, Switch]]:
+    """Give the tracers wanted, switched off."""
     site = lab_site(lab)
     surveyed = survey(site, REMOTE_IPV4)
     with ExitStack() as stack:
@@ -80,6 +103,14 @@ def tracers(lab: Lab, directory: Path) -> Iterator[dict[str, Switch]]:
             path = directory / f"{name.replace(':*', '')}.dat"
             recorder = stack.enter_context(recorded_to(path, chosen, 4096, name=path.stem))
             made[name] = Switch(recorder.switch_on, recorder.switch_off)
+        if "perf" in wanted:
+            perf = stack.enter_context(PerfRecorder(directory / "perf.dat", chosen, 4096))
+            made["perf"] = Switch(perf.switch_on, perf.switch_off)
+        idle = IdlePerf(chosen)
+        made["perf off"] = Switch(idle.start, idle.stop)
+        if not {"bpf", "empty"} & set(wanted):
+            yield made
+            return
         tracer = stack.enter_context(EchoTracer())
         tracer.watch(devices_to_watch(surveyed))
         made["bpf"] = Switch(tracer.start, tracer.stop)
@@ -144,14 +175,14 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     with ExitStack() as stack:
         lab = stack.enter_context(Lab(containers=1 + options.flows, remote=options.remote))
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        switches = stack.enter_context(tracers(lab, directory))
+        switches = stack.enter_context(tracers(lab, directory, options.only))
         stack.enter_context(spinning(lab.remote_socket))
         stack.enter_context(flows(lab, options.flows))
         pinging = stack.enter_context(Pinging(lab, options.interval))
         end_s = time.monotonic() + options.seconds
         while time.monotonic() < end_s:
             times = {}
-            for name in random.sample(TRACERS, len(TRACERS)):
+            for name in random.sample(options.only, len(options.only)):
                 with switches[name]():
                     began = time.time()
                     time.sleep(SLOT_S)
@@ -166,7 +197,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
             values = rtts_us[(came_s - rtts_us / 1e6 > began) & (came_s < ended)]
             if len(values) >= LEAST_PINGS:
                 medians[name] = median_grouped(values.tolist(), interval=PRINTED_STEP_US)
-        if len(medians) == len(TRACERS):
+        if len(medians) == len(options.only):
             rounds.append({"regime": regime, "median_us": medians})
     return rounds
 
@@ -176,20 +207,21 @@ def show(rounds: list[dict[str, Any]]) -> None:
     random_state = np.random.default_rng(1)
     for regime in dict.fromkeys(entry["regime"] for entry in rounds):
         table = [entry["median_us"] for entry in rounds if entry["regime"] == regime]
-        added = {n: np.array([r[n] - r["none"] for r in table]) for n in TRACERS[1:]}
+        there = [n for n in TRACERS[1:] if all(n in row for row in table)]
+        added = {n: np.array([r[n] - r["none"] for r in table]) for n in there}
         base = median(row["none"] for row in table)
         print(f"{regime}: {len(table)} rounds, untraced median {base:.1f} us")
         picks = random_state.integers(0, len(table), (2000, len(table)))
         for name, values in added.items():
             drawn = np.median(values[picks], axis=1)
             low, high = np.percentile(drawn, (2.5, 97.5))
-            of_net = drawn / np.median(added["net:*"][picks], axis=1)
-            share = np.median(values) / np.median(added["net:*"])
-            ends = np.percentile(of_net, (2.5, 97.5))
-            print(
-                f"  {name:8} {np.median(values):+6.1f} us [{low:+.1f}, {high:+.1f}]"
-                f"  {share:.2f} of net:* [{ends[0]:.2f}, {ends[1]:.2f}]"
-            )
+            line = f"  {name:8} {np.median(values):+6.1f} us [{low:+.1f}, {high:+.1f}]"
+            if "net:*" in added:
+                of_net = drawn / np.median(added["net:*"][picks], axis=1)
+                share = np.median(values) / np.median(added["net:*"])
+                ends = np.percentile(of_net, (2.5, 97.5))
+                line += f"  {share:.2f} of net:* [{ends[0]:.2f}, {ends[1]:.2f}]"
+            print(line)
 
 
 def main() -> None:
@@ -200,6 +232,7 @@ def main() -> None:
     parser.add_argument("--flows", type=int, default=0)
     parser.add_argument("--interval", type=float, default=0.005)
     parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--only", type=lambda text: text.split(","), default=list(TRACERS))
     options = parser.parse_args()
     rounds = json.loads(options.out.read_text()) if options.out.exists() else []
     if options.seconds:

@@ -189,12 +189,13 @@ class Tracing(msgspec.Struct, kw_only=True, omit_defaults=True):
     instance: str  # ring-buffer instance; empty for the top one
     buffer_size_kb: int  # per CPU
     tracecmd_version: str = ""
+    perf_version: str = ""
     function_tracer_denied: bool = False  # trace-cmd ran with those control files covered
     events_lost: dict[str, int] = {}  # CPU -> events the kernel dropped
     # CPU -> events that the kernel handed over and the trace does not hold.
     events_missing: dict[str, int] = {}
     problems: list[str] = []  # what went wrong with the recording itself, one sentence each
-    tracer: Literal["ftrace", "bpf"] = "ftrace"
+    tracer: Literal["ftrace", "perf", "bpf", "ftrace+bpf"] = "ftrace"
     # Of the BPF tracer: points overwritten before they were read, and headers that it could not
     # read, by reason (`echo_rows.UNREAD`).
     points_lost: int = 0

@@ -15,6 +15,7 @@ from maceproc.errors import CaptureError
 from maceproc.sidecar_checks import check_sidecar, read_bounded
 
 SIDECAR_SUFFIX = ".json"
+ECHOES_SUFFIX = ".echoes"  # of what the BPF tracer saw beside events
 RECORDING_SUFFIX = ".recording"  # of the directory that a recording is made in
 
 IDENTITY_BLOCKS = 16
@@ -35,6 +36,11 @@ class Capture(msgspec.Struct, frozen=True):
 def sidecar_path(trace: str | Path) -> Path:
     """Return where the sidecar of a trace file belongs: ``trace.dat`` -> ``trace.dat.json``."""
     return Path(f"{os.fspath(trace)}{SIDECAR_SUFFIX}")
+
+
+def echoes_path(trace: str | Path) -> Path:
+    """Return where the echoes are that were recorded beside events: ``trace.dat.echoes``."""
+    return Path(f"{os.fspath(trace)}{ECHOES_SUFFIX}")
 
 
 def recording_directory(trace: str | Path) -> Path:

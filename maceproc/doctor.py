@@ -38,6 +38,7 @@ from maceproc.recording.machine import (
     require_root,
     sees_kernel_pids,
 )
+from maceproc.recording.perf_trial import try_perf
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.rescue import abandoned_recordings, remove_stale_instances
 from maceproc.recording.tracing import (
@@ -77,6 +78,7 @@ def examine(directory: Path = Path()) -> list[Check]:
         *_judged("privileges", _privileges),
         *_judged("programs", _programs),
         *_judged("tracefs", _tracing),
+        Check("perf", *try_perf()),
         Check("BPF tracer", *try_tracer()),
         *_memory(directory),
         *_engines(),

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maceproc.analysis import Analysis as AnalysisTables
 from maceproc.calibration import Calibration, load_calibration
-from maceproc.capture_files import Capture, open_capture
-from maceproc.echoes import is_echo_file
+from maceproc.capture_files import Capture, echoes_path, open_capture
+from maceproc.echoes import is_echo_file, read_echo_file
 from maceproc.following import causes, checks, event_costs, perturbation
 from maceproc.following.by_identity import follow_echoes
 from maceproc.following.calibrating import find_native
@@ -21,6 +22,7 @@ from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
 from maceproc.following.lost_pings import loss_doubts
 from maceproc.following.native_doubts import native_doubts
 from maceproc.following.native_rtt import add_native_rtt
+from maceproc.following.settling import settle
 from maceproc.following.steps import steps_of
 from maceproc.schema import EVENTS_ON_PATH, RTTS, Trace
 from maceproc.traces import read_times, read_trace, require_cpus
@@ -143,8 +145,12 @@ def analyze(
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
     followed = follow_pings(capture, trace, ping=ping, inner=inner, outer=outer, peer=peer)
     LOG.info("summarizing %d pings and %d hops of packets", len(followed.rtts), len(followed.hops))
-    given = _given(calibration)
-    return _summarize(capture, trace, times, followed, given)
+    settled: list[tuple[str, str, str, str]] = []
+    if capture.sidecar and capture.sidecar.tracing.tracer == "ftrace+bpf":
+        rows = read_echo_file(echoes_path(capture.trace)).rows
+        rtts, settled = settle(followed, capture.sidecar, rows)
+        followed = followed._replace(rtts=rtts)
+    return _summarize(capture, trace, times, followed, _given(calibration), settled)
 
 
 def _given(calibration: str | os.PathLike[str] | Calibration | None) -> Calibration | None:
@@ -159,6 +165,7 @@ def _summarize(
     times: Mapping[int, event_costs.Times],
     followed: Followed,
     calibration: Calibration | None,
+    settled: Iterable[tuple[str, str, str, str]] = (),
 ) -> Analysis:
     """Describe the corrected pings: what they show, what it cost, and what to doubt."""
     hops, crossed, printed, rtts, outputs = followed
@@ -172,7 +179,11 @@ def _summarize(
     rtts = RTTS.frame(add_native_rtt(rtts, native.correction))
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts, runs)
-    others = [*loss_doubts(printed, rtts, hops), *native_doubts(capture.sidecar, native)]
+    others = [
+        *starmap(checks.Finding, settled),
+        *loss_doubts(printed, rtts, hops),
+        *native_doubts(capture.sidecar, native),
+    ]
     findings = checks.find_doubts(capture.sidecar, trace, rtts, comparisons, outputs, others)
     return Analysis(
         capture=capture,

@@ -259,6 +259,34 @@ def socket_of_ping(engine: Engine, container: str) -> str:
 # Other networks
 
 
+SERVICE = (
+    "--label",
+    "com.docker.compose.project=shop",
+    "--label",
+    "com.docker.compose.service=web",
+)
+
+
+def test_the_container_of_a_compose_service(engine: Engine, tmp_path: Path) -> None:
+    trace, ping = tmp_path / "trace.dat", ("--", *PING, REMOTE)
+    with engine.container("shop-web-1", *SERVICE) as first:
+        made = record(engine, trace, "--no-baseline", "--compose", "web", *ping)
+        assert (made.target.kind, made.target.name) == ("container", first)
+        assert_corrected(engine, trace)
+        record(engine, trace, "--no-baseline", "--compose", "shop/web", "--host-ping", *ping)
+        said = refused(engine, tmp_path, "--compose", "other/web", *ping)
+        assert "no container of service 'other/web' runs" in said
+        with engine.container("shop-web-2", *SERVICE):
+            said = refused(engine, tmp_path, "--compose", "web", *ping)
+            assert "service 'web' has 2 containers; --container takes one: shop-web-" in said
+        other = ("--label", "com.docker.compose.project=test", *SERVICE[2:])
+        with engine.container("test-web-1", *other):
+            said = refused(engine, tmp_path, "--compose", "web", *ping)
+            assert "2 projects have a service 'web'; give one with its project: shop/web" in said
+    said = refused(engine, tmp_path, "--", "docker", "compose", "exec", "web", *PING, REMOTE)
+    assert "--compose [PROJECT/]SERVICE" in said
+
+
 def test_user_defined_bridge(engine: Engine, tmp_path: Path) -> None:
     trace = tmp_path / "trace.dat"
     with (

@@ -27,6 +27,7 @@ from maceproc.errors import CaptureError, CommandError
 from maceproc.experiment.agreement import agreement, agreement_lines, state_lines
 from maceproc.experiment.event_costs import add_untraced, event_costs
 from maceproc.experiment.plan import Plan, PlannedArm, check_plan, finished, what_differs
+from maceproc.experiment.report import as_markdown
 from maceproc.experiment.results import Results, read_results
 from maceproc.experiment.run import ExperimentProgress, run_experiment
 from maceproc.experiment.tables import PINGS
@@ -36,6 +37,7 @@ from maceproc.recording.lab_remote import spinning
 from maceproc.recording.sites import Netns, lab_site
 from maceproc.recording.tracing import TRACEFS
 from tests.fuzz_texts import damage_value
+from tests.watched import why_no_bpf
 
 PING_COUNT = 8
 PLAN = Plan(
@@ -337,6 +339,21 @@ def test_a_remote_outside_of_this_kernel(tmp_path: Path) -> None:
         "native": ["native"],
     }
     assert (traced["wire_rtt_ns"] > 0).all()
+
+
+@pytest.mark.kernel
+@pytest.mark.skipif(bool(why_no_bpf()), reason=why_no_bpf() or "BPF works")
+def test_the_tracer_in_the_kernel_is_compared(lab: Lab, tmp_path: Path) -> None:
+    plan = Plan(command=PLAN.command, flows=[0], rounds=2, tracers=["bpf", "minimal"])
+    run_experiment(plan, lab_site(lab), tmp_path / "e")
+    results = read_results(tmp_path / "e")
+    traced = results.pings[results.pings["tracer"] == "bpf"]
+    assert set(traced["status"].astype(str)) == {"corrected", "native"}
+    assert len(traced) == 2 * 2 * PING_COUNT
+    assert traced["events"].isna().all()
+    for tracer in plan.tracers:
+        assert results.comparison(0, "perturbation, container", tracer).rounds == 2
+    assert "bpf" in as_markdown(results)
 
 
 @pytest.mark.kernel

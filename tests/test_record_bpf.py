@@ -139,4 +139,4 @@ def test_options_of_the_other_tracer_are_refused() -> None:
     words = ["record", "--tracer", "bpf", "--events", "full", "--", "ping", "192.0.2.1"]
     done = CliRunner().invoke(cli, words)
     assert done.exit_code == 2
-    assert "--events and --buffer-kb go with --tracer ftrace" in done.output
+    assert "--events and --buffer-kb go with --tracer ftrace or perf" in done.output

@@ -84,7 +84,7 @@ def _numbers(_context: click.Context, option: click.Parameter, text: str | None)
     default="minimal,net,mace",
     show_default=True,
     metavar="NAME,...",
-    help="minimal, full, net (net:*), mace (its four), or SYSTEM:EVENT+SYSTEM:EVENT.",
+    help="minimal, full, net (net:*), mace (its four), bpf, or SYSTEM:EVENT+SYSTEM:EVENT.",
 )
 @click.option("--seed", default=1, show_default=True, help="Of the order of arms and levels.")
 @click.option(

@@ -52,11 +52,11 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--tracer",
-    type=click.Choice(["ftrace", "bpf"]),
+    type=click.Choice(["ftrace", "perf", "bpf", "ftrace+bpf"]),
     default="ftrace",
     show_default=True,
-    help="What follows the packets: raw events by trace-cmd, or programs in the kernel (eBPF), "
-    "which keep one row for every echo.",
+    help="What follows the packets: raw events by trace-cmd or by perf; programs in the kernel "
+    "(eBPF), which know echoes by what they carry; or both, where events alone cannot tell.",
 )
 @click.option(
     "--calibration", metavar="FILE", help="Keep a calibration in the sidecar, for the analysis."
@@ -71,7 +71,7 @@ def record(
     rounds: int,
     no_baseline: bool,
     events: str,
-    tracer: Literal["ftrace", "bpf"],
+    tracer: Literal["ftrace", "perf", "bpf", "ftrace+bpf"],
     buffer_kb: int | None,
     awake: bool,
     calibration: str | None,
@@ -218,7 +218,7 @@ def ignore_interruptions() -> None:
 def check_alone(tracer: str, events: str, buffer_kb: int | None) -> None:
     """Raise UsageError when an option of the ftrace tracer is given with another one."""
     if tracer == "bpf" and (events != "minimal" or buffer_kb is not None):
-        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace")
+        raise click.UsageError("--events and --buffer-kb go with --tracer ftrace or perf")
 
 
 def _show_output(printed: bytes) -> None:

@@ -25,7 +25,8 @@ def event_costs(pings: pd.DataFrame) -> pd.DataFrame:
     for (flows, place), part in pings.groupby(["flows", "place"], observed=True):
         runs = _runs_of(part)
         untraced = runs[runs["tracer"] == ""].set_index("round")["rtt_ns"]
-        traced = runs[(runs["tracer"] != "") & runs["round"].isin(untraced.index)]
+        counted = (runs["tracer"] != "") & runs["events"].notna()  # a BPF tracer has no events
+        traced = runs[counted & runs["round"].isin(untraced.index)]
         if traced["tracer"].nunique() < 2 or untraced.empty:
             continue
         above = traced["rtt_ns"] - traced["round"].map(untraced)

@@ -42,8 +42,10 @@ MACE_EVENTS = (
     "net:netif_receive_skb",
     "syscalls:sys_exit_recvmsg",
 )
+BPF = "bpf"  # the tracer in the kernel, which records no events
 # Names of tracers, and what `maceproc record --events` calls them.
 TRACERS = {
+    BPF: BPF,
     "minimal": "minimal",
     "full": "full",
     "net": "net:*",

@@ -10,11 +10,14 @@ import pandas as pd
 
 from maceproc.capture import Sidecar
 from maceproc.capture_files import open_capture
+from maceproc.echoes import is_echo_file
 from maceproc.errors import CaptureError
 from maceproc.experiment.plan import Block, file_name
 from maceproc.experiment.tables import EVENTS, PINGS
 from maceproc.following import event_costs
+from maceproc.following.by_identity import follow_echoes
 from maceproc.following.follow import EVENTS_USED, follow_pings
+from maceproc.schema import EVENTS_ON_PATH
 from maceproc.tracedat import read_events
 
 
@@ -50,11 +53,16 @@ def _read_capture(path: Path, flows: int, tracer: str) -> tuple[pd.DataFrame, pd
     capture = open_capture(path)
     if capture.sidecar is None:
         raise CaptureError(f"{path}: its sidecar is missing", hint="remove the block; run again")
-    trace = read_events(path, events=EVENTS_USED)
-    followed = follow_pings(capture, trace)
-    rtts = followed.rtts
-    times = event_costs.times_by_cpu(read_events(path, fields=()).events)
-    seen = event_costs.count_events(rtts, followed.hops, times)
+    times: Mapping[int, event_costs.Times] = {}
+    if is_echo_file(path):
+        _, followed = follow_echoes(capture)
+        rtts = followed.rtts
+        seen = EVENTS_ON_PATH.frame()  # there are no events to count
+    else:
+        followed = follow_pings(capture, read_events(path, events=EVENTS_USED))
+        rtts = followed.rtts
+        times = event_costs.times_by_cpu(read_events(path, fields=()).events)
+        seen = event_costs.count_events(rtts, followed.hops, times)
     counts = ["events", "events_inside", "events_anywhere"]
     rows = rtts.merge(
         seen[["round", "arm", "seq", *counts]], how="left", on=["round", "arm", "seq"]

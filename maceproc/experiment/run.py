@@ -27,10 +27,10 @@ from maceproc.experiment.plan import (
     save_experiment,
     what_differs,
 )
-from maceproc.experiment.stage import Stage, events_of, ping_of, prepare
+from maceproc.experiment.recorders import AnyRecorder, events_of, recording_of
+from maceproc.experiment.stage import Stage, ping_of, prepare
 from maceproc.experiment.traffic import Running, Traffic, running_flows, save_reports
 from maceproc.recording.bounded import run_bounded
-from maceproc.recording.event_sets import choose_events
 from maceproc.recording.machine import (
     cpus_awake,
     describe_machine,
@@ -41,8 +41,7 @@ from maceproc.recording.processes import Interruption, execute
 from maceproc.recording.record import (
     describe_tracing,
 )
-from maceproc.recording.recorder import Recorder, recorded_to
-from maceproc.recording.session import SETTLE_S, failed
+from maceproc.recording.session import SETTLE_S, failed, note_losses
 from maceproc.recording.sites import Site, remote_spinning
 from maceproc.recording.tracing import (
     mounted_tracefs,
@@ -195,15 +194,7 @@ def _run_block(
     with contextlib.ExitStack() as stack:
         # The flows are started last, so that they have stopped when the recorders write the rest.
         recorders = {
-            tracer: stack.enter_context(
-                recorded_to(
-                    directory / file_name(tracer),
-                    events_of(stage, tracer),
-                    stage.buffer_kb,
-                    stage.tracefs,
-                    name=file_name(tracer).removesuffix(".dat"),
-                )
-            )
+            tracer: stack.enter_context(recording_of(stage, tracer, directory / file_name(tracer)))
             for tracer in stage.plan.tracers
         }
         flows = stack.enter_context(
@@ -234,7 +225,7 @@ def _run(
     stage: Stage,
     number: int,
     arm: PlannedArm,
-    recorders: dict[str, Recorder],
+    recorders: dict[str, AnyRecorder],
     flows: Running,
     others: set[str],
 ) -> Run:
@@ -264,8 +255,8 @@ def _run(
     return run
 
 
-def _sidecar(stage: Stage, block: Block, tracer: str, recorder: Recorder) -> Sidecar:
-    event_set = choose_events(stage.plan.events_of(tracer), stage.available, recorder.events)[1]
+def _sidecar(stage: Stage, block: Block, tracer: str, recorder: AnyRecorder) -> Sidecar:
+    _, event_set = events_of(stage, tracer)
     flows = f"{block.flows} background flows: {stage.plan.traffic}" if block.flows else ""
     return Sidecar(
         maceproc=__version__,
@@ -283,7 +274,7 @@ def _sidecar(stage: Stage, block: Block, tracer: str, recorder: Recorder) -> Sid
 
 def _save(
     directory: Path,
-    recorders: dict[str, Recorder],
+    recorders: dict[str, AnyRecorder],
     sidecars: dict[str, Sidecar],
     flows: Running,
     others: set[str],
@@ -292,7 +283,7 @@ def _save(
         trace = directory / file_name(tracer)
         sidecar.trace = identify(trace)
         sidecar.tracing.buffer_size_kb = recorders[tracer].buffer_kb
-        sidecar.tracing.events_lost = recorders[tracer].events_lost
+        note_losses(sidecar.tracing, recorders[tracer])
         if others:
             names = ", ".join(sorted(repr(name) for name in others))
             sidecar.notes.append(f"untraced runs were traced by somebody else ({names})")

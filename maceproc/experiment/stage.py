@@ -12,7 +12,6 @@ from maceproc.experiment.traffic import usable_cpus
 from maceproc.recording.arms import no_native_control
 from maceproc.recording.command import Command, parse_command
 from maceproc.recording.entrances import Entrance
-from maceproc.recording.event_sets import choose_events, minimal_events, path_links
 from maceproc.recording.native import describe_native
 from maceproc.recording.processes import Interruption
 from maceproc.recording.record import (
@@ -107,9 +106,3 @@ def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, En
             hint="`maceproc record` needs no native control",
         )
     return {"native": site.native_entrance(surveyed.host), "container": site.entrance}
-
-
-def events_of(stage: Stage, tracer: str) -> list[str]:
-    """Return the events that a tracer records; RecordError for one that is not known here."""
-    minimal = minimal_events(path_links(stage.surveyed))
-    return choose_events(stage.plan.events_of(tracer), stage.available, minimal)[0]

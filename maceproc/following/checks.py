@@ -50,14 +50,13 @@ def find_doubts(
 
     `outputs` is what every run of the ping printed; `others` are findings from elsewhere.
     """
-    by_bpf = sidecar is not None and sidecar.tracing.tracer == "bpf"  # residuals hold more there
     findings: list[Finding] = [
         *_from_the_trace(trace, sidecar),
         *(_from_the_sidecar(sidecar) if sidecar else ()),
         *_from_the_text([output for _, output in outputs]),
         *_from_the_numbers(outputs, rtts),
         *_from_coverage(rtts),
-        *(_from_residuals(rtts) if not by_bpf else ()),
+        *_from_residuals(rtts[rtts["matched_by"] != "identity"]),
         *_from_comparisons(comparisons, rtts),
         *_from_drift(rtts),
         *others,
@@ -211,6 +210,7 @@ def _from_coverage(rtts: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _from_residuals(rtts: pd.DataFrame) -> Iterator[Finding]:
+    """Doubt the residuals; those of pings by identity hold the send call and delivery too."""
     residual_ns = rtts["residual_ns"].dropna().astype("float64")
     step_ns = rtts.loc[residual_ns.index, "rtt_resolution_ns"].astype("float64")
     if residual_ns.empty:

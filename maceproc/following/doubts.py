@@ -16,7 +16,7 @@ Ping's text may have been read wrong, cut, or be another run's. What the packets
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from maceproc.following.numbering import Numbering, beyond_calls
 from maceproc.following.positions import FOREVER, Bools, Choice, Indices, Times
 from maceproc.following.replies import Replies
 from maceproc.following.run_packets import RunPackets
+from maceproc.following.scatter import LARGEST_SCATTER_NS
 
 CLEAR = 6.0
 """The logarithm of the likelihood ratio that clearly speaks for one numbering: 400 to 1."""
@@ -43,6 +44,12 @@ With RTTs printed in steps of 1 us, half of the residuals are within 1.5 us of i
 
 NEAR_LINES = 32
 """How many lines apart two lines with each other's number are looked for."""
+
+SCATTERS = 6
+"""How many times the median distance of a run's residuals one of them may lie from the middle.
+
+That is 4 standard deviations where they are distributed normally.
+"""
 
 FEW = 3
 """Of fewer lines than these, a median says nothing."""
@@ -114,7 +121,9 @@ def doubts_of(
         shifted=printed & _shifted(numbering.send, agreement),
         disordered=order,
         misdated=_misdated(pings, run, reply, packets, proven=proven),
-        unfit=printed & _unfit(due, replies, packets) & (not scattered),
+        unfit=printed
+        & _unfit(_as_scattered(due, replies, packets), replies, packets)
+        & (not scattered),
     )
 
 
@@ -304,6 +313,23 @@ def _misdated(
     until = np.searchsorted(packets.received_ns, printed_ns + slack_ns, side="right")
     another = until - np.searchsorted(packets.received_ns, received_ns, side="right") > 0
     return np.asarray(known & (early | (late & another)))
+
+
+def _as_scattered(due: Due, replies: Replies, packets: RunPackets) -> Due:
+    """Return the same with wider intervals where the run's residuals scatter more than usual.
+
+    On a slow machine the time from ping's stamp to its send call differs by several microseconds
+    from ping to ping: in emulated machines the median distance is up to 4 us, elsewhere 0.6 us.
+    """
+    turn_ns = replies.turn.of(packets.received_ns, 0)
+    distance_ns = turn_ns - (due.earliest_ns + due.latest_ns) // 2
+    known = due.known & replies.turn.exists & replies.offset_known
+    if known.sum() < FEW:
+        return due
+    from_middle_ns = np.abs(distance_ns[known] - np.median(distance_ns[known]))
+    usual_ns = SCATTERS * min(int(np.median(from_middle_ns)), LARGEST_SCATTER_NS)
+    wider_ns = np.where(due.known, np.maximum(usual_ns - due.tolerance_ns, 0), 0)
+    return replace(due, earliest_ns=due.earliest_ns - wider_ns, latest_ns=due.latest_ns + wider_ns)
 
 
 def _unfit(due: Due, replies: Replies, packets: RunPackets) -> Bools:

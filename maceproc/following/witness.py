@@ -76,6 +76,15 @@ def witness(
     return WITNESSED.frame(pd.concat([by_hop, *of_pings], ignore_index=True))
 
 
+def rows_of_crossings(crossings: pd.DataFrame, hops: pd.DataFrame, rows: Rows) -> NDArray[np.int64]:
+    """Return the row that both ends of each complete crossing are of; -1 where it is not told."""
+    outbound = (crossings["direction"] == "outbound").to_numpy()
+    begin, end = (
+        _row_of_events(crossings, hops, rows, outbound, name) for name in ("entered", "left")
+    )
+    return np.where(begin == end, begin, -1)
+
+
 def _of_pings(
     rtts: pd.DataFrame,
     name: str,

@@ -7,6 +7,7 @@
 - `samples`: where in a sample its time, CPU, task and the tracepoint's data are.
 - `tasks`: which command a thread ran at a time.
 - `lost`: which samples were lost, and where.
+- `joining`: several files of one recording made to one.
 - `reader`: all of it into tables; `maceproc.perfdata.reader.read_perf` is where to begin.
 
 Sources: tools/perf/Documentation/perf.data-file-format.txt, tools/perf/util/header.c and

@@ -113,7 +113,7 @@ def _attr_of_samples(
     """
     if len(perf.attrs) == 1:
         return np.zeros(len(positions), np.int32)
-    at = next((offset for attr in perf.attrs if (offset := _id_offset(attr)) is not None), None)
+    at = next((offset for attr in perf.attrs if (offset := id_offset(attr)) is not None), None)
     if at is None:
         # perf writes no ids where all events are tracepoints of one layout: their data has the id.
         tracepoints = [number for number, attr in enumerate(perf.attrs) if attr.is_tracepoint]
@@ -131,7 +131,8 @@ def _attr_of_samples(
     return np.where(there & (known[place] == ids), numbers[place], np.int32(len(perf.attrs)))
 
 
-def _id_offset(attr: Attr) -> int | None:
+def id_offset(attr: Attr) -> int | None:
+    """Return where the id of its event is in a sample's record [bytes]; None when it has none."""
     if attr.sample_type & SAMPLE_IDENTIFIER:
         return RECORD_HEADER.size
     return field_offset(attr.sample_type, SAMPLE_ID)

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 
 from maceproc.errors import TargetError
 from maceproc.foreign_text import clean
-from maceproc.recording.engines import ENGINES, Container, ask, find_container, reason
+from maceproc.recording.engines import (
+    ENGINES,
+    Container,
+    ask,
+    find_container,
+    inspect,
+    reason,
+)
 
 LABEL = "com.docker.compose"
 MOST_CONTAINERS = 100
 _ID = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9._-]{1,255}")  # compose-spec, the pattern of services
-_SHOWN = "\t".join(
-    (
-        "{{.ID}}",
-        f'{{{{.Label "{LABEL}.project"}}}}',
-        f'{{{{.Label "{LABEL}.project.working_dir"}}}}',
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,17 @@ def _because(reasons: list[str]) -> str:
 
 def _listed(engine: str, service: str, reasons: list[str]) -> list[_Labelled]:
     """Return an engine's containers of a service; where it does not answer, `reasons` grow."""
-    words = ["--no-trunc", "--filter", f"label={LABEL}.service={service}", "--format", _SHOWN]
+    words = ["--quiet", "--no-trunc", "--filter", f"label={LABEL}.service={service}"]
     done = ask([engine, "ps", *words])
     if done.returncode:
         reasons.append(f"{engine}: {reason(done)[:200]}")
         return []
     found = []
-    for line in done.stdout.splitlines():
-        identity, _, rest = line.partition("\t")
-        project, _, directory = rest.partition("\t")
-        if _ID.fullmatch(identity):
-            found.append(_Labelled(engine, identity, project, directory))
-    return found[:MOST_CONTAINERS]
+    for identity in done.stdout.split()[:MOST_CONTAINERS]:
+        described = inspect(engine, identity) if _ID.fullmatch(identity) else ""
+        if isinstance(described, str):  # it has ended meanwhile
+            continue
+        project = described.label(f"{LABEL}.project")
+        directory = described.label(f"{LABEL}.project.working_dir")
+        found.append(_Labelled(engine, identity, project, directory))
+    return found

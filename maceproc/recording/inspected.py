@@ -52,6 +52,7 @@ class Config(msgspec.Struct, rename="pascal"):
 
     user: str | None = ""
     env: list[str] | None = None
+    labels: dict[str, str] | None = None
 
 
 class Inspected(msgspec.Struct, rename="pascal"):
@@ -76,6 +77,10 @@ class Inspected(msgspec.Struct, rename="pascal"):
     def host(self) -> HostConfig:
         """Its HostConfig; an empty one where the engine tells none."""
         return self.host_config or HostConfig()
+
+    def label(self, name: str) -> str:
+        """Return the value of a label; empty without one."""
+        return ((self.config and self.config.labels) or {}).get(name, "")
 
     @property
     def search_path(self) -> list[str]:

@@ -43,14 +43,19 @@ def require_root() -> None:
         )
 
 
-def require_programs(tracer: Literal["ftrace", "bpf"] = "ftrace") -> None:
+def require_programs(
+    tracer: Literal["ftrace", "perf", "bpf", "ftrace+bpf"] = "ftrace",
+) -> None:
     """Raise TracingError when a program that recording needs is not installed."""
     for name, package in _PROGRAMS.items():
-        if name == "trace-cmd" and tracer != "ftrace":
+        if name == "trace-cmd" and tracer == "bpf":
             continue
         if shutil.which(name) is None:
+            other = name == "trace-cmd" and shutil.which("perf")
             raise TracingError(
-                f"{name}: not found", hint=f"install it (Debian: apt install {package})"
+                f"{name}: not found",
+                hint=f"install it (Debian: apt install {package})"
+                + (", or record with --tracer perf, which is installed" if other else ""),
             )
 
 

@@ -19,9 +19,10 @@ from typing import Literal, TypeVar
 from maceproc import __version__
 from maceproc.calibration import Calibration
 from maceproc.capture import Sidecar, Tracing
-from maceproc.capture_files import Capture, sidecar_path
+from maceproc.capture_files import Capture, echoes_path, sidecar_path
 from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError, TracingError
 from maceproc.recording.arms import arms_of_round, schedule
+from maceproc.recording.both_recorders import BothRecorders
 from maceproc.recording.bpf.libbpf import require_bpf
 from maceproc.recording.command import (
     Command,
@@ -43,6 +44,7 @@ from maceproc.recording.machine import (
     require_root,
 )
 from maceproc.recording.native import describe_native
+from maceproc.recording.perf_recorder import PerfRecorder, perf_version, require_perf
 from maceproc.recording.processes import Interruption
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.rescue import remove_stale_instances
@@ -70,7 +72,7 @@ _NO_REPLY = re.compile(r"\b0 (packets )?received\b")  # iputils and busybox
 
 
 News = TypeVar("News")
-Tracer = Literal["ftrace", "bpf"]
+Tracer = Literal["ftrace", "perf", "bpf", "ftrace+bpf"]
 
 
 def record(
@@ -118,8 +120,9 @@ def record(
     awake
         Keep the CPUs from going idle while any arm runs: RTTs without the cost of waking up.
     tracer
-        ``ftrace`` records raw events by trace-cmd; ``bpf`` one row for every echo, by programs in
-        the kernel: `events` and `buffer_kb` are not for it.
+        ``ftrace`` records raw events by trace-cmd, ``perf`` the same by perf; ``bpf`` the points of
+        every echo, by programs in the kernel: `events` and `buffer_kb` are not for it;
+        ``ftrace+bpf`` events and points.
     piece_limit_bytes
         The recording ends when one CPU's events take so much: trace-cmd cannot count beyond 4 GiB.
     calibration
@@ -139,9 +142,8 @@ def record(
         Interruption(raises=True) as interruption,
         Workplace(trace, force=force) as workplace,
         _understood(command, site, tracer) as (place, parsed),
-        mounted_tracefs() if tracer == "ftrace" else contextlib.nullcontext(TRACEFS) as tracefs,
+        mounted_tracefs() if tracer != "bpf" else contextlib.nullcontext(TRACEFS) as tracefs,
     ):
-        recorder: AnyRecorder
         surveyed = survey(place, destination_address(parsed, place), outer)
         if place.launch:
             surveyed.target.transient = True
@@ -149,19 +151,9 @@ def record(
                 f"every run has a container of its own, made of {place.launch.inside.image}; "
                 "the path is that of a first one"
             )
-        if tracer == "bpf":
-            recorder, event_set, notes = _echo_recorder(workplace, surveyed)
-        else:
-            minimal = minimal_events(path_links(surveyed))
-            chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
-            remove_stale_instances(tracefs)
-            recorder = Recorder(
-                workplace.trace,
-                chosen,
-                buffer_kb or default_buffer_kb(),
-                tracefs,
-                lock=workplace.lock,
-            )
+        recorder, event_set, notes = _recorder_of(
+            tracer, workplace, surveyed, events, buffer_kb, tracefs
+        )
         stamped = parsed.with_timestamps(command_inside(place))
         arms = list(arms_of_round(place, surveyed, stamped, baseline, notes))
         sidecar = Sidecar(
@@ -211,17 +203,24 @@ def _understood(command: list[str], site: Site, tracer: Tracer) -> Iterator[tupl
     if not is_engine(command):
         parsed = with_destination(parse_command(command), site)
         require_command(parsed, site)
-        require_programs(tracer)
+        require_tracer(tracer)
         yield site, parsed
         return
     if site.kind != "here":
         raise CommandError(
             f"{command[0]} says by itself where the command runs", hint="give no other target"
         )
-    require_programs(tracer)
+    require_tracer(tracer)
     with engine_site(parse_engine_command(command), site.native) as (inside, parsed):
         require_command(parsed, inside)
         yield inside, parsed
+
+
+def require_tracer(tracer: Tracer) -> None:
+    """Raise TracingError when a program that this tracer needs is not installed."""
+    require_programs(tracer)
+    if tracer == "perf":
+        require_perf()
 
 
 def check_output(trace: Path, *, force: bool) -> None:
@@ -232,7 +231,7 @@ def check_output(trace: Path, *, force: bool) -> None:
         )
     if trace.is_dir():
         raise CaptureError(f"{trace}: is a directory", hint="name a file with -o")
-    for path in (trace, sidecar_path(trace)):
+    for path in (trace, sidecar_path(trace), echoes_path(trace)):
         if os.path.lexists(path) and not force:  # also a link to nowhere
             raise CaptureError(
                 f"{path}: exists", hint="choose another name with -o, or use --force"
@@ -283,12 +282,31 @@ def _resolve(command: Command, entrance: Entrance) -> str:
     return resolve(command.destination, command.family)
 
 
-def _echo_recorder(
-    workplace: Workplace, surveyed: Survey
-) -> tuple[EchoRecorder, EventSet, list[str]]:
-    """Return a recorder by BPF, with what takes the place of the events' choice."""
+def _recorder_of(
+    tracer: Tracer,
+    workplace: Workplace,
+    surveyed: Survey,
+    events: str,
+    buffer_kb: int | None,
+    tracefs: Path,
+) -> tuple[AnyRecorder, EventSet, list[str]]:
+    """Return the recorder of a tracer, which events it records, and notes about them."""
+    if tracer == "bpf":
+        require_bpf()
+        return EchoRecorder(workplace.trace, devices_to_watch(surveyed)), "bpf", []
+    minimal = minimal_events(path_links(surveyed))
+    chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
+    remove_stale_instances(tracefs)
+    kb = buffer_kb or default_buffer_kb()
+    if tracer == "perf":
+        by_perf = PerfRecorder(workplace.trace, chosen, kb, tracefs, lock=workplace.lock)
+        return by_perf, event_set, notes
+    recorder = Recorder(workplace.trace, chosen, kb, tracefs, lock=workplace.lock)
+    if tracer == "ftrace":
+        return recorder, event_set, notes
     require_bpf()
-    return EchoRecorder(workplace.trace, devices_to_watch(surveyed)), "bpf", []
+    echoes = EchoRecorder(workplace.echoes, devices_to_watch(surveyed))
+    return BothRecorders(recorder, echoes), event_set, notes
 
 
 def describe_tracing(recorder: AnyRecorder, event_set: EventSet) -> Tracing:
@@ -302,14 +320,18 @@ def describe_tracing(recorder: AnyRecorder, event_set: EventSet) -> Tracing:
             buffer_size_kb=recorder.buffer_kb,
             tracer="bpf",
         )
+    by_perf = isinstance(recorder, PerfRecorder)
+    both = isinstance(recorder, BothRecorders)
     return Tracing(
         events=recorder.events,
         event_set=event_set,
         clock=CLOCK,
         instance=recorder.instance,
         buffer_size_kb=recorder.buffer_kb,
-        tracecmd_version=tracecmd_version(),
+        tracecmd_version="" if by_perf else tracecmd_version(),
+        perf_version=perf_version() if by_perf else "",
         function_tracer_denied=recorder.covers_function_tracer,
+        tracer="perf" if by_perf else "ftrace+bpf" if both else "ftrace",
     )
 
 

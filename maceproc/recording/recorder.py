@@ -25,6 +25,7 @@ from maceproc.recording.tracing import (
     FUNCTION_TRACER_FILES,
     TRACEFS,
     function_tracer_denied,
+    instances_with_events,
 )
 from maceproc.recording.workplace import Workplace
 
@@ -139,12 +140,7 @@ class Recorder:
 
     def others(self) -> list[str]:
         """Return the instances, apart from ours, that have events on now ("" is the top one)."""
-        busy = []
-        for path in (self._tracefs, *(self._tracefs / "instances").iterdir()):
-            with contextlib.suppress(OSError):  # it may have been removed meanwhile
-                if path != self._directory and (path / "set_event").read_text().strip():
-                    busy.append("" if path == self._tracefs else path.name)
-        return busy
+        return instances_with_events(self._tracefs, self._directory)
 
     def check_running(self) -> None:
         """Raise TracingError when trace-cmd, or its process for one of the CPUs, has ended."""

@@ -11,6 +11,7 @@ from maceproc.capture import Sidecar
 from maceproc.capture_files import (
     Capture,
     belongs_to,
+    echoes_path,
     identify,
     load_sidecar,
     recording_directory,
@@ -84,8 +85,9 @@ def _finish(inside: Path, output: Path, sidecar: Sidecar | None, tracefs: Path) 
     if sidecar and instance and instance.name in stale_instances(tracefs):
         kernel = ring.counts(instance)
         _save_rings(instance, inside)
+    joined = written.Joined()
     if written.pieces_of(inside):
-        written.join_remains(inside, CLOCK)
+        joined = written.join_remains(inside, CLOCK)
     elif not inside.exists():
         raise CaptureError(
             f"{inside.parent}: nothing to salvage: no event was written",
@@ -97,8 +99,13 @@ def _finish(inside: Path, output: Path, sidecar: Sidecar | None, tracefs: Path) 
             missing = {cpu: count.recorded - found.get(cpu, 0) for cpu, count in kernel.items()}
             sidecar.tracing.events_missing = {str(c): n for c, n in missing.items() if n}
             sidecar.tracing.events_lost = {str(c): k.lost for c, k in kernel.items() if k.lost}
+        elif joined.lost or joined.notes:
+            sidecar.tracing.events_lost = dict(joined.lost)
+            sidecar.tracing.problems += joined.notes
         sidecar.trace = identify(inside)
         save_sidecar(sidecar_path(inside), sidecar)
+    if echoes_path(inside).exists():
+        move_out(echoes_path(inside), echoes_path(output))
     move_out(inside, output)
     if sidecar:
         move_out(sidecar_path(inside), sidecar_path(output))

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from maceproc.capture import Run, Sidecar
+from maceproc.capture import Run, Sidecar, Tracing
 from maceproc.capture_files import identify, save_sidecar
 from maceproc.errors import CaptureError, TracingError
 from maceproc.recording.arms import Arm
+from maceproc.recording.both_recorders import BothRecorders
 from maceproc.recording.command import Command
 from maceproc.recording.echo_recorder import EchoRecorder
+from maceproc.recording.perf_recorder import PerfRecorder
 from maceproc.recording.processes import Interruption, execute
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.workplace import Workplace
@@ -30,7 +32,7 @@ KILLED = "the recorder was killed"
 SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
 
 
-AnyRecorder = Recorder | EchoRecorder
+AnyRecorder = Recorder | PerfRecorder | EchoRecorder | BothRecorders
 
 
 class Progress(NamedTuple):
@@ -101,12 +103,7 @@ class Session:
         """Complete the sidecar, and move the capture out of the private directory."""
         self._sidecar.interrupted = self._interruption.reason
         tracing = self._sidecar.tracing
-        tracing.events_lost = self._recorder.events_lost
-        tracing.events_missing = self._recorder.events_missing
-        tracing.problems = list(self._recorder.problems)
-        if isinstance(self._recorder, EchoRecorder):
-            tracing.points_lost = self._recorder.points_lost
-            tracing.unread = self._recorder.unread
+        note_losses(tracing, self._recorder)
         if self._others:
             names = ", ".join(
                 sorted(repr(name) if name else "the top one" for name in self._others)
@@ -183,6 +180,16 @@ class Session:
         self._others.update(self._recorder.others())
         yield
         self._others.update(self._recorder.others())
+
+
+def note_losses(tracing: Tracing, recorder: AnyRecorder) -> None:
+    """Note in a sidecar what a recorder that has ended did not get, and what went wrong."""
+    tracing.events_lost = recorder.events_lost
+    tracing.events_missing = recorder.events_missing
+    tracing.problems = list(recorder.problems)
+    if isinstance(recorder, EchoRecorder | BothRecorders):
+        tracing.points_lost = recorder.points_lost
+        tracing.unread = recorder.unread
 
 
 def failed(command: Command, run: Run) -> bool:

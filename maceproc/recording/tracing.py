@@ -63,6 +63,16 @@ def available_events(tracefs: Path = TRACEFS) -> list[str]:
         raise TracingError(f"{path}: {error.strerror}") from error
 
 
+def instances_with_events(tracefs: Path = TRACEFS, apart_from: Path | None = None) -> list[str]:
+    """Return the names of the tracing instances that have events on ("" is the top one)."""
+    busy = []
+    for path in (tracefs, *(tracefs / "instances").iterdir()):
+        with contextlib.suppress(OSError):  # it may have been removed meanwhile
+            if path != apart_from and (path / "set_event").read_text().strip():
+                busy.append("" if path == tracefs else path.name)
+    return busy
+
+
 def function_tracer_denied(tracefs: Path = TRACEFS) -> bool:
     """Tell whether this host denies the function tracer's control files, even to root."""
     try:

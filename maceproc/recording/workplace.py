@@ -19,7 +19,12 @@ import stat
 from pathlib import Path
 
 from maceproc.capture import Sidecar
-from maceproc.capture_files import recording_directory, save_sidecar, sidecar_path
+from maceproc.capture_files import (
+    echoes_path,
+    recording_directory,
+    save_sidecar,
+    sidecar_path,
+)
 from maceproc.errors import CaptureError
 from maceproc.recording.written import pieces_of
 
@@ -29,7 +34,8 @@ _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Workplace:
     """The private directory of one output; the context manager removes it unless it holds data.
 
-    `trace` and `sidecar` are where the recording writes; `publish` moves them to the output.
+    `trace`, `sidecar` and `echoes` are where the recording writes; `publish` moves them to the
+    output.
     """
 
     def __init__(self, output: Path, *, force: bool = False) -> None:
@@ -38,6 +44,7 @@ class Workplace:
         self.directory = recording_directory(output)
         self.trace = self.directory / output.name
         self.sidecar = sidecar_path(self.trace)
+        self.echoes = echoes_path(self.trace)  # where both tracers record
         self.keep = False  # it holds pieces that only salvage can join to a trace
         self._force = force
         self._lock = -1
@@ -129,15 +136,17 @@ class Workplace:
         self.publish()
 
     def publish(self) -> None:
-        """Move trace and sidecar to the output, unless there are pieces still to be joined.
+        """Move everything to the output, unless there are pieces still to be joined.
 
-        The trace goes first: until the sidecar follows, the directory still has it. Raises
+        The trace goes before the sidecar: until that follows, the directory still has it. Raises
         CaptureError when they cannot be moved; then they stay.
         """
         self.keep = bool(pieces_of(self.trace))
         if self.keep or not self.trace.exists():
             return
         try:
+            if self.echoes.exists():
+                move_out(self.echoes, echoes_path(self.output), replace=self._force)
             move_out(self.trace, self.output, replace=self._force)
             if self.sidecar.exists():
                 move_out(self.sidecar, sidecar_path(self.output), replace=self._force)

@@ -11,7 +11,7 @@ import json
 import platform
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tests.kernels.machine import (
@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="few scenarios, on one kernel")
     parser.add_argument("--here", action="store_true", help="on the running kernel, no other")
     parser.add_argument("--save", action="store_true", help="keep the results")
+    parser.add_argument("--again", action="store_true", help="judge what was recorded before")
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help="default: all")
     options = parser.parse_args()
     unknown = set(options.scenarios) - set(SCENARIOS)
@@ -50,7 +51,8 @@ def main() -> int:
     if options.here:
         verdicts += run_on_this_kernel(options.scenarios or HERE)
     if not options.here:
-        verdicts += [verdict for name in series for verdict in run_kernel(name, chosen)]
+        run = judge_again if options.again else run_kernel
+        verdicts += [verdict for name in series for verdict in run(name, chosen)]
     if options.save:
         save(verdicts)
     return int(not verdicts or any(verdict.problem for verdict in verdicts))
@@ -70,9 +72,7 @@ def save(verdicts: Sequence[Verdict]) -> None:
 def run_on_this_kernel(names: Sequence[str]) -> list[Verdict]:
     """Record scenarios on the running kernel, and judge what was recorded."""
     scenarios = {name: SCENARIOS[name] for name in names}
-    results = KERNELS / "results" / "here"
-    shutil.rmtree(results, ignore_errors=True)
-    results.mkdir(parents=True)
+    results = _emptied(KERNELS / "results" / "here", scenarios)
     script = results / "script.sh"
     script.write_text(guest_script(scenarios, results))
     (results / "console.log").write_text(run_here(script, seconds=SCENARIO_S * len(scenarios)))
@@ -91,14 +91,30 @@ def run_kernel(series: str, scenarios: dict[str, Scenario]) -> list[Verdict]:
     for name, scenario in scenarios.items():
         if name not in able:
             print(f"{release:20} {name:20} not run: {why_not(scenario, root, release)}", flush=True)
-    results = KERNELS / "results" / release
-    shutil.rmtree(results, ignore_errors=True)
-    results.mkdir(parents=True)
+    results = _emptied(KERNELS / "results" / release, scenarios)
     script = results / "guest.sh"
     script.write_text(guest_script(able, results))
     console = boot(root, release, script, results, seconds=BOOT_S + SCENARIO_S * len(able))
     (results / "console.log").write_text(console)
     return [told(judge(name, s, release, results / f"{name}.dat")) for name, s in able.items()]
+
+
+def judge_again(series: str, scenarios: dict[str, Scenario]) -> list[Verdict]:
+    """Judge what earlier runs recorded on a kernel of this series."""
+    package = newest_package(series)
+    release = str(package).removeprefix("linux-image-")
+    traces = {name: KERNELS / "results" / release / f"{name}.dat" for name in scenarios}
+    there = {name: trace for name, trace in traces.items() if trace.exists()}
+    return [told(judge(name, scenarios[name], release, there[name])) for name in there]
+
+
+def _emptied(results: Path, scenarios: Iterable[str]) -> Path:
+    """Return the directory for results, without earlier ones of these scenarios."""
+    results.mkdir(parents=True, exist_ok=True)
+    for name in scenarios:
+        for file in results.glob(f"{name}.*"):
+            shutil.rmtree(file) if file.is_dir() else file.unlink()
+    return results
 
 
 def why_not(scenario: Scenario, root: Path, release: str) -> str:

@@ -209,6 +209,8 @@ def _recorded_by_us(sidecar: Sidecar) -> Iterator[tuple[str, str]]:
     yield "Events recorded", f"{tracing.event_set}: {', '.join(tracing.events)}"
     if tracing.tracecmd_version:
         yield "Tracer", f"trace-cmd {tracing.tracecmd_version}"
+    if tracing.perf_version:
+        yield "Tracer", f"perf {tracing.perf_version}"
     yield "Machine", f"{machine.cpu}, {machine.cpus} CPUs"
     yield "Kernel", machine.kernel
     yield "Frequency governor", machine.governor or "none to see"
