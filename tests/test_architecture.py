@@ -31,7 +31,8 @@ ROOMS = {
     "analysis": "analysis",
     "reporting": "reporting",
     "pipeline": "pipeline comparison many shortcuts",
-    "tools": "doctor selftest selftest_report experiment predecessors watching fleet",
+    "tools": "doctor doctor_programs selftest selftest_report experiment predecessors watching "
+    "fleet",
     "cli": "cli __main__",
 }
 ROOM_OF = {name: room for room, names in ROOMS.items() for name in names.split()}

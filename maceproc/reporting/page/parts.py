@@ -168,6 +168,18 @@ def lost_rows(analysis: Analysis) -> Row:
     }
 
 
+def when(analysis: Analysis) -> str:
+    """Say when and on what machine it was recorded; empty where no sidecar tells."""
+    sidecar = analysis.capture.sidecar
+    if sidecar is None:
+        return ""
+    machine = f"{sidecar.machine.cpu}, {sidecar.machine.cpus} CPUs, Linux {sidecar.machine.kernel}"
+    if not (sidecar.runs and sidecar.runs[0].start_utc_ns):
+        return machine
+    begin = datetime.fromtimestamp(sidecar.runs[0].start_utc_ns // NS_PER_S, UTC)
+    return f"{begin:%Y-%m-%d %H:%M} UTC, {machine}"
+
+
 def recorded(analysis: Analysis) -> list[tuple[str, str]]:
     """Return how the capture was recorded, as terms and their descriptions."""
     sidecar = analysis.capture.sidecar
