@@ -106,7 +106,7 @@ bench-packages:
 	    printf '#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); \
 	fi; \
 	$(call install,qemu-system-x86=qemu-system-x86_64 kmod=depmod zstd=zstd \
-	    busybox-static=busybox wireguard-tools=wg openvswitch-switch=ovs-vsctl)
+	    busybox-static=busybox wireguard-tools=wg openvswitch-switch=ovs-vsctl clang=clang)
 
 # The report page is tested in a real browser.
 browser:

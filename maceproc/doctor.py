@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from maceproc.capture_files import recording_directory
 from maceproc.errors import MaceprocError, PrivilegeError, TargetError
-from maceproc.recording import remains
+from maceproc.recording import remains, rescue
 from maceproc.recording.bpf.trial import try_tracer
 from maceproc.recording.command import is_iputils
 from maceproc.recording.engines import (
@@ -40,7 +40,6 @@ from maceproc.recording.machine import (
 )
 from maceproc.recording.perf_trial import try_perf
 from maceproc.recording.recorder import Recorder
-from maceproc.recording.rescue import abandoned_recordings, remove_stale_instances
 from maceproc.recording.tracing import (
     BUFFER_KB,
     CLOCK,
@@ -111,13 +110,12 @@ def remove_leftovers() -> list[str]:
     """
     require_root()
     with mounted_tracefs() as tracefs:
-        removed = [f"tracing instance {name}" for name in remove_stale_instances(tracefs)]
+        removed = [f"tracing instance {name}" for name in rescue.remove_stale_instances(tracefs)]
         removed += [f"note {note}" for note in remains.remove_stale_notes(tracefs)]
     removed += [f"lab {name}" for name in remove_stale_labs()]
     removed += [f"directory {path}" for path in remains.remove_stale_temporary_directories()]
-    for trace in abandoned_recordings(Path()):
-        with contextlib.suppress(OSError):  # it is not empty
-            recording_directory(trace).rmdir()
+    for trace in rescue.abandoned_recordings(Path()):
+        if rescue.discard_without_events(trace):
             removed.append(f"directory {recording_directory(trace)}")
     for engine, name in _stale_containers():
         remove_container(engine, name)
@@ -361,7 +359,7 @@ def _leftovers(directory: Path) -> Iterator[Check]:
     for what in left:
         advice = "`maceproc doctor --fix` removes it"
         yield Check("leftovers", "warning", f"{what}, of a recording that was killed", advice)
-    abandoned = abandoned_recordings(directory)
+    abandoned = rescue.abandoned_recordings(directory)
     for trace in abandoned:
         yield Check(
             "leftovers",

@@ -25,7 +25,7 @@ from maceproc.following.native_rtt import add_native_rtt
 from maceproc.following.settling import settle
 from maceproc.following.steps import steps_of
 from maceproc.schema import EVENTS_ON_PATH, RTTS, Trace
-from maceproc.traces import read_times, read_trace, require_cpus
+from maceproc.traces import read_other_times, read_trace, require_cpus
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,12 +136,14 @@ def analyze(
     if is_echo_file(capture.trace):
         trace, followed = follow_echoes(capture)
         return _summarize(capture, trace, {}, followed, _given(calibration))
+    # The file is read for this alone first, while no other table takes memory.
+    recorded = capture.sidecar.tracing.events if capture.sidecar else None
+    others = read_other_times(capture.trace, EVENTS_USED, recorded)
     trace = read_trace(capture.trace, EVENTS_USED)
     require_cpus(capture.trace, trace)
     require_fields(capture.trace, trace)
-    # The file is read again for this now, while no other table takes memory.
-    recorded = capture.sidecar.tracing.events if capture.sidecar else None
-    times = event_costs.times_by_cpu(read_times(capture.trace, trace, recorded))
+    times = event_costs.times_by_cpu({**trace.events, **others})
+    del others
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
     followed = follow_pings(capture, trace, ping=ping, inner=inner, outer=outer, peer=peer)
     LOG.info("summarizing %d pings and %d hops of packets", len(followed.rtts), len(followed.hops))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -88,21 +88,21 @@ def read_trace(path: Path, events: Iterable[str] | None = None) -> Trace:
     return read_events(path, events)
 
 
-def read_times(
-    path: Path, trace: Trace, recorded: Sequence[str] | None = None
+def read_other_times(
+    path: Path, used: Collection[str], recorded: Sequence[str] | None = None
 ) -> Mapping[str, pd.DataFrame]:
-    """Return every event of a file with its time and CPU.
+    """Return the time and CPU of the events of a file that are not among those `used`.
 
-    `trace` is what `read_trace` returned for that file. `recorded` names the events that were
-    recorded (``system:event``), where that is known: then only those that `trace` lacks are read.
-    Text is slow to read: of a text there are only the events of `trace`.
+    `recorded` names the events that were recorded (``system:event``), where that is known; where it
+    is not, all events are returned. Text is slow to read: it is not read for this, and the tables
+    are none.
     """
     if kind_of(path) is Kind.TEXT:
-        return trace.events
+        return {}
     if recorded is None:
         return read_events(path, fields=()).events
-    others = [name for name in recorded if name.rpartition(":")[2] not in trace.events]
-    return {**trace.events, **(read_events(path, others, fields=()).events if others else {})}
+    others = [name for name in recorded if name.rpartition(":")[2] not in used]
+    return read_events(path, others, fields=()).events if others else {}
 
 
 def _refuse_echoes(path: Path) -> None:

@@ -96,9 +96,13 @@ def _directly_below(namespaces: Sequence[Namespace], hop: PathDevice) -> list[Pa
     return []
 
 
+VLAN_TAG = 4  # IEEE 802.1Q; in the packet of a VLAN in a VLAN, else beside it (skb->vlan_tci)
+
+
 def added_bytes(links: Iterable[Link]) -> tuple[int, ...]:
-    """Return by how much the tunnels among these devices may lengthen a packet [bytes]."""
+    """Return by how much the tunnels and VLANs among these may lengthen a packet [bytes]."""
     lengths = {0}
     for link in links:
-        lengths |= {sum(pair) for pair in product(lengths, TUNNELS.get(link.kind, ()))}
+        added = (VLAN_TAG,) if link.kind == "vlan" else TUNNELS.get(link.kind, ())
+        lengths |= {sum(pair) for pair in product(lengths, added)}
     return tuple(sorted(lengths))

@@ -1,8 +1,11 @@
+import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +94,46 @@ def test_an_environment_that_never_answers(monkeypatch: pytest.MonkeyPatch) -> N
         inside.end()
         engine.kill()
     forever.set()
+
+
+# Overwrites its environment, so that no variable in it has an end. proc(5): env_start, env_end
+NO_END = """
+import ctypes, time
+fields = open("/proc/self/stat").read().rpartition(")")[2].split()
+start, end = int(fields[47]), int(fields[48])
+ctypes.memset(start, ord("A"), end - start)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_environments_of_a_hostile_container(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = EngineExec(Container("docker", "0" * 12, "web", pid=0))
+    mark = {MARK: inside.mark}
+    many = {f"V{number}": "x" for number in range(50_000)}
+    pretended = {f"NO{MARK}": inside.mark, "LINES": f"\n{MARK}={inside.mark}\n"}
+    hostile = [many, {"V": "x" * 100_000}, pretended]
+    with contextlib.ExitStack() as running:
+
+        def start(*argv: str, env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+            process = subprocess.Popen(argv, env=env, stdout=subprocess.PIPE)
+            running.enter_context(process)
+            running.callback(process.kill)
+            return process
+
+        others = [start("/bin/sleep", "60", env=env) for env in hostile]
+        others.append(start(sys.executable, "-c", NO_END, env=many))
+        assert others[-1].stdout is not None
+        assert others[-1].stdout.readline() == b"ready\n"
+        command = start("/bin/sleep", "60", env={**many, **mark, "W": "x" * 100_000})
+        engine = start("/bin/sleep", "60", env={})
+        pids = [*(process.pid for process in others), command.pid]
+        monkeypatch.setattr(entrances, "processes", lambda _: pids)
+        assert inside.find_pid(engine) == command.pid
+        inside.end()
+        assert command.wait() == -signal.SIGKILL
+        assert all(process.poll() is None for process in others)
 
 
 def test_what_a_container_started_itself_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

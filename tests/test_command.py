@@ -1,12 +1,13 @@
 import time
 from itertools import chain
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maceproc.errors import CommandError
-from maceproc.recording.command import address_in, is_iputils, parse_command, resolve
+from maceproc.recording.command import address_in, addresses, is_iputils, parse_command, resolve
 
 
 @pytest.mark.parametrize(
@@ -126,3 +127,33 @@ def test_a_header_that_tells_no_address(header: str) -> None:
 )
 def test_the_address_that_a_ping_tells_first(header: str, address: str) -> None:
     assert address_in(header) == address
+
+
+@pytest.mark.parametrize(
+    ("line", "destination", "further"),
+    [
+        ("fping -C 20 -q -B1 -r1 -i10 a.example 192.0.2.2 ::1", "a.example", "192.0.2.2 ::1"),
+        ("fping -S 10.0.0.1 -c 3 b.example", "b.example", ""),
+        ("nice fping --count=3 x y", "x", "y"),
+        ("fping -g 192.0.2.0 192.0.2.3", "192.0.2.3", ""),
+        ("fping --unheard-of 192.0.2.2", "192.0.2.2", ""),
+    ],
+)
+def test_targets_of_fping(line: str, destination: str, further: str) -> None:
+    command = parse_command(line.split())
+    assert (command.program, command.destination) == ("fping", destination)
+    assert command.further == tuple(further.split())
+
+
+def test_of_several_addresses_the_namespace_s_choice_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    known = [(0, 0, 0, "", (address, 0)) for address in ("::1", "127.0.0.1", "::1")]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_: known)
+    assert addresses("many") == ["::1", "127.0.0.1"]
+    chosen = tmp_path / "getent"
+    chosen.write_text("#!/bin/sh\necho 127.0.0.1 STREAM many\n")
+    chosen.chmod(0o755)
+    assert resolve("many", enter=lambda argv: [str(chosen), *argv[1:]]) == "127.0.0.1"
+    chosen.write_text("#!/bin/sh\nexit 2\n")
+    assert resolve("many", enter=lambda argv: [str(chosen), *argv[1:]]) == "::1"

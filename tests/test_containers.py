@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -95,7 +96,7 @@ def sender(trace: Path, sidecar: Sidecar) -> set[int]:
     return {int(pid) for pid in sends}
 
 
-def wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < deadline
@@ -483,6 +484,28 @@ def test_an_interrupted_docker_run_leaves_nothing(engine: Engine, tmp_path: Path
     assert "interrupted by SIGTERM; 1 run kept" in said
     assert engine.docker("ps", "--all", "--quiet") == before
     assert {r["status"] for r in analyze(engine, trace)["rtts"]} == {"corrected"}
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.05])
+def test_a_burst_of_signals_leaves_no_container(
+    engine: Engine, tmp_path: Path, delay_s: float
+) -> None:
+    before = engine.docker("ps", "--all", "--quiet")
+    words = ("docker", "run", IMAGE, "ping", "-i", "0.05", "-c", "2986", REMOTE)
+    argv = engine.maceproc_argv(
+        "record", "--rounds", "1", "-o", tmp_path / "trace.dat", "--", *words
+    )
+    with subprocess.Popen(argv, env=engine.env, stderr=subprocess.PIPE, text=True) as recording:
+        wait_until(
+            lambda: "ping -D -i 0.05 -c 2986" in engine.shell("ps -e -o args | grep ^ping || true")
+        )
+        for number in 4 * (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            recording.send_signal(number)
+            time.sleep(delay_s)
+        recording.communicate()
+    assert recording.returncode > 128
+    # The engine removes a container that was killed by itself, a moment later.
+    wait_until(lambda: engine.docker("ps", "--all", "--quiet") == before)
 
 
 def test_engine_commands_that_cannot_be_recorded(engine: Engine, web: str, tmp_path: Path) -> None:

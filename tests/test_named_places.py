@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+import maceproc
+from maceproc.cli import cli
 from maceproc.errors import TargetError
 from maceproc.recording import machines
 from maceproc.recording.sites import NamedKind, named_site
@@ -255,3 +258,33 @@ def test_a_name_that_no_unit_has_is_not_asked_for(programs: Programs, name: str)
     programs.answer("systemctl", {}, otherwise="cat /dev/zero")
     assert "no unit can be called" in refused("unit", name)
     assert not programs.asked.exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("record --lxc a --unit b -- ping x", "choose one of --lxc and --unit"),
+        ("run --pod a --pid 1 --lab -- ping -c 1 x", "choose one of --lab, --pod and --pid"),
+        ("calibrate --machine a --netns b -- ping x", "choose one of --machine and --netns"),
+        ("record --pod a --host-ping -- ping x", "--host-ping goes with --container or --compose"),
+        ("experiment -- ping x", "say where"),
+        ("watch", "say what to watch"),
+    ],
+)
+def test_the_verbs_take_one_place(
+    words: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, words.split())
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_record_in_python_takes_the_same_kinds_of_places(programs: Programs) -> None:
+    programs.answer("systemctl", {})
+    with pytest.raises(TargetError, match="more than one place"):
+        maceproc.record("ping x", lxc="a", unit="b")
+    with pytest.raises(TargetError, match="no unit can be called"):
+        maceproc.record("ping x", unit="a b")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'cluster'"):
+        maceproc.record("ping x", cluster="a")

@@ -544,3 +544,14 @@ def test_half_of_a_character_in_a_ping_s_words() -> None:
     run = Run(round=1, place="container", traced=True, argv=["ping"])
     text = "PING a\ud83d (192.0.2.1) 56(84) bytes of data.\nFrom b\ude00 icmp_seq=1 Gone\udcff\n"
     assert len(pings_table([(run, output) for output in parse_ping(text)])) == 1
+
+
+def test_a_sidecar_that_describes_no_namespace(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.dat"
+    trace.write_bytes(path_of("every_event").read_bytes())
+    document = json.loads(sidecar_path(path_of("every_event")).read_text())
+    sidecar_path(trace).write_text(json.dumps(document | {"namespaces": []}))
+    analysis = analyze(trace)
+    assert analysis.hops["netns"].isna().all()
+    assert len(analysis.rtts) == len(analyzed("every_event").rtts)
+    assert analysis.as_html()

@@ -164,3 +164,9 @@ def _sidecar(path: list[PathDevice], namespaces: list[Namespace]) -> Sidecar:
         ),
         machine=Machine(kernel="6.1", cpu="", cpus=1),
     )
+
+
+def test_the_tag_of_a_vlan_in_a_vlan_is_in_the_packet() -> None:
+    kinds = ["", "vlan", "vlan", "bond"]
+    links = [Link(ifindex=n, name=f"d{n}", kind=kind) for n, kind in enumerate(kinds, 1)]
+    assert added_bytes(links) == (0, 4, 8)

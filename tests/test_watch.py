@@ -19,6 +19,7 @@ import pytest
 
 from maceproc.recording.lab import NETNS_DIR, REMOTE_IPV4, REMOTE_IPV6, Lab
 from tests.engine import Engine
+from tests.test_record import wait_until
 from tests.watched import watch, why_no_bpf
 
 pytestmark = [
@@ -101,7 +102,7 @@ def test_what_is_not_answered_is_told_after_the_timeout(lab: Lab, tmp_path: Path
     with watch(tmp_path, "--lab", lab.name, "--json", "--timeout", "0.3") as watching:
         watching.wait_for("followed", times=2)
         run_in(lab, "ping", "-q", "-i", "0.01", "-c", "7", "-W", "0.1", "192.0.2.77")
-        time.sleep(1.5)
+        wait_until(lambda: watching.output.count('"unanswered"') == 7)
         assert watching.end(signal.SIGINT) == 0
         echoes = watching.echoes
     assert [echo["seq"] for echo in echoes] == list(range(1, 8))
@@ -132,8 +133,7 @@ def test_killed_it_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
     with watch(tmp_path / "said", "--lab", lab.name, "-o", str(tmp_path / "echoes")) as watching:
         watching.wait_for("followed", times=2)
         run_in(lab, "ping", "-q", "-f", "-c", "100", REMOTE_IPV4)
-        time.sleep(1)
-        assert _has_programs(watching.process.pid)
+        wait_until(lambda: _has_programs(watching.process.pid))
         watching.end(signal.SIGKILL)
     assert list((tmp_path / "echoes").iterdir()) == []
 

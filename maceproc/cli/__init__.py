@@ -24,6 +24,7 @@ from maceproc.cli.doctor import doctor
 from maceproc.cli.events import events, salvage
 from maceproc.cli.experiment import experiment
 from maceproc.cli.export import export
+from maceproc.cli.importing import import_
 from maceproc.cli.lab import lab
 from maceproc.cli.pings import pings
 from maceproc.cli.record import ENDS_AFTER, record
@@ -72,7 +73,7 @@ VERBS = (
     *(lab, doctor, selftest, run, record, watch),
     *(analyze, explain, calibrate, compare, experiment, export),
     *(collect, query),
-    *(events, pings, salvage, completion),
+    *(events, pings, salvage, import_, completion),
 )
 for verb in VERBS:
     cli.add_command(verb)

@@ -162,13 +162,19 @@ def _remote_for(traffic: str) -> Literal["kernel"] | None:
 def report(directory: Path, output: Path | None) -> None:
     r"""Analyze the captures of an experiment, and write report, plots, JSON and Parquet.
 
+    Of a directory that `maceproc import` made it draws the authors' series, our statistics beside.
+
     \b
     maceproc experiment report DIR
     """
     from maceproc.experiment.report import require_plots
+    from maceproc.predecessors.importing import is_import
 
     require_plots()
-    _report(directory, output or directory)
+    if is_import(directory):
+        _report_import(directory, output or directory)
+    else:
+        _report(directory, output or directory)
 
 
 @experiment.command()
@@ -202,6 +208,17 @@ def _show(markdown: str) -> None:
     from maceproc.reporting.console import CleanConsole
 
     CleanConsole().print(Markdown(markdown))
+
+
+def _report_import(directory: Path, output: Path) -> None:
+    from maceproc.cli.terminal import working
+    from maceproc.predecessors.importing import load_import
+    from maceproc.predecessors.report import save_report
+
+    with working():
+        text, written = save_report(load_import(directory), output)
+    _show(clean_lines(text))
+    tell(f"wrote {', '.join(path.name for path in written)} to {output}")
 
 
 def _report(directory: Path, output: Path) -> None:

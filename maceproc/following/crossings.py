@@ -266,7 +266,7 @@ class _Walk:
         same = np.isin(np.abs(length[left] - length[entered]), headers)
         complete = seen_at_both & same
         first = np.where(entered != NOWHERE, entered, seen)
-        # The length of a packet in a tunnel is not the ping's.
+        # The length of a packet in a tunnel, or with a VLAN's tag in it, is not the ping's.
         measured = first if tuple(added_bytes) == (0,) else seen
         entered_ns, left_ns = self._times(entered), self._times(left)
         devices = self._hops["dev"].array

@@ -38,7 +38,7 @@ def last_seen(rtts: pd.DataFrame, hops: pd.DataFrame) -> pd.Series:
     last = at_device.groupby("journey").tail(1).set_index("journey")
     place = last["dev"].where(last["netns"].isna(), last["netns"].astype(str) + ":" + last["dev"])
     place = place + " " + last["event"]
-    return lost["outbound_journey"].map(place).fillna("not seen").value_counts()
+    return lost["outbound_journey"].map(place).astype(object).fillna("not seen").value_counts()
 
 
 def loss_doubts(pings: pd.DataFrame, rtts: pd.DataFrame, hops: pd.DataFrame) -> Iterator[Finding]:

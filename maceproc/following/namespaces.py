@@ -20,9 +20,9 @@ def name_namespaces(
     """Return HOPS with the namespace of every device that can be told from its namesakes.
 
     A name that only one namespace has is told by itself; one that several have, by its place in a
-    crossing. Without a sidecar nothing is known.
+    crossing. Without a sidecar, or one that describes namespaces, nothing is known.
     """
-    if sidecar is None:
+    if sidecar is None or not sidecar.namespaces:
         return hops
     names = [namespace.name for namespace in sidecar.namespaces]
     dev = hops["dev"].cat.codes.to_numpy()

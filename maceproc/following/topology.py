@@ -39,7 +39,7 @@ class Way:
     card_again
         As `outer_again`, of the names of the cards.
     added_bytes
-        What the tunnels on the way may add to the length of a packet.
+        What the tunnels and VLANs on the way may add to the length of a packet.
     """
 
     inner: str
@@ -97,7 +97,7 @@ def way_of(sidecar: Sidecar | None, inner: str, outer: str, peer: str) -> Way:
         below = stack_of(sidecar, path)
         cards = cards_of(sidecar.namespaces, path[-1], below)
         known = Way.from_hops(path, below, cards)
-        passed = [link for hop in path if (link := sidecar.link(hop))]
+        passed = [link for hop in (*path, *below) if (link := sidecar.link(hop))]
         return replace(
             known,
             crosses=known.crosses and sidecar.target.crossing,

@@ -66,6 +66,11 @@ class BothRecorders:
         return self._events.buffer_kb
 
     @property
+    def notes(self) -> list[str]:
+        """What there is to say of a recording that is complete."""
+        return [*self._events.notes, *self._echoes.notes]
+
+    @property
     def events_lost(self) -> dict[str, int]:
         """Events that the kernel dropped, by CPU."""
         return self._events.events_lost

@@ -9,6 +9,7 @@ import math
 import re
 import shutil
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,15 @@ _LOSS_IS_STATUS_1 = PING_NAMES | {"fping"}
 _HEADER_ADDRESS = re.compile(r"^PING [^(\n]{0,300}\(([0-9a-fA-F.:]{2,45})[)%]", re.MULTILINE)
 # Every option of iputils ping (s20221126 and 20240905, ping/ping.c) and, among them, busybox's.
 _PING_OPTIONS = "?h46aABbc:C:dDe:fF:G:H3i:I:l:Lm:M:nN:Op:qQ:rRs:S:t:T:UvVw:W:"
+# Every option of fping 5.1 (src/fping.c) and 5.2; -g and -f say the targets in another way.
+_FPING_OPTIONS = "46ab:AB:c:C:dDeEf:ghH:i:I:Jk:lmMnNoO:p:qQ:r:RsS:t:T:uvX:x:"
+_FPING_LONG = tuple(
+    """
+    addr all alive backoff= count= dontfrag elapsed file= fwmark= generate help iface= interval=
+    ipv4 ipv6 json loop name netdata outage period= quiet random rdns reachable= retry= size=
+    squiet= src= stats timeout= timestamp tos= ttl= unreach vcount= version
+    """.split()  # noqa: SIM905
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,8 @@ class Command:
         ping's options as (option, value) pairs; empty for other programs.
     prefix
         How many words at the start of `argv` only prepare the program: ``nice -n 5``.
+    further
+        More hosts that it sends to, of fping.
     """
 
     argv: tuple[str, ...]
@@ -50,6 +62,7 @@ class Command:
     destination: str = ""
     options: tuple[tuple[str, str], ...] = ()
     prefix: int = 0
+    further: tuple[str, ...] = ()
 
     @property
     def is_ping(self) -> bool:
@@ -139,6 +152,10 @@ def parse_command(argv: list[str]) -> Command:
     words = argv[prefix:]
     words = words[1:] if Path(words[0]).name == "busybox" and len(words) > 1 else words
     program = Path(words[0]).name
+    if program == "fping":
+        targets = _fping_targets(words[1:])
+        first = targets[0] if targets else _last_address(argv)
+        return Command(tuple(argv), program, first, prefix=prefix, further=tuple(targets[1:]))
     if program not in PING_NAMES:
         return Command(tuple(argv), program, _last_address(argv), prefix=prefix)
     try:
@@ -147,6 +164,16 @@ def parse_command(argv: list[str]) -> Command:
         return Command(tuple(argv), program, _last_address(argv), prefix=prefix)
     # iputils ping takes several words as intermediate hops; the last one is the destination.
     return Command(tuple(argv), program, rest[-1] if rest else "", tuple(options), prefix)
+
+
+def _fping_targets(words: list[str]) -> list[str]:
+    """Return the targets that fping's words name; none where a file or a range says them."""
+    try:
+        options, targets = getopt.gnu_getopt(words, _FPING_OPTIONS, _FPING_LONG)
+    except getopt.GetoptError:  # an option we do not know: fping itself judges it
+        return []
+    generated = {"-g", "--generate", "-f", "--file"} & {name for name, _ in options}
+    return [] if generated else targets
 
 
 def _last_address(argv: list[str]) -> str:
@@ -227,10 +254,32 @@ def _probe(argv: list[str], inside: EngineExec | None) -> Finished | None:
     return done
 
 
-def resolve(destination: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> str:
-    """Return the address of a host name, as this machine resolves it; empty when it cannot."""
+def addresses(destination: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[str]:
+    """Return the addresses of a host name, as this machine resolves it; none when it cannot."""
     try:
         found = socket.getaddrinfo(destination, None, family, socket.SOCK_DGRAM)
     except (OSError, UnicodeError):
-        return ""
-    return str(found[0][4][0])
+        return []
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def resolve(
+    destination: str,
+    family: socket.AddressFamily = socket.AF_UNSPEC,
+    enter: Callable[[list[str]], list[str]] | None = None,
+) -> str:
+    """Return the address of a host name that a program takes somewhere; empty when there is none.
+
+    Of several, the C library puts those first that the namespace has a route to (RFC 6724). So it
+    is asked there: `enter` gives the command line for that; None asks here.
+    """
+    found = addresses(destination, family)
+    if len(found) < 2 or enter is None:
+        return found[0] if found else ""
+    database = {socket.AF_INET: "ahostsv4", socket.AF_INET6: "ahostsv6"}.get(family, "ahosts")
+    try:
+        done = run_bounded(enter(["getent", database, "--", destination]))
+    except OSError:
+        return found[0]
+    first = done.stdout.split(maxsplit=1)[:1]
+    return _last_address(first) or found[0]

@@ -58,6 +58,7 @@ class EchoRecorder:
         self.events_lost: dict[str, int] = {}
         self.events_missing: dict[str, int] = {}
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self.points_lost = 0
         self.unread: dict[str, int] = {}
         self._devices = devices

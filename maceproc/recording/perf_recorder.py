@@ -81,6 +81,7 @@ class PerfRecorder:
         self.events_lost: dict[str, int] = {}
         self.events_missing: dict[str, int] = {}
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self.samples = 0  # in the file, when it is complete
         self._tracefs = tracefs
         self._lock = lock

@@ -29,12 +29,12 @@ from maceproc.recording.command import (
     find_ping_in_container,
     find_program,
     parse_command,
-    resolve,
     resolve_in_container,
 )
+from maceproc.recording.destinations import destination_notes, resolve_from
 from maceproc.recording.echo_recorder import EchoRecorder, devices_to_watch
 from maceproc.recording.engine_command import is_engine, parse_engine_command
-from maceproc.recording.entrances import EngineExec, Entrance
+from maceproc.recording.entrances import EngineExec
 from maceproc.recording.event_sets import EventSet, choose_events, minimal_events, path_links
 from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6
 from maceproc.recording.machine import (
@@ -145,6 +145,7 @@ def record(
         mounted_tracefs() if tracer != "bpf" else contextlib.nullcontext(TRACEFS) as tracefs,
     ):
         surveyed = survey(place, destination_address(parsed, place), outer)
+        surveyed.target.notes += destination_notes(parsed, place, surveyed, outer)
         if place.launch:
             surveyed.target.transient = True
             surveyed.target.notes.append(
@@ -266,7 +267,7 @@ def destination_address(command: Command, site: Site) -> str:
     """Return the address that the command sends to; empty when unknown."""
     if not command.destination:
         return REMOTE_IPV4 if site.kind == "lab" else ""
-    address = _resolve(command, site.first_entrance)
+    address = _resolve(command, site)
     if not address:
         where = f" for container {site.name!r}" if site.own_programs else ""
         raise CommandError(
@@ -275,11 +276,12 @@ def destination_address(command: Command, site: Site) -> str:
     return address
 
 
-def _resolve(command: Command, entrance: Entrance) -> str:
+def _resolve(command: Command, site: Site) -> str:
     """Return the address of the destination, as it is known where the command runs."""
+    entrance = site.first_entrance
     if command.is_ping and isinstance(entrance, EngineExec) and not command.has_literal_destination:
         return resolve_in_container(command, entrance)
-    return resolve(command.destination, command.family)
+    return resolve_from(command, command.destination, site)
 
 
 def _recorder_of(
@@ -340,7 +342,7 @@ def _judge(
 ) -> None:
     """Raise what the recording ended with; the capture is on disk already."""
     runs = sidecar.runs
-    what_is_kept = kept(sidecar, trace)
+    what_is_kept = kept(command, runs, trace)
     if interruption.signal_number:
         raise Interrupted(
             f"interrupted by {interruption.reason}; {what_is_kept}",

@@ -84,6 +84,7 @@ class Recorder:
         self.events_lost: dict[str, int] = {}
         self.events_missing: dict[str, int] = {}
         self.problems: list[str] = []
+        self.notes: list[str] = []
         self._tracefs = tracefs
         self._directory = tracefs / "instances" / self.instance
         self._lock = lock
@@ -262,6 +263,7 @@ class Recorder:
         process = self._process
         if process is None:
             return 0
+        written.keep_pieces(self.output)
         process.send_signal(signal.SIGINT)
         try:
             process.wait(STOP_TIMEOUT_S)
@@ -275,14 +277,32 @@ class Recorder:
         return process.wait()
 
     def _settle(self, status: int, dead: int) -> None:
-        """Collect what went wrong, add the events that the kernel still holds, and count."""
+        """Add the events that the kernel still holds to the file, count, and say what went wrong.
+
+        trace-cmd may fail only when it puts its file together. Then its pieces are joined here; if
+        no event is missing after that, its failure is a note and not a problem.
+        """
+        failure = self._failure(status, dead)
+        self._complete_file()
+        if failure and not dead and not self.problems:
+            self.notes.append(
+                f"{failure}; the trace was made of the pieces that it had written, and has every "
+                "event"
+            )
+        elif failure:
+            self.problems.insert(0, failure)
+
+    def _failure(self, status: int, dead: int) -> str:
+        """Say how trace-cmd failed; empty if it did not."""
         if status:
             # trace-cmd exits with the errno it died of (lib/trace-cmd/trace-util.c: die).
             full = status == errno.ENOSPC
             said = os.strerror(status) if full else f"{self._said()} (status {status})"
-            self.problems.append(f"trace-cmd failed: {said}")
-        elif dead:
-            self.problems.append(f"{dead} of trace-cmd's processes, one per CPU, died")
+            return f"trace-cmd failed: {said}"
+        return f"{dead} of trace-cmd's processes, one per CPU, died" if dead else ""
+
+    def _complete_file(self) -> None:
+        """Make the file complete, and compare the kernel's counts with the events in it."""
         try:
             kernel = ring.counts(self._directory)
         except OSError as error:
@@ -290,11 +310,7 @@ class Recorder:
             return
         self.events_lost = {str(cpu): count.lost for cpu, count in kernel.items() if count.lost}
         try:
-            unread = [cpu for cpu, count in kernel.items() if count.unread]
-            drain_into(self._directory, unread, self.output)
-            if written.pieces_of(self.output) or not self.output.exists():
-                written.join_remains(self.output, CLOCK)
-            found = written.events_written(self.output, self.instance)
+            found = written.complete(self.output, self._directory, kernel)
         except (OSError, TracingError) as error:
             what = error.strerror if isinstance(error, OSError) else error.message
             self.problems.append(f"what was recorded could not be put together: {what}")
@@ -328,21 +344,6 @@ class Recorder:
         except OSError:
             said = []
         return " ".join(line.strip() for line in said if line.strip()) or "it gave no reason"
-
-
-def drain_into(instance: Path, cpus: list[int], trace: Path) -> None:
-    """Move what the ring buffers of these CPUs hold to files beside the trace, for salvage.
-
-    Raises OSError when that cannot be done.
-    """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    for cpu in cpus:
-        name = f"{trace.name}.{instance.name}.cpu{cpu}{written.REST}"
-        file = os.open(trace.with_name(name), flags, 0o600)
-        try:
-            ring.drain(instance, cpu, file)
-        finally:
-            os.close(file)
 
 
 @contextlib.contextmanager

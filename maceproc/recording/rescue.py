@@ -20,10 +20,9 @@ from maceproc.capture_files import (
 )
 from maceproc.errors import CaptureError
 from maceproc.recording import ring, written
-from maceproc.recording.recorder import drain_into
 from maceproc.recording.remains import forget, recorded_trace, stale_instances
 from maceproc.recording.tracing import CLOCK, TRACEFS
-from maceproc.recording.workplace import lock_abandoned, move_out
+from maceproc.recording.workplace import Workplace, lock_abandoned, move_out
 
 
 def remove_stale_instances(tracefs: Path = TRACEFS) -> list[str]:
@@ -56,6 +55,13 @@ def abandoned_recordings(directory: Path) -> list[Path]:
     return traces
 
 
+def discard_without_events(trace: Path) -> bool:
+    """Remove what a killed recording of `trace` left, if it holds no event; tell whether it did."""
+    with contextlib.suppress(CaptureError), Workplace(trace):
+        return True
+    return False
+
+
 def finish_killed(trace: Path, output: Path, tracefs: Path = TRACEFS) -> Capture:
     """Make a capture at `output` of what a killed recording of `trace` left.
 
@@ -85,14 +91,14 @@ def _finish(inside: Path, output: Path, sidecar: Sidecar | None, tracefs: Path) 
     if sidecar and instance and instance.name in stale_instances(tracefs):
         kernel = ring.counts(instance)
         _save_rings(instance, inside)
-    joined = written.Joined()
-    if written.pieces_of(inside):
-        joined = written.join_remains(inside, CLOCK)
-    elif not inside.exists():
+    if written.pieces_of(inside) or not inside.exists():
+        written.restore_pieces(inside)
+    if not written.holds_events(inside):
         raise CaptureError(
             f"{inside.parent}: nothing to salvage: no event was written",
-            hint="`maceproc record --force` discards it",
+            hint="record again: the next recording of that name removes it",
         )
+    joined = written.join_remains(inside, CLOCK)
     if sidecar:
         if kernel:
             found = written.events_written(inside, sidecar.tracing.instance)
@@ -104,6 +110,7 @@ def _finish(inside: Path, output: Path, sidecar: Sidecar | None, tracefs: Path) 
             sidecar.tracing.problems += joined.notes
         sidecar.trace = identify(inside)
         save_sidecar(sidecar_path(inside), sidecar)
+    written.drop_kept(inside)
     if echoes_path(inside).exists():
         move_out(echoes_path(inside), echoes_path(output))
     move_out(inside, output)
@@ -117,7 +124,7 @@ def _finish(inside: Path, output: Path, sidecar: Sidecar | None, tracefs: Path) 
 
 def _save_rings(instance: Path, trace: Path) -> None:
     unread = [cpu for cpu, count in ring.counts(instance).items() if count.unread]
-    drain_into(instance, unread, trace)
+    written.drain_into(instance, unread, trace)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +31,8 @@ FASTEST_BYTES_PER_S = 5e8  # that one CPU writes into its ring buffer, and more
 SHORTEST_WATCH_S = 0.05
 KILLED = "the recorder was killed"
 SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
-
+# What a ping prints of what it has sent: its statistics, or a reply.
+_SENT = re.compile(r"transmitted| bytes from ")
 
 AnyRecorder = Recorder | PerfRecorder | EchoRecorder | BothRecorders
 
@@ -104,6 +106,7 @@ class Session:
         self._sidecar.interrupted = self._interruption.reason
         tracing = self._sidecar.tracing
         note_losses(tracing, self._recorder)
+        self._sidecar.notes += self._recorder.notes
         if self._others:
             names = ", ".join(
                 sorted(repr(name) if name else "the top one" for name in self._others)
@@ -113,7 +116,7 @@ class Session:
             )
         if self._workplace.trace.exists():
             self._sidecar.trace = identify(self._workplace.trace)
-        if self._sidecar.runs or self._workplace.trace.exists():
+        if not nothing_happened(self._command, self._sidecar.runs):
             self._workplace.save(self._sidecar)
 
     def _told(self, error: TracingError) -> TracingError:
@@ -123,10 +126,10 @@ class Session:
             hint = f"`maceproc salvage {output}` makes a capture of what is left"
             full = os.strerror(errno.ENOSPC) in error.message
             return TracingError(error.message, hint=f"{'free some space, then ' * full}{hint}")
-        if not self._sidecar.runs:
+        if nothing_happened(self._command, self._sidecar.runs):
             return error
         return TracingError(
-            f"{error.message}; {kept(self._sidecar, output)}",
+            f"{error.message}; {kept(self._command, self._sidecar.runs, output)}",
             hint="record again, or analyze what is whole: the report says what is missing",
         )
 
@@ -197,7 +200,18 @@ def failed(command: Command, run: Run) -> bool:
     return command.failed(run.exit_status) or run.errors.startswith("nsenter: ")
 
 
-def kept(sidecar: Sidecar, trace: Path) -> str:
+def nothing_happened(command: Command, runs: list[Run]) -> bool:
+    """Tell whether there is nothing to keep: no run ended, or only a ping that sent no packet."""
+    ended = [run for run in runs if run.end_ns]
+    if len(ended) != 1 or not command.is_ping:
+        return not ended
+    (run,) = ended
+    refused = failed(command, run) and (run.exit_status or 0) > 0
+    return refused and not _SENT.search(run.output)
+
+
+def kept(command: Command, runs: list[Run], trace: Path) -> str:
     """Say how many runs a capture keeps, and where."""
-    count = f"{len(sidecar.runs)} run{'s' * (len(sidecar.runs) != 1)}"
-    return f"{count} kept in {trace}" if sidecar.runs else "nothing was recorded"
+    if nothing_happened(command, runs):
+        return "nothing was recorded"
+    return f"{len(runs)} run{'s' * (len(runs) != 1)} kept in {trace}"

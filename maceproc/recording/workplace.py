@@ -26,8 +26,12 @@ from maceproc.capture_files import (
     sidecar_path,
 )
 from maceproc.errors import CaptureError
-from maceproc.recording.written import pieces_of
+from maceproc.recording import ring
+from maceproc.recording.remains import forget, recorded_trace, stale_instances
+from maceproc.recording.tracing import TRACEFS
+from maceproc.recording.written import holds_events, pieces_of
 
+INSTANCES = TRACEFS / "instances"
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -105,15 +109,32 @@ class Workplace:
         return lock
 
     def _empty(self) -> None:
-        """Remove what a killed recording left, if `force` was given."""
-        for entry in list(os.scandir(self._lock)):
-            if not self._force:
-                raise CaptureError(
-                    f"{self.directory}: holds what a killed recording of {self.output.name} left",
-                    hint=f"`maceproc salvage {self.output}` makes a capture of it; "
-                    "--force discards it",
-                )
+        """Remove what a killed recording left, if it has no events or `force` was given."""
+        left = list(os.scandir(self._lock))
+        if left and not self._force and self._left_events():
+            raise CaptureError(
+                f"{self.directory}: holds what a killed recording of {self.output.name} left",
+                hint=f"`maceproc salvage {self.output}` makes a capture of it; --force discards it",
+            )
+        for entry in left:
             os.unlink(entry.name, dir_fd=self._lock)
+        for instance in self._stale_instances():  # the events in its ring buffer are not wanted
+            forget(instance)
+
+    def _left_events(self) -> bool:
+        """Tell whether a killed recording left events, on disk or in the kernel's ring buffers."""
+        if holds_events(self.trace):
+            return True
+        for name in self._stale_instances():
+            with contextlib.suppress(OSError):
+                if any(count.unread for count in ring.counts(INSTANCES / name).values()):
+                    return True
+        return False
+
+    def _stale_instances(self) -> list[str]:
+        """Return the instances that killed recordings of this output left."""
+        trace = self.trace.absolute()
+        return [name for name in stale_instances() if recorded_trace(name) == trace]
 
     def _close(self) -> None:
         if self._lock >= 0:

@@ -120,7 +120,7 @@ def _recording(analysis: Analysis) -> Iterator[RenderableType]:
     rows = {
         "ran": escape(" ".join(sidecar.command)),
         "where": escape(_where(sidecar)),
-        "uplink": escape("\n".join(_uplink(sidecar))),
+        "uplink": escape("; ".join(_uplink(sidecar))),
         "rounds": f"{sidecar.rounds} of {arms}",
         **_recorded(analysis, sidecar, traced_s),
         "stamps": _stamps(sidecar),

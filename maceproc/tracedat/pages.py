@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from bisect import bisect_left
 from collections.abc import Callable
@@ -139,7 +140,7 @@ def _unpack_all(
         found.append(Stream(buffer, cpu.cpu, buffer.page_size, starts))
         chunks += own
         total += size
-    data = np.empty(total, np.uint8)
+    data = _room(total)
 
     def unpack(first: int, place: int) -> None:
         unpack_one = trace.unpacker()
@@ -153,6 +154,14 @@ def _unpack_all(
     firsts = range(0, len(chunks), CHUNKS_AT_ONCE)
     in_parallel([partial(unpack, first, int(begins[first])) for first in firsts], size=total)
     return data, found
+
+
+def _room(size: int) -> Bytes:
+    """Make room for so many bytes, that go back to the system with the array's end.
+
+    What malloc(3) gives may stay with the process after free(3), up to M_MMAP_THRESHOLD: 32 MiB.
+    """
+    return np.frombuffer(mmap.mmap(-1, size), np.uint8) if size else np.empty(0, np.uint8)
 
 
 def _chunk_time(trace: TraceFile, chunks: list[Chunk], number: int) -> int:

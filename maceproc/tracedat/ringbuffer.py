@@ -155,74 +155,140 @@ def split_type(words: npt.NDArray[Any], order: str) -> tuple[npt.NDArray[Any], n
     return words >> 27, words & COMMIT_MASK
 
 
-def walk_stream(  # noqa: PLR0915  one loop, as the format is one grammar
+@dataclass(frozen=True)
+class _Events:
+    """One event of each of several pages; entry k of every array is about event k."""
+
+    page: Int64s  # number of the page
+    at: Int64s  # position of the header in the data
+    room: Int64s  # from there to the end of the page's data [bytes]
+    kind: Int64s  # type_len
+    delta: Int64s  # time_delta
+
+    @property
+    def is_data(self) -> Bools:
+        """Which events are data records."""
+        return self.kind < PADDING
+
+    @property
+    def is_short(self) -> Bools:
+        """Which events are data records whose length is in the header itself."""
+        return (self.kind > LONG_DATA) & (self.kind < PADDING)
+
+    def where(self, chosen: Bools) -> _Events:
+        """Return only the chosen events."""
+        arrays = (self.page, self.at, self.room, self.kind, self.delta)
+        return _Events(*(array[chosen] for array in arrays))
+
+
+class _Walk:
+    """A walk through all pages of a stream at the same time: step k reads event k of every page."""
+
+    def __init__(self, data: Bytes, stream: Stream, layout: PageLayout, order: str) -> None:
+        pages = len(stream.starts)
+        self._order = order
+        self._words = word_view(data, 4, order)
+        header = _read_headers(data, stream, layout, order)
+        self._at = stream.starts + layout.data_offset  # where the next event is
+        self._end = header.end
+        self._time = header.time.copy()  # of the last event
+        self._has_record = np.zeros(pages, bool)
+        self.pages = Pages(
+            counts=np.zeros(pages, np.int64),
+            first=header.time.copy(),
+            last=header.time.copy(),
+            lost=header.lost,
+            damaged=header.damaged.copy(),
+        )
+
+    def unfinished(self) -> Int64s:
+        """Return the numbers of the pages that have more events."""
+        return np.flatnonzero(~self.pages.damaged & (self._at < self._end))
+
+    def headers(self, page: Int64s) -> _Events:
+        """Read the header of the next event of these pages, without pages that end there."""
+        at, end = self._at[page], self._end[page]
+        unread = np.zeros(len(page), np.int64)
+        events = self._sound(_Events(page, at, end - at, unread, unread), end - at >= 4)
+        words = self._words[events.at].astype(np.int64)
+        kind, delta = split_type(words, self._order)
+        events = _Events(events.page, events.at, events.room, kind, delta)
+        padding_to_the_end = (kind == PADDING) & (delta == 0)
+        self._at[events.page[padding_to_the_end]] = self._end[events.page[padding_to_the_end]]
+        events = events.where(~padding_to_the_end)
+        return self._sound(events, events.is_short | (events.room >= 8))
+
+    def records(self, events: _Events) -> tuple[Int64s, Int64s, npt.NDArray[Any], UInt64s]:
+        """Go past these events; return page, payload, length and time of the records in them."""
+        second = np.where(events.is_short, events.at, events.at + 4)
+        second = self._words[second].astype(np.int64)  # of the other events: the word after it
+        size, length = _sizes(events, second)
+        time = _times(events, second, self._time[events.page])
+        sound = (size <= events.room) & (~events.is_data | (length >= 4))
+        events, size, length, time = (
+            self._sound(events, sound),
+            size[sound],
+            length[sound],
+            time[sound],
+        )
+        self._time[events.page] = time
+        self._at[events.page] += size
+        is_data = events.is_data
+        page, time = events.page[is_data], time[is_data]
+        first = self.pages.first
+        first[page] = np.where(self._has_record[page], first[page], time)
+        self.pages.last[page] = time
+        self._has_record[page] = True
+        payload = events.at + np.where(events.is_short, 4, 8)
+        return page, payload[is_data], length[is_data], time
+
+    def _sound(self, events: _Events, sound: Bools) -> _Events:
+        """Return the sound events; the pages of the others are damaged."""
+        self.pages.damaged[events.page[~sound]] = True
+        return events.where(sound)
+
+
+def _sizes(events: _Events, second: Int64s) -> tuple[Int64s, Int64s]:
+    """Return the size of every event with its header, and of its payload [bytes]."""
+    size = np.select(
+        [events.is_short, events.kind == LONG_DATA, events.kind == PADDING],
+        [4 + 4 * events.kind, 4 + (second + 3 & ~3), 4 + second],
+        8,
+    )
+    return size, np.where(events.is_short, 4 * events.kind, second - 4)
+
+
+def _times(events: _Events, second: Int64s, before: UInt64s) -> UInt64s:
+    """Return the time of every event; `before` is that of the event before it."""
+    step = events.delta.astype(np.uint64)
+    long_step = step + (second.astype(np.uint64) << np.uint64(DELTA_BITS))
+    times: UInt64s = np.select(
+        [events.kind == TIME_EXTEND, events.kind == TIME_STAMP],
+        [before + long_step, (before & STAMP_TOP) | long_step],
+        before + step,
+    )
+    return times
+
+
+def walk_stream(
     data: Bytes, stream: Stream, layout: PageLayout, order: str, wanted: Bools
 ) -> tuple[tuple[npt.NDArray[Any], ...], Pages]:
-    """Walk all pages of a stream at once, event k of every page in step k.
+    """Walk all pages of a stream.
 
     Returns the columns of `Records` in the order of the pages, and what the pages say.
     """
-    starts = stream.starts
-    word = word_view(data, 4, order)
-    half = word_view(data, 2, order)
-    header = _read_headers(data, stream, layout, order)
-    pos, end, ts = starts + layout.data_offset, header.end.copy(), header.time.copy()
-    damaged = header.damaged.copy()
-    taken = np.zeros(len(starts), np.int64)
-    seen = np.zeros(len(starts), bool)
-    first, last = ts.copy(), ts.copy()
+    walk = _Walk(data, stream, layout, order)
+    types = word_view(data, 2, order)
+    taken = walk.pages.counts
     steps: list[tuple[npt.NDArray[Any], ...]] = []
-    page = np.flatnonzero(~damaged & (pos < end))
-    while len(page):
-        room = end[page] - pos[page]
-        fits = room >= 4
-        damaged[page[~fits]] = True
-        page, room = page[fits], room[fits]
-        kind, delta = split_type(word[pos[page]].astype(np.int64), order)
-        # Padding to the end of the page.
-        more = (kind != PADDING) | (delta != 0)
-        page, room, kind, delta = page[more], room[more], kind[more], delta[more]
-        short = (kind >= 1) & (kind <= 28)
-        fits = short | (room >= 8)
-        damaged[page[~fits]] = True
-        page, room, short = page[fits], room[fits], short[fits]
-        kind, delta = kind[fits], delta[fits]
-        here = pos[page]
-        extra = word[np.where(short, here, here + 4)].astype(np.int64)
-        size = np.select(
-            [short, kind == LONG_DATA, kind == PADDING],
-            [4 + 4 * kind, 4 + (extra + 3 & ~3), 4 + extra],
-            8,
-        )
-        length = np.where(short, 4 * kind, extra - 4)
-        is_data = kind <= 28
-        payload = here + np.where(short, 4, 8)
-        fits = (size <= room) & (~is_data | (length >= 4))
-        damaged[page[~fits]] = True
-        step = delta.astype(np.uint64)
-        long_step = step + (extra.astype(np.uint64) << np.uint64(DELTA_BITS))
-        now = ts[page]
-        now = np.select(
-            [kind == TIME_EXTEND, kind == TIME_STAMP],
-            [now + long_step, (now & STAMP_TOP) | long_step],
-            now + step,
-        )
-        page, now, size = page[fits], now[fits], size[fits]
-        is_data, payload, length = is_data[fits], payload[fits], length[fits]
-        ts[page] = now
-        pos[page] += size
-        hit, at, when = page[is_data], payload[is_data], now[is_data]
-        first[hit] = np.where(seen[hit], first[hit], when)
-        last[hit] = when
-        seen[hit] = True
-        ids = half[at]
-        length = length[is_data]
+    while len(unfinished := walk.unfinished()):
+        records = walk.records(walk.headers(unfinished))
+        ids = types[records[1]]
         chosen = wanted[ids]
-        hit, at, when, ids, length = (x[chosen] for x in (hit, at, when, ids, length))
-        steps.append((hit, taken[hit], when, at, length, ids))
-        taken[hit] += 1
-        page = page[pos[page] < end[page]]
-    return _in_page_order(steps, taken), Pages(taken, first, last, header.lost, damaged)
+        page, payload, length, time = (column[chosen] for column in records)
+        steps.append((page, taken[page], time, payload, length, ids[chosen]))
+        taken[page] += 1
+    return _in_page_order(steps, taken), walk.pages
 
 
 @dataclass(frozen=True)
