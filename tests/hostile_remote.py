@@ -1,14 +1,17 @@
 """A remote host that lies: it answers pings in every wrong way, by the number of the request.
 
-    python tests/hostile_remote.py
+    python tests/hostile_remote.py [WAY...]
 
-runs in the remote's namespace, whose kernel does not answer there, and prints "ready".
+runs in the remote's namespace, whose kernel does not answer there, and prints "ready". The ways are
+taken in turn, by default all.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ECHO_REQUEST, ECHO_REPLY = 8, 0
@@ -26,13 +29,13 @@ WAYS = (
 )
 
 
-def way_of(seq: int) -> str:
+def way_of(seq: int, ways: Sequence[str] = WAYS) -> str:
     """Return how the request of this number is answered."""
-    return WAYS[seq % len(WAYS)]
+    return ways[seq % len(ways)]
 
 
-def replies(identifier: int, seq: int, payload: bytes) -> list[tuple[int, int, bytes]]:
-    """Return what is sent back: identifier, number and payload of each reply."""
+def replies(way: str, identifier: int, seq: int, payload: bytes) -> list[tuple[int, int, bytes]]:
+    """Return what is sent back in this way: identifier, number and payload of each reply."""
     honest = (identifier, seq, payload)
     other = (identifier, seq ^ 0x7F00, payload)
     later = bytes([payload[0] ^ 0x55]) + payload[1:] if payload else b""
@@ -47,7 +50,7 @@ def replies(identifier: int, seq: int, payload: bytes) -> list[tuple[int, int, b
         "the one before": [(identifier, seq - 1, payload)],
         "other identifier": [(identifier ^ 1, seq, payload)],
         "silent": [],
-    }[way_of(seq)]
+    }[way]
 
 
 def checksum(data: bytes) -> int:
@@ -60,6 +63,7 @@ def checksum(data: bytes) -> int:
 
 def main() -> None:
     """Answer until killed."""
+    ways = sys.argv[1:] or WAYS
     Path("/proc/sys/net/ipv4/icmp_echo_ignore_all").write_text("1")
     wire = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
     print("ready", flush=True)
@@ -69,7 +73,8 @@ def main() -> None:
         kind, _, _, identifier, seq = struct.unpack_from("!BBHHH", message)
         if kind != ECHO_REQUEST:
             continue
-        for other_identifier, other_seq, payload in replies(identifier, seq, message[8:]):
+        answers = replies(way_of(seq, ways), identifier, seq, message[8:])
+        for other_identifier, other_seq, payload in answers:
             numbers = (other_identifier, other_seq & 0xFFFF)
             blank = struct.pack("!BBHHH", ECHO_REPLY, 0, 0, *numbers) + payload
             head = struct.pack("!BBHHH", ECHO_REPLY, 0, checksum(blank), *numbers)

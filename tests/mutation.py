@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -25,7 +27,9 @@ import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.capture_files import open_capture
+from maceproc.following import rtts
 from maceproc.following.follow import EVENTS_USED, Packets, correct_pings, follow_way
+from maceproc.following.run_packets import packets_of_run
 from maceproc.following.topology import mtu_of, way_of
 from maceproc.pings import PingOutput, parse_runs, pings_table
 from maceproc.tracedat import read_events
@@ -350,7 +354,21 @@ class Subject:
         """Return what the runs printed, as understood, and their RTTS."""
         printed = list(parse_runs(runs))
         pings = pings_table(printed)
-        return printed, correct_pings(pings, printed, self.packets, lost=self.lost, mtu=self.mtu)
+        with patch.object(rtts, "packets_of_run", self._packets_of_run):
+            found = correct_pings(pings, printed, self.packets, lost=self.lost, mtu=self.mtu)
+        return printed, found
+
+    def _packets_of_run(self, run: Run, printed: PingOutput, *tables: Any, **more: Any) -> Any:
+        """Select the packets of a run as the analysis does, once for every length of a packet."""
+        key = (*_key(run), printed.payload_bytes)
+        if key not in self.known:
+            self.known[key] = packets_of_run(run, printed, *tables, **more)
+        return self.known[key]
+
+    @cached_property
+    def known(self) -> dict[tuple[Any, ...], Any]:
+        """The packets of runs that were selected before."""
+        return {}
 
     @cached_property
     def texts(self) -> tuple[Text, ...]:
@@ -412,7 +430,7 @@ class Trial:
             truth = self.subject.truth[_key(run)].reindex(pd.array(own, dtype="Int64"))
             other = _other_packets(rows, truth)
             if times_changed.__name__ not in self.name:  # then all have other RTTs
-                other |= _other_rtts(rows, truth)
+                other |= _other_rtts(rows, truth, answered)
             foreign = np.array([number is None for number in own], dtype=np.bool_)
             known = truth["status"].notna().to_numpy()
             bad = answered & (foreign | (known & other))
@@ -438,18 +456,18 @@ def _other_packets(rows: pd.DataFrame, own: pd.DataFrame) -> Bools:
     return ~same
 
 
-def _other_rtts(rows: pd.DataFrame, own: pd.DataFrame) -> Bools:
+def _other_rtts(rows: pd.DataFrame, own: pd.DataFrame, answered: Bools) -> Bools:
     """Tell which rows have an RTT that is not that of their own ping.
 
-    All RTTs of a run may be larger by the same time: that says nothing of whose they are.
+    All of those answered may be larger by the same time: that says nothing of whose they are.
     """
     change_ns = rows["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
     change_ns = change_ns - own["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
     step_ns = rows["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
     step_ns = step_ns + own["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
-    known = change_ns[~np.isnan(change_ns)]
+    known = change_ns[answered & ~np.isnan(change_ns)]
     middle_ns = np.median(known) if len(known) else 0.0
-    return np.asarray(np.abs(change_ns - middle_ns) > step_ns / 2 + OTHER_RTT_NS)
+    return np.asarray(np.abs(change_ns - middle_ns) > step_ns + OTHER_RTT_NS)
 
 
 def main() -> None:
@@ -457,10 +475,13 @@ def main() -> None:
     parser.add_argument("captures", nargs="+", type=Path)
     parser.add_argument("--trials", type=int, default=200, help="of each capture")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="mutate only this capture, by name")
     options = parser.parse_args()
     subjects = {path: Subject.of(path) for path in options.captures}
     wrong = 0
     for path, subject in subjects.items():
+        if options.only not in ("", path.stem):
+            continue
         foreign = [t for other in subjects.values() if other is not subject for t in other.texts]
         whole = sum(map(len, subject.truth.values()))
         kept, bad = 0, Counter[str]()

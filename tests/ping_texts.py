@@ -1,9 +1,9 @@
 # ruff: noqa: RUF001  # other languages
 """What real pings printed, recorded on one machine over loopback (standard output, then error).
 
-iputils 20221126, busybox 1.35, inetutils 2.4, fping 5.1, oping 1.10; what others print is written
-by hand after their sources. Each has what is right: flavour, first icmp_seq, sent/received, rows as
-seq:status:RTT [ns].
+iputils 20221126, busybox 1.35, toybox 0.8.9, inetutils 2.4, fping 5.1, oping 1.10; what others
+print is written by hand after their sources. Each has what is right: flavour, first icmp_seq,
+sent/received, rows as seq:status:RTT [ns].
 """
 
 from __future__ import annotations
@@ -53,6 +53,29 @@ PING 127.0.0.2 (127.0.0.2): 56 data bytes
 round-trip min/avg/max = 0.047/0.060/0.073 ms
 """,
         "busybox 0 2/2 0:unprinted:None 1:unprinted:None",
+    ),
+    "toybox": (
+        """\
+Ping 127.0.0.1 (127.0.0.1): 56(84) bytes.
+64 bytes from 127.0.0.1: icmp_seq=1 ttl=64 time=0 ms
+64 bytes from 127.0.0.1: icmp_seq=2 ttl=64 time=0 ms
+
+--- 127.0.0.1 ping statistics ---
+2 packets transmitted, 2 received, 0% packet loss
+round-trip min/avg/max = 0/0/0 ms
+""",
+        "toybox 1 2/2 1:replied:0 2:replied:0",
+    ),
+    "toybox -s 0 -I ADDRESS": (
+        """\
+Ping 127.0.0.1 (127.0.0.1) from 127.0.0.1 (127.0.0.1): 0(28) bytes.
+8 bytes from 127.0.0.1: icmp_seq=1 ttl=64
+
+--- 127.0.0.1 ping statistics ---
+1 packets transmitted, 1 received, 0% packet loss
+round-trip min/avg/max = 11073/11073/11073 ms
+""",
+        "toybox 1 1/1 1:replied:None",
     ),
     "busybox ping6": (
         """\

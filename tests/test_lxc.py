@@ -72,7 +72,7 @@ def inside(lab: Lab, *argv: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_container_of_lxc_is_recorded_and_corrected(lab: Lab, tmp_path: Path) -> None:
     trace = tmp_path / "lxc.dat"
-    words = ("record", "--lxc", NAME, "--no-baseline", "-o", str(trace))
+    words = ("record", "--lxc", NAME, "--rounds", "1", "--no-baseline", "-o", str(trace))
     pings = ("--", "ping", "-c", "10", "-i", "0.02", "192.0.2.2")
     done = inside(lab, sys.executable, "-m", "maceproc", *words, *pings)
     assert done.returncode == 0, done.stdout

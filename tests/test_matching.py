@@ -252,7 +252,7 @@ def test_rtts_of_two_lines_exchanged() -> None:
     assert {rule for _, rule in rules(drawing, text(lines_of(told), 20))} == {"corrected"}
     found = dict(rules(drawing, text(lines_of(exchanged), 20)))
     assert found[5] == "rtt-of-no-packet"
-    assert found[9] == "no-reply"
+    assert found[9] == "rtt-of-no-packet"
     # A ping that was held up before its send call prints such an RTT, too.
     exchanged[8] = told[8]
     found = dict(rules(drawing, text(lines_of(exchanged), 20)))

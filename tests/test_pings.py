@@ -51,6 +51,8 @@ PREFIXES = [
     "05:22:39.123 ",
     "[pod/probe/ping] ",
     "12\t",
+    "<13>1 2026-11-27T08:00:01.003Z host ping 4711 - - ",
+    "2026-11-27 08:00:01,123 INFO [main] runner - ",
     "\x1b[36mweb-1  | \x1b[0m",
 ]
 
@@ -63,6 +65,14 @@ def test_words_before_every_line_change_nothing(name: str, prefix: str) -> None:
     assert brief(one(prefixed)) == right
     stamps = [row.get("received_at_ns") for row in one(prefixed).answers]
     assert stamps == [row.get("received_at_ns") for row in one(text).answers]
+
+
+def test_a_name_of_a_file_before_every_line() -> None:
+    text, right = TEXTS["iputils -D -O"]
+    lines = text.splitlines(keepends=True)
+    prefixed = "".join(f"logs/ping.txt:{number}:{line}" for number, line in enumerate(lines, 1))
+    assert brief(one(prefixed)) == right
+    assert not one(prefixed).not_understood
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -84,6 +94,35 @@ def test_compose_parts_the_lines_of_two_services() -> None:
         TEXTS["busybox"][1],
         TEXTS["inetutils"][1],
     ]
+
+
+def test_pings_at_once_are_told_by_their_targets() -> None:
+    other = "192.0.2.3"
+    theirs = [line.replace("192.0.2.1", other) for line in (IPUTILS, *map(reply, (1, 2, 3)))]
+    ours = [IPUTILS, *map(reply, (1, 2))]
+    ends = [SUMMARY.format(3, 3).replace("192.0.2.1", other), SUMMARY.format(2, 2)]
+    mixed = [theirs[0], theirs[1], ours[0], ours[1], theirs[2], ours[2], theirs[3], *ends]
+    first, second = parse_ping("".join(mixed))
+    assert [(o.target, o.sent, len(o.answers)) for o in (first, second)] == [
+        (other, 3, 3),
+        ("192.0.2.1", 2, 2),
+    ]
+    run = Run(round=1, place="container", traced=True, argv=["sh"], output="".join(mixed))
+    assert [output.targets for _, output in parse_runs([run])] == [2, 2]
+    # A ping that was killed prints no summary; the next one has its own lines.
+    killed, after = parse_ping("".join([*theirs[:2], *ours, SUMMARY.format(2, 2)]))
+    assert (len(killed.answers), len(after.answers)) == (1, 2)
+
+
+def test_a_screen_is_read_as_lines() -> None:
+    screen = (
+        "\x1b[?1049h\x1b[1;24r\x1b(B\x1b[m\x1b[H\x1b[2JPING 192.0.2.1 (192.0.2.1) 56 bytes of data."
+        "\x1b[18;1H56 bytes from 192.0.2.1 (192.0.2.1): icmp_seq=1 ttl=64 "
+        "time=\x1b[31m0.04\x1b[39m\x1b(B\x1b[m ms\r\x1b[19d\x1b[24;1H\x1b[?1049l\x1b>"
+    )
+    output = one(screen)
+    assert brief(output) == "oping 1 None/None 1:replied:40000"
+    assert not output.not_understood
 
 
 def test_several_runs_follow_one_another() -> None:

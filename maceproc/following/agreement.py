@@ -115,6 +115,20 @@ def agreement_of(
     )
 
 
+def disagreement_of(
+    rtt_ns: Times, step_ns: Times, send: Choice, tested: Bools, send_ns: Times, seen_ns: Times
+) -> tuple[Bools, Floats]:
+    """Return which pings are tested, and their disagreement under the numbering taken alone.
+
+    The parameters are those of `agreement_of`.
+    """
+    tested = tested & send.exists
+    rows = np.flatnonzero(tested)
+    call = send.position[rows]
+    lines = _Lines(rtt_ns[rows], step_ns[rows], call, send_ns, seen_ns, SCALE_NS)
+    return tested, _spread(lines.disagreement(0, lines.offset(0)), rows, len(tested))
+
+
 @dataclass(frozen=True)
 class _Lines:
     """The lines that are compared: printed RTTs, their steps and calls; and what was seen."""

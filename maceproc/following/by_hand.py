@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice, pairwise
 
 import numpy as np
 import pandas as pd
@@ -11,10 +12,11 @@ import pandas as pd
 from maceproc.capture import Run
 from maceproc.following.doubts import CLEAR
 from maceproc.following.due import due_of
-from maceproc.following.matching import compare_rtts
+from maceproc.following.matching import disagreement_with
 from maceproc.following.numbering import number_sends, requests_spoken_of, with_calls_for_requests
 from maceproc.following.positions import FOREVER
 from maceproc.following.run_packets import echo_requests, packets_of_run
+from maceproc.following.several_targets import Joined, join_targets
 from maceproc.following.stamps import stamp_of
 from maceproc.pings import PingOutput, pings_table
 from maceproc.schema import LOST
@@ -36,19 +38,43 @@ def runs_by_hand(
     `sends` is SENDS, `deliveries` DELIVERIES, and `crossings` CROSSINGS of all peers of the
     container's device.
     """
-    runs: list[tuple[Run, PingOutput]] = []
+    found: list[tuple[Run, list[PingOutput]]] = []
     since_ns = -FOREVER
-    for number, output in enumerate(printed, start=1):
+    for number, outputs in enumerate(_by_run(printed), start=1):
         run = Run(round=number, place="container", traced=True, argv=["ping"])
-        fitting = [_run_of(run, task) for task in _tasks(sends, output, since_ns)]
-        own = _best(fitting, output, sends, deliveries, crossings)
+        joint = _joint(run, outputs)
+        fitting = [_run_of(run, task) for task in _tasks(sends, joint, since_ns)]
+        own = _best(fitting, joint, sends, deliveries, crossings)
         if own is not None:
             since_ns = own.start_ns + 1
-        runs.append((own or run, output))
-    for (run, _), (following, _) in pairwise(runs):
+        found.append((own or run, outputs))
+    for (run, _), (following, _) in pairwise(found):
         if following.start_ns:
             run.end_ns = following.start_ns - 1
-    return runs
+    return [(run, output) for run, outputs in found for output in outputs]
+
+
+def _by_run(printed: Iterable[PingOutput]) -> Iterator[list[PingOutput]]:
+    """Put together what one run printed about each of its targets."""
+    rest = iter(printed)
+    for output in rest:
+        yield [output, *islice(rest, output.targets - 1)]
+
+
+def _joint(run: Run, outputs: list[PingOutput]) -> PingOutput:
+    """Return what a run printed of all targets together, as of one; of the first if that fails."""
+    if len(outputs) == 1:
+        return outputs[0]
+    rows = [(output, pings_table([(run, output)])) for output in outputs]
+    joined = join_targets(run, rows)
+    if not isinstance(joined, Joined):
+        return outputs[0]
+    pings = joined.pings.assign(target=joined.printed.target)
+    answers = [
+        {name: value for name, value in row.items() if pd.notna(value)}
+        for row in pings.to_dict("records")
+    ]
+    return replace(joined.printed, answers=answers)
 
 
 def _tasks(sends: pd.DataFrame, output: PingOutput, since_ns: int) -> list[pd.DataFrame]:
@@ -114,5 +140,6 @@ def _disagreement(
     for first_seq in (0, 1) if output.first_seq is None else (output.first_seq,):
         numbering = number_sends(pings, run, output, packets, first_seq)
         due = due_of(pings, run, packets, numbering.send)
-        totals.append(compare_rtts(pings, numbering, due, stamp, packets).here.sum())
+        _, here = disagreement_with(pings, numbering, due, stamp, packets)
+        totals.append(here.sum())
     return float(min(totals))

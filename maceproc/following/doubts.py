@@ -74,7 +74,7 @@ class Doubts:
     misdated
         The line was printed before its reply came, or long after it and after another reply.
     unfit
-        Only its turn tells the line's reply, and its RTT is not that packet's.
+        The line's RTT is not that of the packet that came in its turn.
     """
 
     disagrees: Bools
@@ -94,13 +94,11 @@ def doubts_of(
     agreement: Agreement,
     packets: RunPackets,
     *,
-    proven: bool,
     scattered: bool,
 ) -> Doubts:
     """Return what the packets say against the numbers of the rows of PINGS of one run.
 
-    `proven` says that the order of calls and replies leaves no other number for any line;
-    `scattered`, that the residuals scatter too much to tell one line from another (`scatter`).
+    `scattered` says that the residuals scatter too much to tell one line from another (`scatter`).
     """
     printed = (pings["status"] == "replied").to_numpy()
     reply = replies.reply.where(printed)
@@ -111,6 +109,7 @@ def doubts_of(
     missing = _missing_lines(numbering, reply, printed, packets)
     missing = np.union1d(missing, _surplus_lines(pings, numbering))
     undecided = _undecided(numbering.send, agreement, missing)
+    numbered = numbering.counted and not len(missing)
     if len(missing) or order.any():
         undecided |= replies.turn_told  # that supposes that every reply has its line
     # A ping without a line has no RTT of its own to speak for it: it is as sure as the lines are.
@@ -120,9 +119,9 @@ def doubts_of(
         undecided=np.where(printed, undecided, unsure & replies.turn_told),
         shifted=printed & _shifted(numbering.send, agreement),
         disordered=order,
-        misdated=_misdated(pings, run, reply, packets, proven=proven),
+        misdated=_misdated(pings, run, reply, packets, numbered=numbered),
         unfit=printed
-        & _unfit(_as_scattered(due, replies, packets), replies, packets)
+        & _unfit(_as_scattered(due, replies, packets), replies, packets, agreement)
         & (not scattered),
     )
 
@@ -296,18 +295,18 @@ def _inverted(least: Indices | Times, most: Indices | Times) -> Bools:
 
 
 def _misdated(
-    pings: pd.DataFrame, run: Run, reply: Choice, packets: RunPackets, *, proven: bool
+    pings: pd.DataFrame, run: Run, reply: Choice, packets: RunPackets, *, numbered: bool
 ) -> Bools:
     """Tell which lines were not printed when their reply had come.
 
-    A ping that waits for a CPU prints late. That is believed where the order of the packets has
-    proven the numbers, and the lines were printed one after the other.
+    A ping that waits for a CPU prints late. That is believed where every request has its line
+    (`numbered`), and the lines were printed one after the other.
     """
     printed_ns, slack_ns = printed_at(pings, run)
     received_ns = reply.of(packets.received_ns, 0)
     known = reply.exists & (printed_ns < FOREVER)
     early = printed_ns + slack_ns < received_ns
-    if proven and (np.diff(printed_ns[known]) >= 0).all():
+    if numbered and (np.diff(printed_ns[known]) >= 0).all():
         return np.asarray(known & early)
     late = printed_ns - received_ns > LONG_PRINT_DELAY_NS + slack_ns
     until = np.searchsorted(packets.received_ns, printed_ns + slack_ns, side="right")
@@ -332,15 +331,21 @@ def _as_scattered(due: Due, replies: Replies, packets: RunPackets) -> Due:
     return replace(due, earliest_ns=due.earliest_ns - wider_ns, latest_ns=due.latest_ns + wider_ns)
 
 
-def _unfit(due: Due, replies: Replies, packets: RunPackets) -> Bools:
+def _unfit(due: Due, replies: Replies, packets: RunPackets, agreement: Agreement) -> Bools:
     """Tell which lines have an RTT that is not that of the packet that came in their turn.
 
     A ping that is held up between its stamp and its send call prints such an RTT, which is rare: of
     3,200 pings, 1,200 of them beside floods or streams of other containers, none did. A line with
-    the RTT of another ping has such a one, too. The first ping's stamp may be taken on delivery.
+    the RTT of another ping has such a one, too. The first ping's stamp may be taken on delivery, so
+    that its RTT can be longer; it is not believed either where another line's RTT is of no packet.
     """
     turn_ns = replies.turn.of(packets.received_ns, 0)
+    if not replies.offset_known:  # fewer than half of the lines agree in one
+        distance_ns = np.abs(due.at_ns - (agreement.offset_ns or 0) - turn_ns)
+        return np.asarray(agreement.tested & replies.turn.exists & (distance_ns > due.tolerance_ns))
     is_first = due.sent_ns == packets.send_ns.min(initial=FOREVER)
-    unfit = (turn_ns > due.latest_ns) | ((turn_ns < due.earliest_ns) & ~is_first)
-    known = due.known & replies.turn.exists & replies.offset_known
-    return np.asarray(known & replies.turn_told & unfit)
+    short, long = turn_ns > due.latest_ns, turn_ns < due.earliest_ns
+    known = due.known & replies.turn.exists
+    unfit = known & (short | long) & ~(is_first & ~short) & ~replies.delivery.exists
+    loose = known & is_first & (long | replies.delivery.exists)
+    return np.asarray(unfit | (loose & unfit.any()))

@@ -14,7 +14,7 @@ speaks against a match is listed in `verdicts`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,13 @@ import pandas as pd
 
 from maceproc.capture import Run
 from maceproc.following import mixtures
-from maceproc.following.agreement import SCALE_NS, Agreement, agreement_of
+from maceproc.following.agreement import (
+    SCALE_NS,
+    Agreement,
+    Floats,
+    agreement_of,
+    disagreement_of,
+)
 from maceproc.following.doubts import CLEAR, Doubts, disagrees, doubts_of
 from maceproc.following.due import Due, due_of
 from maceproc.following.numbering import (
@@ -31,7 +37,7 @@ from maceproc.following.numbering import (
     number_sends,
     with_calls_for_requests,
 )
-from maceproc.following.positions import Bools, Choice
+from maceproc.following.positions import Bools, Choice, Indices, Times
 from maceproc.following.replies import LATE_STAMP_NS, Replies, find_replies
 from maceproc.following.requests import Requests, requests_of_calls
 from maceproc.following.run_packets import RunPackets, meets_gap
@@ -52,6 +58,8 @@ class Matches:
         The pings' send calls.
     due
         When the replies were due.
+    stamp
+        Who takes the receive stamps.
     requests
         The packets that the send calls made.
     request
@@ -68,6 +76,7 @@ class Matches:
     packets: RunPackets
     numbering: Numbering
     due: Due
+    stamp: Stamp
     requests: Requests
     request: Choice
     replies: Replies
@@ -103,9 +112,8 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
     request = numbering.send.through(requests.request)
     agreement = compare_rtts(pings, numbering, due, stamp, packets)
     replies, due = find_replies(due, numbering, stamp, packets, printed)
-    proven = _proven_by_order(pings, numbering, replies, packets)
     scatter_ns = None
-    if proven and disagrees(agreement):
+    if disagrees(agreement) and _proven_by_order(pings, numbering, replies, packets):
         rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=0)
         kernel_rtt_ns = replies.turn.of(packets.received_ns, 0) - due.sent_ns
         scatter_ns = scatter_of(rtt_ns, due.step_ns, kernel_rtt_ns, agreement.tested)
@@ -118,6 +126,7 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
         packets,
         numbering,
         due,
+        stamp,
         requests,
         request,
         replies,
@@ -129,7 +138,6 @@ def match_run(pings: pd.DataFrame, run: Run, printed: PingOutput, packets: RunPa
             replies,
             agreement,
             packets,
-            proven=proven,
             scattered=scatter_ns is not None,
         ),
         mixed=outbound | inbound,
@@ -159,8 +167,8 @@ def _conclusions(
         due = due_of(pings, run, packets, numbering.send)
         for stamp in stamps:
             if stamp == said or len(packets.delivered_ns):
-                agreement = compare_rtts(pings, numbering, due, stamp, packets)
-                found[stamp, first_seq] = float(agreement.here.sum())
+                _, here = disagreement_with(pings, numbering, due, stamp, packets)
+                found[stamp, first_seq] = float(here.sum())
     said_only = {key: total for key, total in found.items() if key[0] == said}
     best = _clearly_least(found) or _clearly_least(said_only)
     if best is not None:
@@ -189,6 +197,26 @@ def _proven_by_order(
     return bool(numbering.counted and complete and (in_turn == printed).all())
 
 
+def exchanged_agreement(pings: pd.DataFrame, matches: Matches, call: Indices) -> float:
+    """Return how much more the printed RTTs disagree with the packets of other send calls.
+
+    `call` are the positions of the other calls, by ping.
+    """
+    numbering, due, packets = matches.numbering, matches.due, matches.packets
+    exists = numbering.send.exists & (call >= 0) & (call < len(packets.send_ns))
+    (tested, here), (tested_there, there) = (
+        disagreement_with(
+            pings,
+            replace(numbering, send=Choice(position, exists)),
+            replace(due, sent_ns=Choice(position, exists).of(packets.send_ns, 0)),
+            matches.stamp,
+            packets,
+        )
+        for position in (numbering.send.position, call)
+    )
+    return float((there - here)[tested & tested_there].sum())
+
+
 def compare_rtts(
     pings: pd.DataFrame,
     numbering: Numbering,
@@ -202,13 +230,30 @@ def compare_rtts(
     Not compared is a first ping that the kernel stamps, whose stamp may be taken on delivery, and
     what is printed during a gap in the events.
     """
-    tested = due.known & (pings["status"] == "replied").to_numpy()
-    tested &= ~meets_gap(due.sent_ns, due.at_ns + due.tolerance_ns, packets.lost)
-    seen_ns = packets.received_ns
-    if stamp == "program" and len(packets.delivered_ns):
-        seen_ns = packets.delivered_ns
-    elif len(packets.send_ns):
-        tested &= due.sent_ns != packets.send_ns[0]
+    tested, seen_ns = _to_compare(pings, due, stamp, packets)
     rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=0)
     send, send_ns = numbering.send, packets.send_ns
     return agreement_of(rtt_ns, due.step_ns, send, tested, send_ns, seen_ns, scale_ns)
+
+
+def disagreement_with(
+    pings: pd.DataFrame, numbering: Numbering, due: Due, stamp: Stamp, packets: RunPackets
+) -> tuple[Bools, Floats]:
+    """Return which pings `compare_rtts` compares, and their disagreement under this numbering."""
+    tested, seen_ns = _to_compare(pings, due, stamp, packets)
+    rtt_ns = pings["rtt_ns"].to_numpy(dtype=np.int64, na_value=0)
+    send, send_ns = numbering.send, packets.send_ns
+    return disagreement_of(rtt_ns, due.step_ns, send, tested, send_ns, seen_ns)
+
+
+def _to_compare(
+    pings: pd.DataFrame, due: Due, stamp: Stamp, packets: RunPackets
+) -> tuple[Bools, Times]:
+    """Return which pings can be compared, and when their replies were stamped."""
+    tested = due.known & (pings["status"] == "replied").to_numpy()
+    tested &= ~meets_gap(due.sent_ns, due.at_ns + due.tolerance_ns, packets.lost)
+    if stamp == "program" and len(packets.delivered_ns):
+        return tested, packets.delivered_ns
+    if len(packets.send_ns):
+        tested &= due.sent_ns != packets.send_ns[0]
+    return tested, packets.received_ns

@@ -13,7 +13,8 @@ program's send stamp is taken in user space, a little before the send call.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,8 @@ import pandas as pd
 from maceproc.capture import Run
 from maceproc.following.matching import Matches, match_run
 from maceproc.following.positions import Choice
-from maceproc.following.run_packets import packets_of_run
+from maceproc.following.run_packets import RunPackets, packets_of_run
+from maceproc.following.several_targets import Joined, Part, join_targets, order_is_told
 from maceproc.following.verdicts import Case, fine, judge
 from maceproc.pings import PingOutput
 from maceproc.schema import RTTS
@@ -43,24 +45,60 @@ def rtts_table(
     ``container``, at the outer device for ``native``. `lost` is LOST: what the ring buffers could
     not take. `mtu` is the first device's [bytes].
     """
-    identity = ["round", "arm", "target"]
-    by_run = dict(list(pings.groupby(identity, observed=True, sort=False)))
+    by_run = dict(list(pings.groupby(["round", "arm", "target"], observed=True, sort=False)))
+
+    def packets_of(run: Run, printed: PingOutput) -> RunPackets:
+        return packets_of_run(
+            run, printed, sends, deliveries, passages[run.place], lost=lost, mtu=mtu
+        )
+
     tables = []
-    for run, printed in runs:
-        rows = by_run.get((run.round, run.arm, printed.target))
-        if rows is None:
+    for _, group in groupby(runs, key=lambda pair: (pair[0].round, pair[0].arm)):
+        run, parts = _parts(list(group), by_run)
+        if run.traced and len(parts) > 1:
+            tables += _of_several_targets(run, parts, packets_of)
             continue
-        matches = None
-        if run.traced:
-            packets = packets_of_run(
-                run, printed, sends, deliveries, passages[run.place], lost=lost, mtu=mtu
+        for printed, rows in parts:
+            matches = (
+                match_run(rows, run, printed, packets_of(run, printed)) if run.traced else None
             )
-            matches = match_run(rows, run, printed, packets)
-        tables.append(_judged(Case(run, rows, matches, printed.targets)))
+            unsettled = _UNSEEN_TARGETS if printed.targets > 1 else ""
+            tables.append(_judged(Case(run, rows, matches, unsettled)))
     if not tables:
         return RTTS.frame()
     rows = pd.concat(tables).loc[pings.index]
     return RTTS.frame(rows.assign(causes=""))
+
+
+_UNSEEN_TARGETS = "nothing was read about the others"
+
+
+def _parts(
+    group: Sequence[tuple[Run, PingOutput]], by_run: Mapping[tuple[int, str, str], pd.DataFrame]
+) -> tuple[Run, list[Part]]:
+    """Return a run, and what it printed about every target with that target's rows of PINGS."""
+    run = group[0][0]
+    found = ((printed, by_run.get((run.round, run.arm, printed.target))) for _, printed in group)
+    return run, [(printed, rows) for printed, rows in found if rows is not None]
+
+
+def _of_several_targets(
+    run: Run, parts: Sequence[Part], packets_of: Callable[[Run, PingOutput], RunPackets]
+) -> list[pd.DataFrame]:
+    """Return the rows of RTTS of a traced run of several targets."""
+    joined = join_targets(run, parts)
+    if isinstance(joined, Joined):
+        packets = packets_of(run, joined.printed)
+        matches = match_run(joined.pings, run, joined.printed, packets)
+        told = order_is_told(joined, matches)
+        unsettled = "" if told else "the printed RTTs do not tell one target from another"
+        table = _judged(Case(run, joined.pings, matches, unsettled))
+        seq = pd.concat([rows["seq"] for _, rows in parts])
+        return [table.assign(seq=seq.loc[table.index])]
+    return [
+        _judged(Case(run, rows, match_run(rows, run, printed, packets_of(run, printed)), joined))
+        for printed, rows in parts
+    ]
 
 
 def _judged(case: Case) -> pd.DataFrame:

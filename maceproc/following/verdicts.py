@@ -44,14 +44,14 @@ Words = str | npt.NDArray[Any]
 class Case:
     """What is known of the pings of one run when they are judged.
 
-    `pings` are its rows of PINGS; `matches` is None for a run that was not traced; `targets` is
-    how many hosts it pinged.
+    `pings` are its rows of PINGS; `matches` is None for a run that was not traced; `unsettled` says
+    why the send calls of its several targets cannot be told apart, if so.
     """
 
     run: Run
     pings: pd.DataFrame
     matches: Matches | None
-    targets: int = 1
+    unsettled: str = ""
 
     @property
     def traced(self) -> Matches:
@@ -241,8 +241,11 @@ MATCH_RULES: tuple[Rule, ...] = (
     Rule(
         "several-targets",
         "ambiguous",
-        lambda case: np.full(len(case.pings), case.targets > 1),
-        "its run had several targets: which send call was for which is not known",
+        lambda case: np.full(len(case.pings), bool(case.unsettled)),
+        lambda case: (
+            f"its run had several targets, and which send call was for which is not known: "
+            f"{case.unsettled}"
+        ),
     ),
     Rule("calls-and-requests-differ", "incomplete", _no_call_told, _calls_for_requests),
     Rule(

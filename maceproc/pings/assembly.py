@@ -14,7 +14,7 @@ from maceproc.pings.json_lines import read_json
 from maceproc.pings.languages import WINDOWS, read_translated, read_windows
 from maceproc.pings.lines import Line
 from maceproc.pings.output import LINES_KEPT, LONGEST_LINE, LONGEST_LIST, PingOutput
-from maceproc.pings.texts import TextLine, is_blank, lines_of, streams_of
+from maceproc.pings.texts import TextLine, is_blank, is_only, lines_of, prefixes_of, streams_of
 from maceproc.pings.unix import read_unix
 
 if TYPE_CHECKING:
@@ -37,13 +37,18 @@ def parse_ping(text: str, argv: Sequence[str] = ()) -> list[PingOutput]:
 def parse_runs(runs: Iterable[Run]) -> Iterator[tuple[Run, PingOutput]]:
     """Pair every run of a sidecar with what it printed: one output, or one for each target.
 
-    Where a run's command started several pings one after another, the last is taken, and told.
+    Where a run's command started several pings one after another, the last is taken, and told; of
+    several at once, each has its output.
     """
     for run in runs:
         lines = [*lines_of(run.output), *lines_of(run.errors)]
         gathered = [part for stream in streams_of(lines) for part in _gather(stream)]
-        outputs = gathered[-1].outputs(read_argv(run.argv))
-        if len(gathered) > 1:
+        last = [part for part in gathered if part.overlaps] or gathered[-1:]
+        outputs = [output for part in last for output in part.outputs(read_argv(run.argv))]
+        if len(last) > 1:
+            for output in outputs:
+                output.targets = len(outputs)
+        elif len(gathered) > 1:
             outputs[0].remarks.append(
                 f"the command ran {len(gathered)} pings one after another: only the last is read"
             )
@@ -99,8 +104,11 @@ class Gathered:
     evidence: dict[frozenset[Flavour], str] = field(default_factory=dict)
     payload_bytes: int | None = None
     begins: bool = False
+    names: frozenset[str] = frozenset()  # of the header: name and address
+    overlaps: bool = False  # another ping printed its lines between this one's
     flood: bool = False
     interval: bool = False  # summaries that follow are of a part of the run
+    numbered: int = 0  # lines about a request, of all targets
     titled: str = ""  # the target of the summary that follows
     not_understood: list[str] = field(default_factory=list)  # the first few
     not_understood_count: int = 0
@@ -122,16 +130,25 @@ class Gathered:
         stays = line.fields.get("status") == "duplicate"
         return target is not None and target.sent is not None and not stays
 
+    def speaks(self, line: Line) -> bool:
+        """Tell whether a line is about the target of this run, which has not ended."""
+        about = bool(self.names) and line.kind in ("reply", "late", "title") and bool(line.target)
+        return about and bool(self.names & _names(line)) and not self._has_summary()
+
     def take(self, line: Line, text: str) -> None:
         """Add what a line says."""
         if line.flavours:
             self.evidence.setdefault(line.flavours, text.strip()[:100])
         if line.kind == "header":
             self.begins = True
+            self.names = _names(line)
             self.payload_bytes = line.fields["payload_bytes"]
             self.targets.setdefault(line.target, _Target())
         elif line.kind in ("reply", "late", "error"):
-            self._target(line).lines.append({"kind": line.kind, **line.fields})
+            self.numbered += 1
+            self._target(line).lines.append(
+                {"kind": line.kind, "place": self.numbered, **line.fields}
+            )
         elif line.kind in ("summary", "results"):
             self._summarize(line)
         elif line.kind == "title":
@@ -228,20 +245,46 @@ def _of_results(
             yield {"kind": "reply", "seq": seq, "status": "replied", "message": "", **rtt}
 
 
+def _names(line: Line) -> frozenset[str]:
+    """Return the names that a line gives its target."""
+    name, _, address = line.target.partition(" (")
+    names = {line.target, name, address.rstrip(")"), line.fields.get("address", "")}
+    return frozenset(names - {""})
+
+
 def _gather(lines: list[TextLine]) -> list[Gathered]:
     """Part lines into runs, at least one."""
     runs = [Gathered()]
+    here = runs[0]
+    prefixes = prefixes_of(lines)
     for text_line in lines:
         line = read_line(text_line)
+        if line is None and is_only(prefixes, text_line.text):
+            continue
         if line is None or line.kind == "refused":
-            runs[-1].miss(text_line.text)
+            here.miss(text_line.text)
             if line is not None:
-                runs[-1].refused = WINDOWS
+                here.refused = WINDOWS
             continue
         if not text_line.text.strip():
-            runs[-1].interval = False
+            here.interval = False
             continue
-        if runs[-1].begins_anew(line):
-            runs.append(Gathered())
-        runs[-1].take(line, text_line.text)
+        here = _run_of(line, here, runs)
+        here.take(line, text_line.text)
     return runs
+
+
+def _run_of(line: Line, here: Gathered, runs: list[Gathered]) -> Gathered:
+    """Return the run that a line belongs to: the last one, a new one, or another of several.
+
+    Pings that run at once print their lines between each other's; they are told by their targets.
+    """
+    if not here.speaks(line) and line.kind in ("reply", "late", "title"):
+        for other in reversed(runs[-8:]):
+            if other is not here and other.speaks(line):
+                other.overlaps = here.overlaps = True
+                return other
+    if here.begins_anew(line):
+        runs.append(Gathered())
+        return runs[-1]
+    return here

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Flavour = Literal[
-    "iputils", "busybox", "inetutils", "bsd", "fping", "oping", "go", "hping", "unknown"
+    "iputils", "busybox", "toybox", "inetutils", "bsd", "fping", "oping", "go", "hping", "unknown"
 ]
 
 Stamp = Literal["kernel", "program"]
@@ -28,6 +28,8 @@ HABITS: Mapping[Flavour, Habits] = {
     "iputils": Habits(1, "kernel", "iputils ping/ping_common.c"),
     # networking/ping.c: sendping4() sends ntransmitted, unpack4() takes the time after recvfrom().
     "busybox": Habits(0, "program", "busybox networking/ping.c"),
+    # toys/net/ping.c: ping_main() sends ++seq, and takes the time after recvfrom(), in ms.
+    "toybox": Habits(1, "program", "toybox toys/net/ping.c"),
     # ping/ping.c: send_echo() sends ping_num_xmit; print_echo() takes the time by gettimeofday().
     "inetutils": Habits(0, "program", "inetutils ping/ping_echo.c"),
     # sbin/ping/ping.c of FreeBSD and macOS: ntransmitted; SO_TIMESTAMP.

@@ -10,6 +10,7 @@ from maceproc.pings.flavours import Flavour
 
 PROGRAMS: dict[str, Flavour] = {
     "busybox": "busybox",
+    "toybox": "toybox",
     "fping": "fping",
     "fping6": "fping",
     "oping": "oping",
@@ -47,7 +48,7 @@ def read_argv(argv: Sequence[str]) -> Invocation:
         return Invocation()
     name = PurePath(words[0]).name
     program = PROGRAMS.get(name)
-    if name == "busybox":
+    if name in ("busybox", "toybox"):
         words = words[1:]
         name = PurePath(words[0]).name if words else ""
     if program is None and name not in ("ping", "ping4", "ping6"):

@@ -8,10 +8,14 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-# ECMA-48: control sequences (colours, cursor) and operating system commands (titles, links).
+# ECMA-48: control sequences (colours) and operating system commands (titles, links); ECMA-35:
+# sequences that choose a character set.
 _ESCAPES = re.compile(
-    r"\x1b\[[0-?]{0,40}[ -/]{0,5}[@-~]|\x1b\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|\x1b[@-Z\\-_]"
+    r"\x1b\[[0-?]{0,40}[ -/]{0,5}[@-~]|\x1b\][^\x07\x1b]{0,400}(?:\x07|\x1b\\)|\x1b[@-Z\\-_]|"
+    r"\x1b[ -/]{1,3}[0-~]|\x1b[0-?]"
 )
+# Where the cursor is put elsewhere, as noping does, another line begins.
+_CURSOR = re.compile(r"\x1b\[[0-9;]{0,20}[Hd]")
 # The last ones are surrogates: half of a character, which no table can hold.
 _CONTROLS = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -41,7 +45,7 @@ class TextLine(NamedTuple):
 
 def lines_of(text: str) -> list[TextLine]:
     """Split a text into its lines, without colours and control characters; blank ones too."""
-    pieces = _END_OF_LINE.split(_ESCAPES.sub("", text))
+    pieces = _END_OF_LINE.split(_ESCAPES.sub("", _CURSOR.sub("\n", text)))
     lines = [TextLine(_clean(piece), True) for piece in pieces[:-1]]
     if pieces[-1]:
         lines.append(TextLine(_clean(pieces[-1]), False))
@@ -55,6 +59,26 @@ def _clean(line: str) -> str:
 def is_blank(line: str) -> bool:
     """Tell whether a line holds nothing, but for what was put before it."""
     return not line.strip() or (len(line) < 500 and _NOTHING_ELSE.fullmatch(line) is not None)
+
+
+# Where a ping's own words begin in a line.
+_WORDS = re.compile(r"PING |Ping |--- \S|\d{1,6} bytes from ")
+
+
+def prefixes_of(lines: list[TextLine]) -> frozenset[str]:
+    """Return what stands before a ping's words in lines, with every number as 0."""
+    starts = ((line.text[:1000], _WORDS.search(line.text[:1000])) for line in lines)
+    found = {_shape(text[: match.start()]) for text, match in starts if match and match.start()}
+    return frozenset(found - {""})
+
+
+def is_only(prefixes: frozenset[str], line: str) -> bool:
+    """Tell whether a line holds nothing behind what stands before a ping's words elsewhere."""
+    return len(line) < 1000 and _shape(line) in prefixes
+
+
+def _shape(text: str) -> str:
+    return re.sub(r"\d+", "0", text).strip()
 
 
 def streams_of(lines: list[TextLine]) -> list[list[TextLine]]:

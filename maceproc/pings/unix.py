@@ -1,4 +1,4 @@
-"""The lines of iputils, busybox, inetutils, BSD and macOS ping, oping, Go's pingers and hping.
+"""The lines of iputils, busybox, toybox, inetutils, BSD and macOS ping, oping, hping, Go's pingers.
 
 They have a common ancestor, so one line can be several programs'; each form says whose.
 """
@@ -53,6 +53,14 @@ HEADERS: tuple[Form, ...] = (
         rf"\bPING {_NAME} ?{_ADDRESS} (?:.{{0,400}}[ :] )?{_PAYLOAD} data bytes",
         "header",
         "iputils",
+    ),
+    # Ping 192.0.2.1 (192.0.2.1) from eth0 (192.0.2.7): 56(84) bytes.
+    form(
+        "Ping ",
+        rf"\bPing {_NAME} {_ADDRESS}(?: from \S{{1,255}} \([^()\s]{{1,255}}\))?: "
+        rf"{_PAYLOAD}\(\d{{1,6}}\) bytes\.",
+        "header",
+        "toybox",
     ),
     # PING6(56=40+8+8 bytes) 2001:db8::2 --> 2001:db8::1
     form(
@@ -127,6 +135,7 @@ SUMMARIES: tuple[Form, ...] = (
         *("busybox", "inetutils", "bsd", "go", "hping"),
     ),
     form("received", _COUNTS + r"received, .{0,80}\.\d\d% packet loss", "summary", "oping"),
+    form("received", _COUNTS + r"received, \d{1,3}% packet loss$", "summary", "toybox", "iputils"),
     form("received", _COUNTS + r"received", "summary", "iputils", "oping"),
 )
 _TITLE = form("--", r"(?:^|[^-])-{2,4} (?P<name>\S{1,255}) h?ping6? statistics? -{2,4}", "title")
@@ -136,7 +145,12 @@ KNOWN: tuple[Form, ...] = (
     form("rtt min/avg/max/mdev", r"\brtt min/avg/max/mdev", "known", "iputils"),
     form("std-dev", r"\bround-trip min/avg/max/std-dev", "known", "bsd"),
     form("stddev", r"\bround-trip min/avg/max/stddev", "known", "inetutils", "bsd", "go"),
-    form("round-trip", r"\bround-trip min/avg/max = ", "known", "busybox", "hping", "bsd"),
+    form(
+        "round-trip",
+        r"\bround-trip min/avg/max = ",
+        "known",
+        *("busybox", "toybox", "hping", "bsd"),
+    ),
     form("RTT[ms]", r"RTT\[ms\]: ", "known", "oping"),
     form("pipe ", r"(?:^|\s)pipe \d+$", "known", "iputils"),
     form("iputils", r"\bping from iputils", "known", "iputils"),
@@ -187,7 +201,8 @@ def _about_the_run(text: str) -> Line | None:
     for header in HEADERS:
         if match := header.search(text):
             payload = match.groupdict().get("payload")
-            fields = {"payload_bytes": None if payload is None else int(payload)}
+            fields: dict[str, Any] = {"payload_bytes": None if payload is None else int(payload)}
+            fields["address"] = match.groupdict().get("address") or ""
             return Line("header", header.flavours, match["name"], fields)
     for summary in SUMMARIES:
         if match := summary.search(text):
@@ -228,4 +243,6 @@ def _whose(source: str, rest: str) -> frozenset[Any]:
         return frozenset({"iputils"})
     if "(" in source:  # name and address: the others print the address alone
         return frozenset({"iputils", "oping"})
+    if "time=" not in rest or re.search(r" time=\d+ ms$", rest):
+        return frozenset({"iputils", "toybox", "inetutils", "bsd"})
     return frozenset({"iputils", "inetutils", "bsd"})
