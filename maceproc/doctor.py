@@ -15,13 +15,13 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from maceproc.capture_files import recording_directory
+from maceproc.doctor_programs import Check, lab, ping
 from maceproc.errors import MaceprocError, PrivilegeError, TargetError
 from maceproc.recording import remains, rescue
 from maceproc.recording.bpf.trial import try_tracer
-from maceproc.recording.command import is_iputils
 from maceproc.recording.engines import (
     ENGINES,
     engine_answers,
@@ -71,15 +71,6 @@ NEEDED_FIELDS = {
 _PIECE = re.compile(rf"(?P<trace>.+?)(\.{remains.INSTANCE_PREFIX}(?P<pid>\d+))?\.cpu\d+")
 
 
-class Check(NamedTuple):
-    """One thing checked; `level` is ok, warning or problem."""
-
-    check: str
-    level: str
-    message: str
-    advice: str = ""
-
-
 def examine(directory: Path = Path()) -> list[Check]:
     """Check this machine, and look in `directory` for what killed recordings left there."""
     return [
@@ -90,7 +81,8 @@ def examine(directory: Path = Path()) -> list[Check]:
         Check("BPF tracer", *try_tracer()),
         *_memory(directory),
         *_engines(),
-        *_ping(),
+        *ping(),
+        *lab(),
         *_cpus(),
         *_judged("leftovers", lambda: _leftovers(directory)),
     ]
@@ -290,25 +282,6 @@ def _engine(engine: str) -> Check:
             "run the container with the engine of root to correct its RTTs",
         )
     return Check(engine, "ok", f"{version} answers")
-
-
-def _ping() -> Iterator[Check]:
-    if not shutil.which("ping"):
-        yield Check(
-            "ping",
-            "warning",
-            "no ping on this machine: none to be run in a namespace, or with --host-ping",
-            "install it (Debian: apt install iputils-ping)",
-        )
-    elif is_iputils(["ping"]):
-        yield Check("ping", "ok", "that of iputils, which knows -D")
-    else:
-        yield Check(
-            "ping",
-            "warning",
-            "not that of iputils: without -D a reply that was lost makes the others harder to tell",
-            "install it (Debian: apt install iputils-ping)",
-        )
 
 
 def _cpus() -> Iterator[Check]:

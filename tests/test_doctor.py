@@ -58,6 +58,8 @@ def test_without_trace_cmd_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
     assert result.exit_code == 1
     assert "problem  programs         trace-cmd: not found" in result.output
     assert "apt install trace-cmd" in result.output
+    assert "warning  lab              ip, nsenter, iptables" in result.output
+    assert result.output.startswith("not ready to record: programs")
     assert "warning  engines          none of docker, podman, nerdctl is installed" in result.output
 
 

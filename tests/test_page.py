@@ -198,7 +198,7 @@ def test_every_page_is_whole(name, browser, pages):
         for chart in charts(analysis):
             assert inked(page, chart["id"]) > 100
         sections = {s.get_attribute("id") for s in page.locator("section").all()}
-        assert {"findings", "path", "rtt", "ecdf", "ping", "lost", "recorded"} <= sections
+        assert {"findings", "path", "rtt", "ecdf", "ping", "recorded"} <= sections
         assert page.locator("#ping article:visible").count() == 1
         examples = analysis.view.examples()
         assert page.locator("#choose option").count() == len(examples)

@@ -88,10 +88,13 @@ def test_command(command: str, here: Path, lab: Lab) -> None:
 
 def in_the_lab(command: str, lab: Lab, pid: int) -> list[str]:
     """Put the lab's names in place of the README's, and make the runs short."""
+    words = shlex.split(command)[1:]
+    if "--container" in words:  # of Docker: here it is the lab's
+        words[words.index("--container")] = "--netns"
     short = {"web": lab.netns("container"), "4711": str(pid), "100": "5", "200": "5", "5": "1"}
     short |= {"192.0.2.1": "192.0.2.2", "eno1": "eth0"}
-    words = [short.get(word, word) for word in shlex.split(command)[1:]]
-    if words[0] == "record":
+    words = [short.get(word, word) for word in words]
+    if words[0] in ("record", "run"):
         words[1:1] = ["--force", "--rounds", "1"]
     if "--host" in words:  # the machine's own namespace has no way to the lab
         words[words.index("192.0.2.2")] = "127.0.0.1"

@@ -11,6 +11,7 @@ import click
 
 from maceproc.cli.options import REMOTE, recorded
 from maceproc.cli.places import NAMED, Chosen, chosen_site, placed
+from maceproc.cli.privileges import require_root
 from maceproc.cli.record import doctor_at_hand, interrupt_cleanly, recording_progress
 from maceproc.cli.terminal import tell, tell_notes, working
 
@@ -81,6 +82,8 @@ def calibrate(
     if not made_from and not check and not command:
         raise click.UsageError("give the ping to calibrate with, after --")
     old = load_calibration(check) if check else None
+    if not made_from:
+        require_root("a calibration")
     if old is None:
         _require_new(output, force)
     with tempfile.TemporaryDirectory(prefix="maceproc-") as directory:

@@ -12,7 +12,7 @@ from maceproc.cli.privileges import require_root
 from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
-    from maceproc.doctor import Check
+    from maceproc.doctor_programs import Check
 
 WIDTH, INDENT = 80, 26
 COLORS = {"ok": "green", "warning": "yellow", "problem": "red"}

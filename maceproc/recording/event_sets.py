@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatch
 from typing import Literal
 
@@ -81,8 +82,11 @@ def choose_events(
     missing = [p for p in patterns if not any(fnmatch(event, p) for event in available)]
     chosen = [event for event in available if any(fnmatch(event, p) for p in patterns)]
     if (missing and event_set != "full") or not chosen:
+        close = [name for one in missing for name in get_close_matches(one, available, 2)]
+        meant = f"did you mean {' or '.join(close)}? " if close else ""
         raise TracingError(
             f"this kernel has no event {', '.join(missing) or repr(spec)}",
-            hint="`trace-cmd list -e` shows those it has; name some with --events SYSTEM:EVENT,...",
+            hint=f"{meant}`trace-cmd list -e` shows those it has; name some with --events "
+            "SYSTEM:EVENT,...",
         )
     return chosen, event_set, [f"this kernel has no event {name}" for name in missing]

@@ -25,6 +25,7 @@ import logging
 import os
 import re
 import secrets
+import shutil
 import subprocess
 import sys
 import zlib
@@ -271,6 +272,15 @@ def remove_stale_labs() -> list[str]:
     for name in stale:
         Lab(name).down()
     return stale
+
+
+PROGRAMS = ("ip", "nsenter", "iptables", "ip6tables")
+"""What a lab is made with; a lab with ``--no-nat`` needs no iptables."""
+
+
+def absent_programs() -> list[str]:
+    """Return the programs that a lab needs and this machine lacks."""
+    return [name for name in PROGRAMS if shutil.which(name) is None]
 
 
 def _batch(options: list[str], commands: str) -> None:

@@ -25,11 +25,12 @@ BASE_COLORS = {
 }
 # The outbound and the inbound crossing, in every picture.
 CROSSING_COLORS = {
-    ledger.OUTBOUND: ("#0072b2", "#4fb4f5"),
-    ledger.INBOUND: ("#d05a00", "#ff8f47"),
+    ledger.OUTBOUND: ("#b3318a", "#f07fcb"),
+    ledger.INBOUND: ("#6b7300", "#c3cf3c"),
 }
-# A traced series and its untraced one share a hue. Pictures draw the series in this order, the last
-# one in front.
+_WIRE = ("#6b7680", "#a3adb8")  # the series and the segment
+# One colour has one meaning. A traced series and its untraced one have hues that are near. Pictures
+# draw the series in this order, the last one in front.
 SERIES_COLORS = {
     series.RAW.name: ("#d05a00", "#ff8f47"),
     series.UNTRACED.name: ("#a87000", "#f0b429"),
@@ -37,18 +38,18 @@ SERIES_COLORS = {
     series.CORRECTED.name: ("#0072b2", "#4fb4f5"),
     series.NATIVE.name: ("#00805e", "#31d0a3"),
     series.NATIVE_RAW.name: ("#005c43", "#1aa37d"),
-    series.WIRE.name: ("#6b7680", "#a3adb8"),
+    series.WIRE.name: _WIRE,
     series.NATIVE_WIRE.name: ("#858f99", "#7f8b97"),
     **{str(segment.direction): pair for segment, pair in CROSSING_COLORS.items()},
     "not corrected": ("#b3261e", "#ff8f86"),
 }
 _SEGMENT_COLORS = {
     **CROSSING_COLORS,
-    ledger.TX_STACK: ("#7a8590", "#98a4b0"),
-    ledger.OUTER_QUEUE: ("#8a7a00", "#e8d94a"),
-    ledger.WIRE: ("#00805e", "#31d0a3"),
-    ledger.DELIVERY: ("#4d5863", "#c3ccd5"),
-    ledger.RESIDUAL: ("#b0578d", "#e08fc0"),
+    ledger.TX_STACK: ("#7a5c3e", "#c9a57f"),
+    ledger.OUTER_QUEUE: ("#00797f", "#3cc6cc"),
+    ledger.WIRE: _WIRE,
+    ledger.DELIVERY: ("#a06a52", "#e0b49c"),
+    ledger.RESIDUAL: ("#39424c", "#d7dee5"),
 }
 SEGMENT_COLORS = {segment.name: _SEGMENT_COLORS[segment] for segment in ledger.LEDGER}
 # Of captures, tracers or levels, in turn.

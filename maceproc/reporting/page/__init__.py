@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 from maceproc import __version__
 from maceproc.following.coverage import coverage
 from maceproc.foreign_text import clean
+from maceproc.reporting.answer import answer
 from maceproc.reporting.closure import closure_rows, made_by
 from maceproc.reporting.colors import as_css, slug
-from maceproc.reporting.headline import headline
 from maceproc.reporting.page.charts import charts
+from maceproc.reporting.page.every_ping import every_ping
 from maceproc.reporting.page.parts import (
     costs,
     crossing_rows,
@@ -37,7 +38,10 @@ from maceproc.reporting.page.parts import (
     path_rows,
     pings_shown,
     recorded,
+    when,
 )
+from maceproc.reporting.page.route import lanes
+from maceproc.reporting.page.tail import hop_rows, tail
 from maceproc.series import CORRECTED, DIFFERENCE_MEANING, MEANING, NATIVE_RTT
 
 if TYPE_CHECKING:
@@ -64,7 +68,11 @@ class Page:
         return {
             "version": __version__,
             "file": analysis.capture.trace.name,
-            "headline": headline(analysis),
+            "answer": answer(analysis),
+            "when": when(analysis),
+            "lanes": lanes(analysis),
+            "hops": hop_rows(analysis),
+            "tail": tail(analysis),
             "command": " ".join(sidecar.command) if sidecar else "",
             "route": sidecar.target.route if sidecar else "",
             "medians": medians(analysis),
@@ -98,6 +106,7 @@ def as_html(analysis: Analysis) -> str:
         scripts=scripts,
         script_hashes=[_csp_hash(script) for script in scripts],
         data=_json_in_html(page.charts),
+        every_ping=_json_in_html(every_ping(analysis)),
     )
 
 

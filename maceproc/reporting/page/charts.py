@@ -17,6 +17,7 @@ import pandas as pd
 from maceproc.reporting.colors import slug
 from maceproc.reporting.plots import COLORS, is_wide, unit_of
 from maceproc.reporting.views import Views
+from maceproc.series import ALL_SERIES, CONTAINER_TRACED, NATIVE_TRACED
 from maceproc.units import NS_PER_S
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ Integers = npt.NDArray[np.int64]
 
 MOST_POINTS = 10_000  # of one series: more make the file large and show nothing new
 MOST_STEPS = 1_000  # of one distribution
+CLIPPED_AT, FAR_AWAY = 99.5, 1.5  # percentile at which a scale ends, if the longest is so far
 NOT_CORRECTED = ["incomplete", "ambiguous"]
 COLUMNS = ("round", "seq", "rtt_ns", "latency_ns", "fraction")
 
@@ -53,13 +55,16 @@ def _crossings(analysis: Analysis) -> dict[str, Any]:
 
 def _ecdf(analysis: Analysis) -> dict[str, Any]:
     rows = Views(analysis).ecdf()
+    pings = Views(analysis).rtt().sort_values(["series", "rtt_ns"], kind="stable")  # as ecdf() does
+    rows = rows.assign(**{key: pings[key].to_numpy() for key in ("round", "seq")})
     # Of several equal values the last one has the fraction that is not above it.
     rows = rows.drop_duplicates(["series", "rtt_ns"], keep="last")
     series = []
     for name, part in _in_order(rows):
         shown = part.iloc[np.unique(np.linspace(0, len(part) - 1, MOST_STEPS).astype(int))]
         columns = {"x": shown["rtt_ns"], "y": shown["fraction"]}
-        series.append(_series(name, columns, {}, len(part)))
+        more = {key: shown[key] for key in ("round", "seq")}
+        series.append(_series(name, columns, more, len(part)))
     unit_ns, unit = unit_of(rows["rtt_ns"])
     return {
         "id": "ecdf",
@@ -68,6 +73,7 @@ def _ecdf(analysis: Analysis) -> dict[str, Any]:
         "y": {"label": "fraction of pings", "unit": "", "unit_ns": 1, "log": False},
         "series": series,
         "bands": [],
+        "clip": _clip(Views(analysis).rtt()["rtt_ns"]),
     }
 
 
@@ -92,14 +98,31 @@ def _over_time(id_: str, label: str, rows: pd.DataFrame, group: str, column: str
         "x": (time if timed else number) | {"log": False},
         "y": {"label": label, "unit": unit, "unit_ns": unit_ns, "log": is_wide(rows[column])},
         "series": series,
+        "clip": _clip(rows[column]),
     }
+
+
+def _clip(values_ns: pd.Series) -> dict[str, float] | None:
+    """Return up to where a scale goes [ns] and how many values are above; None if it shows all.
+
+    Few values that are far away would press all others into a corner.
+    """
+    if values_ns.empty:
+        return None
+    most_ns = float(np.percentile(values_ns.astype("float64"), CLIPPED_AT))
+    if float(values_ns.max()) <= FAR_AWAY * most_ns:
+        return None
+    return {"at_ns": most_ns * 1.05, "left_out": int((values_ns > most_ns * 1.05).sum())}
 
 
 def _series(
     name: str, axes: dict[str, pd.Series], more: dict[str, pd.Series], rows: int
 ) -> dict[str, Any]:
     lists = {key: values.tolist() for key, values in (axes | more).items()}
-    return {"name": name, "slug": slug(name), "dashed": "untraced" in name, "rows": rows, **lists}
+    arm = {one.name: one.arm for one in ALL_SERIES}.get(name, CONTAINER_TRACED)
+    place = {CONTAINER_TRACED: "c", NATIVE_TRACED: "n"}.get(arm, "")  # untraced: no events
+    facts = {"name": name, "slug": slug(name), "dashed": "untraced" in name, "rows": rows}
+    return facts | {"place": place} | lists
 
 
 def _in_order(rows: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:

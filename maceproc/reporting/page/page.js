@@ -11,7 +11,7 @@
   const number = (value, digits) =>
     value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   const shown = (axis, value) =>
-    axis.label === "fraction of pings" ? number(100 * value, 1) + " %"
+    axis.label.startsWith("fraction of pings") ? number(100 * value, 1) + " %"
       : axis.label === "number of the ping" ? "ping " + value
         : number(value, axis.unit === "s" ? 3 : 1) + " " + axis.unit;
 
@@ -22,9 +22,10 @@
     return ticks.map((t) => ((many ? [1] : [1, 2, 5]).includes(first(t)) ? t : null));
   }
 
-  // All series in one table by x, in the units of the axes.
-  function aligned(chart) {
-    const tables = chart.series.map((s) => [s.x, s.y]);
+  // All series in one table by x, in the units of the axes; with ccdf, the share that is slower.
+  function aligned(chart, ccdf) {
+    const slower = (ys) => ys.map((y) => (y < 1 ? 1 - y : null));
+    const tables = chart.series.map((s) => [s.x, ccdf ? slower(s.y) : s.y]);
     const [x, ...ys] = uPlot.join(tables);
     const scaled = (values, unit_ns) => values.map((v) => (v == null ? v : v / unit_ns));
     return [scaled(x, chart.x.unit_ns), ...ys.map((y) => scaled(y, chart.y.unit_ns))];
@@ -57,6 +58,8 @@
       this.where = figure.querySelector(".where");
       this.spoken = figure.querySelector(".spoken");
       this.log = figure.querySelector(".log");
+      this.whole = figure.querySelector(".whole"); // also what is far away
+      this.ccdf = figure.querySelector(".ccdf");
       this.hidden = new Set();
       this.data = aligned(chart);
       this.names = new Map();
@@ -65,6 +68,7 @@
           if (s.seq) this.names.set(x / chart.x.unit_ns, `round ${s.round[i]}, icmp_seq ${s.seq[i]}`);
         });
       }
+      this.places = chart.series.map((s) => new Map(s.x.map((x, i) => [x / chart.x.unit_ns, i])));
       this.axis = chart.kind === "steps" ? chart.x : chart.y; // the one that can be logarithmic
       this.log.checked = this.axis.log;
       figure.querySelector(".tools").hidden = false;
@@ -98,14 +102,23 @@
 
     // What an axis shows when everything is shown.
     range(axis, log) {
-      if (log) return (low, high) => [low * 0.9, high * 1.1];
+      const end = axis === this.axis ? this.end() : Infinity;
+      if (log) return (low, high) => [low * 0.9, Math.min(high * 1.1, end)];
+      if (axis === this.axis && end < Infinity) return () => [0, end];
+      if (axis.label.startsWith("fraction") && this.ccdf.checked) return (low) => [low * 0.8, 1.2];
       if (axis.label === "fraction of pings") return () => [0, 1.02];
       if (axis === this.axis) return (low, high) => [0, high * 1.05 || 1];
       return (low, high) => { const margin = (high - low) * 0.01 || 1; return [low - margin, high + margin]; };
     }
 
+    // Up to where the scale goes that is clipped.
+    end() {
+      const { clip } = this.chart;
+      return clip && !this.whole.checked ? clip.at_ns / this.axis.unit_ns : Infinity;
+    }
+
     scale(axis) {
-      const log = axis === this.axis && this.log.checked;
+      const log = (axis === this.axis && this.log.checked) || (axis === this.chart.y && this.ccdf?.checked);
       const zooms = axis === this.chart.x; // a range that was zoomed to gets no margin
       const all = this.range(axis, log);
       return {
@@ -119,11 +132,11 @@
       const old = this.plot && keep ? { ...this.plot.scales.x } : null;
       if (this.plot) this.plot.destroy();
       const axis = (of, size) => ({
-        label: withUnit(of), labelFont: "600 " + FONT, font: FONT, labelSize: 18, size, gap: 4,
+        label: of === chart.y && this.ccdf?.checked ? "fraction of pings that is slower" : withUnit(of), labelFont: "600 " + FONT, font: FONT, labelSize: 18, size, gap: 4,
         stroke: color("quiet"),
         grid: { stroke: color("line"), width: 1 },
         ticks: { stroke: color("line"), width: 1, size: 5 },
-        ...(of === this.axis && this.log.checked ? { filter: logLabels } : {}),
+        ...((of === this.axis && this.log.checked) || (of === chart.y && this.ccdf?.checked) ? { filter: logLabels } : {}),
         values: (u, ticks) => ticks.map((t) => (t == null ? "" : t.toLocaleString("en", { maximumSignificantDigits: 6 }))),
       });
       const series = chart.series.map((s, i) => {
@@ -157,6 +170,7 @@
       }, this.data, this.box);
       if (old && this.zoomed) this.plot.setScale("x", { min: old.min, max: old.max });
       this.plot.over.addEventListener("dblclick", () => this.showAll());
+      this.plot.over.addEventListener("click", () => this.open());
       this.buttons();
       this.tell();
     }
@@ -213,6 +227,22 @@
       this.buttons();
     }
 
+    // Show the ping under the cursor, event by event.
+    open() {
+      const u = this.plot;
+      if (u.cursor.left < 0 || u.cursor.idx == null) return;
+      let nearest = null;
+      this.chart.series.forEach((s, i) => {
+        const at = u.cursor.idxs[i + 1];
+        const value = at == null || at < 0 ? null : u.data[i + 1][at];
+        if (value == null || this.hidden.has(i)) return;
+        const place = this.places[i].get(u.data[0][at]);
+        const off = Math.abs(u.valToPos(value, "y") - u.cursor.top) + (s.place ? 0 : 5);
+        if (place != null && (!nearest || off < nearest.off)) nearest = { off, s, place };
+      });
+      if (nearest) showPing(nearest.s.place, nearest.s.round[nearest.place], nearest.s.seq[nearest.place]);
+    }
+
     showAll() {
       const x = this.data[0];
       this.zoomed = false;
@@ -241,7 +271,7 @@
       const { chart } = this;
       const [x, y] = chart.kind === "steps" ? ["rtt_ns", "fraction"]
         : [chart.x.unit === "s" ? "after_ns" : "number", chart.id === "rtt" ? "rtt_ns" : "latency_ns"];
-      const rows = [["series", ...(chart.kind === "steps" ? [] : ["round", "seq"]), x, y]];
+      const rows = [["series", "round", "seq", x, y]];
       for (const s of chart.series) {
         s.x.forEach((at, i) => rows.push([`"${s.name}"`, ...(s.seq ? [s.round[i], s.seq[i]] : []), at, s.y[i]]));
       }
@@ -258,10 +288,15 @@
       on(".zoom-out", () => this.showAll());
       on(".csv", () => this.csv());
       this.log.addEventListener("change", () => this.draw(true));
+      this.whole?.addEventListener("change", () => this.draw(true));
+      this.ccdf?.addEventListener("change", () => {
+        this.data = aligned(this.chart, this.ccdf.checked);
+        this.draw(true);
+      });
       const keys = {
         ArrowLeft: () => this.step(-1), ArrowRight: () => this.step(1),
         PageUp: () => this.step(-10), PageDown: () => this.step(10),
-        "+": () => this.zoom(0.5), "=": () => this.zoom(0.5), Escape: () => this.showAll(),
+        Enter: () => this.open(), "+": () => this.zoom(0.5), "=": () => this.zoom(0.5), Escape: () => this.showAll(),
       };
       this.box.addEventListener("keydown", (event) => {
         if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -273,6 +308,94 @@
         if (width && width !== this.plot.width) this.plot.setSize({ width, height: this.height() });
       }).observe(this.box);
     }
+  }
+
+  const choose = document.getElementById("choose");
+  const every = JSON.parse(document.getElementById("every-ping").textContent);
+  const us = (ns) => (ns == null ? "-" : number(ns / 1000, 1) + " us");
+  const made = (tag, text, name) => {
+    const element = document.createElement(tag);
+    if (text != null) element.textContent = text;
+    if (name) element.className = name;
+    return element;
+  };
+
+  function showChosen() {
+    for (const ping of document.querySelectorAll("#ping article")) ping.hidden = ping.id !== choose.value;
+  }
+
+  // Show a ping that was clicked on; the page has the events of those that were traced.
+  function showPing(place, round, seq) {
+    if (!choose) return;
+    let id = `ping-${round}-${seq}`;
+    if (place !== "c" || !document.getElementById(id)) {
+      id = "clicked";
+      document.getElementById(id)?.remove();
+      choose.querySelector("[value=clicked]")?.remove();
+      const option = made("option", `clicked: round ${round}, icmp_seq ${seq}`);
+      option.value = id;
+      choose.prepend(option);
+      document.getElementById("ping").append(articleOf(id, place, round, seq));
+    }
+    choose.value = id;
+    showChosen();
+    const section = document.getElementById("ping");
+    section.scrollIntoView({ block: "start" });
+    section.focus({ preventScroll: true });
+  }
+
+  function articleOf(id, place, round, seq) {
+    const article = made("article");
+    article.id = id;
+    const ping = every.pings[`${place}-${round}-${seq}`];
+    article.append(made("h3", `icmp_seq ${seq}, round ${round}${ping ? ": " + ping[0] : ""}`));
+    if (!ping) {
+      article.append(made("p", place ? "The page does not hold its events: `maceproc explain` shows them."
+        : "It ran untraced: there are no events of it."));
+      return article;
+    }
+    const [, reason, rtt, ...rest] = ping;
+    const events = rest.pop();
+    if (reason) article.append(made("p", reason[0].toUpperCase() + reason.slice(1) + "."));
+    let end = 0;
+    const ends = [];
+    for (const took of rest.slice(0, -1)) { if (took == null) break; ends.push(end += took); }
+    const segmentAt = (after) => (after <= 0 ? "" : every.segments[ends.findIndex((e) => after <= e)] ?? "");
+    const last = events[events.length - 1] || 1;
+    const table = made("table", null, "waterfall");
+    const body = made("tbody");
+    let before = 0;
+    for (let i = 0; i < events.length; i += 2) {
+      const [where, event] = every.labels[events[i]].split(/ (?=[^ ]*$)/);
+      const after = events[i + 1];
+      const segment = segmentAt(after);
+      const row = made("tr");
+      const what = made("td", event + " ");
+      what.append(made("small", where + (segment ? " · " + segment : "")));
+      const bars = made("td", null, "bars");
+      const track = made("div", null, "track");
+      const bar = made("i", null, "bar");
+      bar.style.cssText = `left:${(100 * before) / last}%;width:${(100 * (after - before)) / last}%;` +
+        `background:var(--${segment ? "segment-" + segment.replace(" ", "-") : "line"})`;
+      track.append(bar);
+      bars.append(track);
+      row.append(made("td", us(after), "number"), made("td", us(after - before), "number"), what, bars);
+      body.append(row);
+      before = after;
+    }
+    const head = made("thead");
+    const heads = made("tr");
+    for (const name of ["after", "step", "event", "bar"]) heads.append(made("th", name));
+    head.append(heads);
+    table.append(head, body);
+    const facts = made("dl", null, "facts");
+    [["RTT as printed", rtt], ...every.segments.map((name, i) => [name, rest[i]])].forEach(([name, ns]) => {
+      const fact = made("div");
+      fact.append(made("dt", name), made("dd", us(ns)));
+      facts.append(fact);
+    });
+    article.append(table, facts);
+    return article;
   }
 
   const drawn = [...document.querySelectorAll("[data-chart]")].map(
@@ -296,11 +419,8 @@
   themed();
 
   // Show one ping at a time.
-  const choose = document.getElementById("choose");
   if (choose) {
-    const pings = [...document.querySelectorAll("#ping article")];
-    const show = () => pings.forEach((ping) => { ping.hidden = ping.id !== choose.value; });
-    choose.addEventListener("change", show);
-    show();
+    choose.addEventListener("change", showChosen);
+    showChosen();
   }
 })();

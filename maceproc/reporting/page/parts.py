@@ -11,7 +11,7 @@ import pandas as pd
 
 from maceproc import __version__
 from maceproc.following.coverage import coverage
-from maceproc.following.losses import losses
+from maceproc.following.losses import event_counts, losses
 from maceproc.following.verdicts import STATUSES
 from maceproc.ledger import COLUMNS
 from maceproc.reporting.explain import explain
@@ -168,11 +168,23 @@ def lost_rows(analysis: Analysis) -> Row:
     }
 
 
+def when(analysis: Analysis) -> str:
+    """Say when and on what machine it was recorded; empty where no sidecar tells."""
+    sidecar = analysis.capture.sidecar
+    if sidecar is None:
+        return ""
+    machine = f"{sidecar.machine.cpu}, {sidecar.machine.cpus} CPUs, Linux {sidecar.machine.kernel}"
+    if not (sidecar.runs and sidecar.runs[0].start_utc_ns):
+        return machine
+    begin = datetime.fromtimestamp(sidecar.runs[0].start_utc_ns // NS_PER_S, UTC)
+    return f"{begin:%Y-%m-%d %H:%M} UTC, {machine}"
+
+
 def recorded(analysis: Analysis) -> list[tuple[str, str]]:
     """Return how the capture was recorded, as terms and their descriptions."""
     sidecar = analysis.capture.sidecar
     facts = list(_recorded_by_us(sidecar)) if sidecar else [("Recorded", "by hand: no sidecar")]
-    counts = {name: len(table) for name, table in analysis.trace.events.items()}
+    counts = event_counts(analysis.trace)
     facts.append(("Events used", ", ".join(f"{name} {n:,}" for name, n in counts.items() if n)))
     facts.append(("Trace clock", analysis.trace.clock or "not known"))
     facts.append(("File", str(analysis.capture.trace)))
