@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
@@ -24,14 +24,16 @@ from maceproc.following.native_doubts import native_doubts
 from maceproc.following.native_rtt import add_native_rtt
 from maceproc.following.settling import settle
 from maceproc.following.steps import steps_of
+from maceproc.following.windowed import follow_in_windows, read_ahead, spans_of
 from maceproc.schema import EVENTS_ON_PATH, RTTS, Trace
-from maceproc.traces import read_other_times, read_trace, require_cpus
+from maceproc.traces import read_other_times, read_trace, require_cpus, windows_for
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from maceproc.reporting.plots import Plots
     from maceproc.reporting.views import Views
+    from maceproc.tracedat.windows import Window
 
 LOG = logging.getLogger("maceproc")
 
@@ -112,6 +114,7 @@ def analyze(
     outer: str = "",
     peer: str = "",
     calibration: str | os.PathLike[str] | Calibration | None = None,
+    memory: int | None = None,
 ) -> Analysis:
     """Follow every packet of a capture and correct the RTT of every ping.
 
@@ -130,12 +133,20 @@ def analyze(
     calibration
         A calibration, or its file, that gives `native_rtt_ns` instead of the capture's own natives;
         by default the one that the sidecar holds.
+    memory
+        How much to take [bytes], by default half of what is free: a trace that needs more is read
+        in windows of time, and hops and crossings hold the packets of the pings alone.
     """
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
+    windows = windows_for(capture.trace, memory) if ping is None else []
+    devices = {"inner": inner, "outer": outer, "peer": peer}
+    if found := _analyze_in_windows(capture, windows, _given(calibration), **devices):
+        return found
     if is_echo_file(capture.trace):
         trace, followed = follow_echoes(capture)
-        return _summarize(capture, trace, {}, followed, _given(calibration))
+        on_path = _count_events(capture, followed, [])
+        return _summarize(capture, trace, on_path, followed, _given(calibration))
     # The file is read for this alone first, while no other table takes memory.
     recorded = capture.sidecar.tracing.events if capture.sidecar else None
     others = read_other_times(capture.trace, EVENTS_USED, recorded)
@@ -145,14 +156,66 @@ def analyze(
     times = event_costs.times_by_cpu({**trace.events, **others})
     del others
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
-    followed = follow_pings(capture, trace, ping=ping, inner=inner, outer=outer, peer=peer)
+    followed = follow_pings(capture, trace, ping=ping, **devices)
     LOG.info("summarizing %d pings and %d hops of packets", len(followed.rtts), len(followed.hops))
     settled: list[tuple[str, str, str, str]] = []
     if capture.sidecar and capture.sidecar.tracing.tracer == "ftrace+bpf":
         rows = read_echo_file(echoes_path(capture.trace)).rows
         rtts, settled = settle(followed, capture.sidecar, rows)
         followed = followed._replace(rtts=rtts)
-    return _summarize(capture, trace, times, followed, _given(calibration), settled)
+    on_path = _count_events(capture, followed, [times])
+    return _summarize(capture, trace, on_path, followed, _given(calibration), settled)
+
+
+def _analyze_in_windows(
+    capture: Capture,
+    windows: Sequence[Window],
+    calibration: Calibration | None,
+    **devices: str,
+) -> Analysis | None:
+    """Analyze a capture window by window; None without any, or if it cannot give the same."""
+    path = capture.trace
+    if not windows:
+        return None
+
+    def read(window: Window) -> Trace:
+        trace = read_trace(path, EVENTS_USED, *window)
+        require_fields(path, trace)
+        return trace
+
+    found = follow_in_windows(capture, windows, read, **devices)
+    if found is None or capture.sidecar is None:
+        return None
+    trace, followed = found
+    spans = spans_of(capture.sidecar)
+    during = [w for w in windows if any(_meets(w, span) for span in spans)]
+    recorded = [event.rpartition(":")[2] for event in capture.sidecar.tracing.events]
+    each = (
+        event_costs.times_by_cpu(part.events)
+        for part in read_ahead(during, lambda w: read_trace(path, recorded, *w, fields=()))
+    )
+    on_path = _count_events(capture, followed, each)
+    return _summarize(capture, trace, on_path, followed, calibration)
+
+
+def _meets(window: Window, span: tuple[int, int]) -> bool:
+    start_ns, end_ns = span
+    begins = window.end_ns is None or start_ns < window.end_ns
+    return begins and (window.start_ns is None or end_ns >= window.start_ns)
+
+
+def _count_events(
+    capture: Capture, followed: Followed, times: Iterable[Mapping[int, event_costs.Times]]
+) -> pd.DataFrame:
+    """Count the events on the path of every ping, given the times of all, in one or more parts."""
+    # Programs in the kernel record no events that could be counted; untraced runs tell their cost.
+    if capture.sidecar is not None and capture.sidecar.tracing.tracer == "bpf":
+        return EVENTS_ON_PATH.frame()
+    total = event_costs.count_events(followed.rtts, followed.hops, {})
+    counts = [name for name in EVENTS_ON_PATH.names if name.startswith("events")]
+    for part in times:
+        total[counts] += event_costs.count_events(followed.rtts, followed.hops, part)[counts]
+    return total
 
 
 def _given(calibration: str | os.PathLike[str] | Calibration | None) -> Calibration | None:
@@ -164,7 +227,7 @@ def _given(calibration: str | os.PathLike[str] | Calibration | None) -> Calibrat
 def _summarize(
     capture: Capture,
     trace: Trace,
-    times: Mapping[int, event_costs.Times],
+    on_path: pd.DataFrame,
     followed: Followed,
     calibration: Calibration | None,
     settled: Iterable[tuple[str, str, str, str]] = (),
@@ -173,9 +236,7 @@ def _summarize(
     hops, crossed, printed, rtts, outputs = followed
     rtts["causes"] = causes.label_causes(rtts, hops, crossed, trace.events)
     runs = capture.sidecar.runs if capture.sidecar else ()
-    # Programs in the kernel record no events that could be counted; untraced runs tell their cost.
     by_bpf = capture.sidecar is not None and capture.sidecar.tracing.tracer == "bpf"
-    on_path = EVENTS_ON_PATH.frame() if by_bpf else event_costs.count_events(rtts, hops, times)
     points = event_costs.points_on_path(rtts, hops) if by_bpf else on_path
     native = find_native(capture, rtts, points, calibration)
     rtts = RTTS.frame(add_native_rtt(rtts, native.correction))

@@ -81,7 +81,6 @@ def rows_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """
     wide = [name for name in table if str(table[name].dtype).lower() == "uint64"]
     table = table.assign(**{name: table[name].map("{:#x}".format) for name in wide})
-    # pandas writes every kind of missing value as null.
     rows: list[dict[str, Any]] = json.loads(table.to_json(orient="records", double_precision=3))
     return rows
 

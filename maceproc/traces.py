@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from maceproc.capture_files import check_is_trace
 from maceproc.echoes import is_echo_file
 from maceproc.errors import AnalysisError, TraceFormatError
+from maceproc.memory import free_memory
 from maceproc.perfdata.container import is_perf_data
 from maceproc.schema import EVENTS, Trace
 from maceproc.tracedat.container import is_trace_dat
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from maceproc.tracedat.summary import Summary
+    from maceproc.tracedat.windows import Window
 
 
 class Kind(Enum):
@@ -79,13 +81,44 @@ def read_events(
     return _selected(path, read_text(path, events), selection)
 
 
-def read_trace(path: Path, events: Iterable[str] | None = None) -> Trace:
-    """Read the events of a capture's trace: all of them, or those named.
+def read_trace(
+    path: Path,
+    events: Iterable[str] | None = None,
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    *,
+    fields: Iterable[str] | None = None,
+) -> Trace:
+    """Read the events of a capture's trace: all of them, or those named, or of a span of time.
 
     Raises CaptureError when there is no such file, else as `read_events`.
     """
     check_is_trace(path)
-    return read_events(path, events)
+    return read_events(path, events, fields, start_ns, end_ns)
+
+
+# What one pass takes, and what windows take: their events are read ahead, two windows at a time.
+BYTES_PER_PAGE_BYTE, BYTES_PER_WINDOW_BYTE = 3.0, 15.0
+OWN_BYTES = 200 << 20  # what the program takes before it reads anything
+SMALLEST_WINDOW = 1 << 20
+
+
+def windows_for(path: Path, memory: int | None = None) -> list[Window]:
+    """Return windows of time in which a trace can be read with so much memory [bytes].
+
+    By default half of what is free is taken. None are needed (an empty list) when the whole trace
+    can be read at once, or when it is no trace.dat: text and perf.data are read as a whole.
+    """
+    if not path.is_file() or not is_trace_dat(path):
+        return []
+    from maceproc.tracedat.windows import unpacked_bytes, windows_of
+
+    allowed = memory if memory is not None else (free_memory() or 1 << 62) // 2
+    size = unpacked_bytes(path)
+    if OWN_BYTES + BYTES_PER_PAGE_BYTE * size <= allowed:
+        return []
+    window = max(int((allowed - OWN_BYTES) / BYTES_PER_WINDOW_BYTE), SMALLEST_WINDOW)
+    return windows_of(path, window)
 
 
 def read_other_times(

@@ -23,7 +23,7 @@ PACKAGE = Path(__file__).parents[1] / "maceproc"
 # The rooms in the order of the pipeline, and the modules or packages that each consists of.
 ROOMS = {
     "words": "errors units schema statistics ledger series foreign_text whole_file worker "
-    "echo_rows",
+    "echo_rows memory",
     "capture": "calibration capture sidecar_checks capture_files uplinks",
     "reading": "tracedat tracetext pings traces perfdata echoes pairing",
     "recording": "recording",

@@ -28,8 +28,9 @@ def test_a_vlan_on_a_bond_recorded_on_debian_s_kernel() -> None:
 
 def test_its_report_and_explanation_name_the_devices() -> None:
     analysis = maceproc.analyze(CAPTURES / "bond-vlan-6.1.dat")
-    report = " ".join(str(analysis).split())  # its lines are wrapped
+    report = " ".join(str(analysis).split())
     assert "outbound crossings end on ho:bond0.5, inbound ones begin on ho:nic0" in report
+    assert r"\n" not in report
     explanation = str(explain(analysis, 3))
     assert "outbound crossing: from ct:eth0 to ho:bond0.5" in explanation
     assert "inbound crossing: from ho:nic0 to ct:eth0" in explanation

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from maceproc.cli.options import TRACE, by_hand
+from maceproc.cli.options import MEMORY, TRACE, by_hand
 from maceproc.cli.terminal import working
 from maceproc.errors import CaptureError
 from maceproc.foreign_text import clean
@@ -30,6 +30,7 @@ PAGE_SUFFIXES = (".html", ".htm")
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a report.")
 @click.option("--html", metavar="FILE", help="Write the report as a page for a browser, too.")
+@MEMORY
 def analyze(
     file: str,
     ping: str,
@@ -39,6 +40,7 @@ def analyze(
     calibration: str | None,
     as_json: bool,
     html: str | None,
+    memory: int | None,
 ) -> None:
     r"""Follow every packet of a capture and correct the RTT of every ping.
 
@@ -47,6 +49,7 @@ def analyze(
     maceproc analyze trace.dat --html report.html
     maceproc analyze trace.dat --calibration calibration.json
     maceproc analyze trace.dat --json | jq '.summary.series'
+    maceproc analyze large.dat --memory 1G
     A trace recorded by hand, and what the ping printed:
       maceproc analyze trace.txt --ping ping.txt --inner eth0 --outer eno1
     """
@@ -57,7 +60,9 @@ def analyze(
         check_page(Path(file), Path(html))
     with working():
         given = {"inner": inner, "outer": outer, "peer": peer}
-        analysis = analyze_capture(file, ping=ping or None, calibration=calibration, **given)
+        analysis = analyze_capture(
+            file, ping=ping or None, calibration=calibration, memory=memory, **given
+        )
         page = analysis.as_html() if html else ""
     if html:
         write_page(page, Path(html))
@@ -123,7 +128,6 @@ def explain(
     from maceproc.reporting.explain import explain as explain_ping
 
     with working():
-        given = {"inner": inner, "outer": outer, "peer": peer}
-        analysis = analyze_capture(file, ping=ping or None, **given)
+        analysis = analyze_capture(file, ping=ping or None, inner=inner, outer=outer, peer=peer)
     explanation = explain_ping(analysis, seq, round_)
     click.echo(explanation.as_json() if as_json else str(explanation))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import click
 
+from maceproc.cli.options import MEMORY
 from maceproc.cli.terminal import tell_notes, working
 from maceproc.foreign_text import clean
 
@@ -16,7 +18,10 @@ from maceproc.foreign_text import clean
 @click.option("--head", type=click.IntRange(1), default=10, show_default=True, help="Rows to show.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print all rows of EVENT as CSV.")
 @click.option("--json", "as_json", is_flag=True, help="Print the list as one JSON object.")
-def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool) -> None:
+@MEMORY
+def events(
+    file: Path, event: str | None, head: int, as_csv: bool, as_json: bool, memory: int | None
+) -> None:
     r"""List the events of a trace.dat, a perf.data or their text, or show those of EVENT.
 
     \b
@@ -27,15 +32,16 @@ def events(file: Path, event: str | None, head: int, as_csv: bool, as_json: bool
         raise click.UsageError("--json prints the list of events; the rows of one come with --csv")
     from maceproc.reporting import listing as view
 
-    notes: tuple[str, ...] = ()
+    notes: Collection[str] = ()
     with working():
         if event is None:
-            text = (view.listing_json(file) if as_json else view.listing(file)) + "\n"
+            parts = iter([(view.listing_json(file) if as_json else view.listing(file)) + "\n"])
+        elif as_csv:
+            parts, notes = view.rows_csv(file, event, memory)
         else:
-            text, notes = (
-                view.rows_csv(file, event) if as_csv else (view.rows(file, event, head), ())
-            )
-    click.echo(text, nl=False)
+            parts = iter([view.rows(file, event, head)])
+    for part in parts:
+        click.echo(part, nl=False)
     tell_notes(notes)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from maceproc.cli.options import TRACE, by_hand
+from maceproc.cli.options import MEMORY, TRACE, by_hand
 from maceproc.cli.terminal import bar, tell, working
 
 # The names are those of maceproc.reporting.export, which would import pandas.
@@ -48,6 +48,7 @@ TABLES = (
 )
 @click.option("--force", is_flag=True, help="Replace files that exist.")
 @by_hand
+@MEMORY
 def export(
     file: str,
     table: str | None,
@@ -58,6 +59,7 @@ def export(
     inner: str,
     outer: str,
     peer: str,
+    memory: int | None,
 ) -> None:
     r"""Write a table, a timeline or the pings as packets, for other programs.
 
@@ -95,8 +97,9 @@ def export(
     if table is not None and form not in OF_TABLES:
         raise click.UsageError(f"{form} holds no table: leave --table out")
     table = table or "rtts"
+    memory = _allowed(memory, form, table)
     with working():
-        given = {"inner": inner, "outer": outer, "peer": peer}
+        given: dict[str, Any] = {"inner": inner, "outer": outer, "peer": peer, "memory": memory}
         analysis = analyze(file, ping=ping or None, **given)
     if output is None:
         as_text = tables.as_csv if form == "csv" else tables.as_json
@@ -106,3 +109,14 @@ def export(
         given_form: Any = form
         written = write(analysis, path, table=table, format=given_form, force=force, tell=show)
     tell(f"wrote {' and '.join(map(str, written))}")
+
+
+def _allowed(memory: int | None, form: str | None, table: str) -> int | None:
+    """Return the memory to take: no bound for what has every packet; UsageError if one is given."""
+    from maceproc.reporting.export import OF_EVERY_PACKET
+
+    if form != "perfetto" and table not in OF_EVERY_PACKET:
+        return memory
+    if memory is not None:
+        raise click.UsageError("--memory cannot be kept: this has every packet of the trace")
+    return 1 << 62

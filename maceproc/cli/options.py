@@ -13,6 +13,22 @@ from maceproc.cli import candidates
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
+
+def _memory(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    """Return how many bytes an amount of memory is; MaceprocError says what is wrong with it."""
+    from maceproc.memory import parse_size
+
+    return None if value is None else parse_size(value)
+
+
+MEMORY = click.option(
+    "--memory",
+    metavar="SIZE",
+    callback=_memory,
+    help="Take about so much memory, such as 1G: a larger trace is read in windows of time.  "
+    "[default: half of what is free]",
+)
+
 TRACE = click.argument("file", type=click.Path(), metavar="TRACE")
 
 

@@ -17,6 +17,7 @@ begins and ends at the card. See `maceproc.uplinks`.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -129,12 +130,7 @@ def _outbound(walk: _Walk, way: Way) -> pd.DataFrame:
 
 def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
     """Packets sent by the peer of the container's device and received there."""
-    received = walk.first_receptions(way.inner)
-    sent = walk.step(received, -1)
-    by_peer = walk.handed_over & (walk.on(way.peer) if way.peer else True)
-    received, sent = _where(by_peer[sent] & (sent != NOWHERE), received, sent)
-    delivered = walk.if_stamped(received, way.inner_uses_netif_rx)
-    delivered, sent = _where(delivered != NOWHERE, delivered, sent)
+    delivered, sent = _delivered(walk, way)
     came = walk.first_receptions(*way.cards)
     entered = walk.nth(came, np.searchsorted(came, sent) - way.card_again, sent)
     uses_netif_rx = way.outer_uses_netif_rx
@@ -144,6 +140,46 @@ def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
     return walk.rows(
         INBOUND, delivered, entered, delivered, entered, peer=sent, added_bytes=way.added_bytes
     )
+
+
+def _from_peer(walk: _Walk, way: Way) -> tuple[Indices, Indices]:
+    """Return where the container's device received what its peer sent, and where that was sent."""
+    received = walk.first_receptions(way.inner)
+    sent = walk.step(received, -1)
+    by_peer = walk.handed_over & (walk.on(way.peer) if way.peer else True)
+    received, sent = _where(by_peer[sent] & (sent != NOWHERE), received, sent)
+    return received, sent
+
+
+def _delivered(walk: _Walk, way: Way) -> tuple[Indices, Indices]:
+    """Return those of `_from_peer` that were seen where the device receives first."""
+    received, sent = _from_peer(walk, way)
+    delivered = walk.if_stamped(received, way.inner_uses_netif_rx)
+    delivered, sent = _where(delivered != NOWHERE, delivered, sent)
+    return delivered, sent
+
+
+def count_receptions(
+    hops: pd.DataFrame, way: Way, recorded: Collection[str], inner_uses_netif_rx: bool
+) -> tuple[int, int]:
+    """Count how the outer device received what crossed inwards: by `netif_rx`, and in all.
+
+    From the counts of all parts of a trace follows what `find_crossings` concludes from the whole,
+    where no topology says how the outer device receives.
+    """
+    walk = _Walk(hops, recorded)
+    _, sent = _delivered(walk, replace(way, inner_uses_netif_rx=inner_uses_netif_rx))
+    came = walk.first_receptions(*way.cards)
+    entered = walk.nth(came, np.searchsorted(came, sent) - way.card_again, sent)
+    entered = entered[entered != NOWHERE]
+    return int((walk.kind[entered] == Kind.RX).sum()), len(entered)
+
+
+def any_by_netif_rx(hops: pd.DataFrame, way: Way, recorded: Collection[str]) -> bool:
+    """Tell whether the container's device received anything of its peer's by `netif_rx`."""
+    walk = _Walk(hops, recorded)
+    received, _ = _from_peer(walk, way)
+    return bool(np.any(walk.kind[received] == Kind.RX))
 
 
 # What a device may add to the packets of another: none to two VLAN tags, an Ethernet header, both.

@@ -17,6 +17,7 @@ from maceproc.following.by_hand import runs_by_hand
 from maceproc.following.calls import RECEIVE_CALLS, SEND_CALLS, deliveries_table, sends_table
 from maceproc.following.crossings import OUTBOUND, find_crossings, find_passages
 from maceproc.following.journeys import HOP_EVENTS, Links, follow_packets
+from maceproc.following.losses import event_counts
 from maceproc.following.namespaces import name_namespaces
 from maceproc.following.rtts import rtts_table
 from maceproc.following.topology import Way, links_of, mtu_of, way_of, with_pairs
@@ -93,7 +94,7 @@ def follow_way(
     without it, to learn it from the events, then with it. `outputs` is what a ping printed, given
     by hand: its tasks tell its peer from those of other containers.
     """
-    recorded = _recorded_events(sidecar, trace)
+    recorded = recorded_events(sidecar, trace)
     if sidecar is None:  # otherwise there are other runs to report of
         _check_events(recorded)
     links = links_of(sidecar)
@@ -189,10 +190,10 @@ def _check_events(recorded: Collection[str]) -> None:
     )
 
 
-def _recorded_events(sidecar: Sidecar | None, trace: Trace) -> list[str]:
+def recorded_events(sidecar: Sidecar | None, trace: Trace | None) -> list[str]:
     """Return the events that were enabled, without their system; those seen when nobody says."""
     if sidecar is None:
-        return [name for name, table in trace.events.items() if len(table)]
+        return [name for name, count in (event_counts(trace) if trace else {}).items() if count]
     return [event.partition(":")[2] for event in sidecar.tracing.events]
 
 

@@ -106,10 +106,9 @@ def follow_packets(
     is known of the topology. The order of the input's rows, CPUs and tables does not matter.
     `netns` is left empty: see `namespaces.name_namespaces`.
     """
-    kinds = {HOP_EVENTS[e] for e in (events if recorded is None else recorded) if e in HOP_EVENTS}
-    hops = _stack(events)
-    hops = hops.take(_in_order(hops))
-    starts = _life_starts(hops, kinds, links)
+    hops = stack_hops(events)
+    hops = hops.take(in_order(hops))
+    starts = life_starts(hops, kinds_of(events if recorded is None else recorded), links)
     journey = np.cumsum(starts) - 1
     position = np.arange(len(starts), dtype=np.int32)
     nowhere = np.full(len(starts), -1, dtype=np.int8)
@@ -122,6 +121,11 @@ def follow_packets(
         "netns": pd.Categorical.from_codes(nowhere, categories=[]),
     }
     return HOPS.frame(data)
+
+
+def kinds_of(names: Collection[str]) -> set[Kind]:
+    """Return the kinds of hops that events of these names are."""
+    return {HOP_EVENTS[name] for name in names if name in HOP_EVENTS}
 
 
 def journeys_table(hops: pd.DataFrame) -> pd.DataFrame:
@@ -146,20 +150,22 @@ def hop_kinds(hops: pd.DataFrame) -> npt.NDArray[np.int8]:
 
 
 @dataclass(frozen=True)
-class _Hops:
+class Hops:
     """Columns of HOPS as arrays, with events and devices as codes, and the kind of each event.
 
-    `rank` is the place among all events of the trace.
+    `rank` is the place among all events of the trace. `tells_softirq` says whether the trace tells
+    what ran in softirq; None: if any of these hops does.
     """
 
     columns: dict[str, npt.NDArray[Any]]
     events: list[str]
     devices: pd.Index
+    tells_softirq: bool | None = None
 
     def __getitem__(self, name: str) -> npt.NDArray[Any]:
         return self.columns[name]
 
-    def take(self, order: npt.NDArray[np.intp]) -> _Hops:
+    def take(self, order: npt.NDArray[np.intp]) -> Hops:
         """Return the rows in another order."""
         columns = {
             name: np.take(values, order) for name, values in self.columns.items() if name != "rank"
@@ -167,7 +173,7 @@ class _Hops:
         return replace(self, columns=columns)
 
 
-def _stack(events: Mapping[str, pd.DataFrame]) -> _Hops:
+def stack_hops(events: Mapping[str, pd.DataFrame]) -> Hops:
     """Stack the tables of the events that are hops, in the order of their kinds."""
     names = [name for name in HOP_EVENTS if name in events and "skbaddr" in events[name]]
     tables = [_with_address(events[name]) for name in names]
@@ -179,13 +185,13 @@ def _stack(events: Mapping[str, pd.DataFrame]) -> _Hops:
     ]
     for code, part in enumerate(parts):
         part["event"] = np.full(len(part["rank"]), code, dtype=np.int8)
-    parts.append({column: np.empty(0, dtype) for column, dtype in _DTYPES.items()})
-    return _Hops(
-        {name: np.concatenate([p[name] for p in parts]) for name in _DTYPES}, names, devices
+    parts.append({column: np.empty(0, dtype) for column, dtype in HOP_DTYPES.items()})
+    return Hops(
+        {name: np.concatenate([p[name] for p in parts]) for name in HOP_DTYPES}, names, devices
     )
 
 
-_DTYPES: Mapping[str, Any] = {
+HOP_DTYPES: Mapping[str, Any] = {
     "rank": np.int64,
     "skbaddr": np.uint64,
     "time_ns": np.int64,
@@ -229,13 +235,13 @@ def _hop_columns(
         "dev": dev,
         "kind": np.full(len(table), kind, dtype=np.int8),
         **{
-            name: table[name].to_numpy(_DTYPES[name])
+            name: table[name].to_numpy(HOP_DTYPES[name])
             for name in ("skbaddr", "time_ns", "cpu", "pid")
         },
     }
 
 
-def _in_order(hops: _Hops) -> npt.NDArray[np.intp]:
+def in_order(hops: Hops) -> npt.NDArray[np.intp]:
     """Return the order of address, then time; at equal times that of the reader, then of kinds."""
     # Tables of a trace are sorted already, and sorting them again costs little.
     in_time = np.argsort(hops["rank"], kind="stable")
@@ -245,7 +251,7 @@ def _in_order(hops: _Hops) -> npt.NDArray[np.intp]:
     return in_time[np.argsort(code.astype(small)[in_time], kind="stable")]
 
 
-def _life_starts(hops: _Hops, recorded: Collection[Kind], links: Links) -> Bools:
+def life_starts(hops: Hops, recorded: Collection[Kind], links: Links) -> Bools:
     """Tell of each hop, in order of address and time, whether a new life begins with it."""
     kind, dev, address = hops["kind"], hops["dev"], hops["skbaddr"]
     if len(kind) == 0:
@@ -261,7 +267,7 @@ def _life_starts(hops: _Hops, recorded: Collection[Kind], links: Links) -> Bools
     return np.append(True, ~follows)
 
 
-def _keeps_length(hops: _Hops) -> Bools:
+def _keeps_length(hops: Hops) -> Bools:
     """Tell where the lengths are possible: from queue to driver nothing changes the length."""
     kind, length = hops["kind"], hops["len"]
     kept = np.isin(kind[:-1] * len(Kind) + kind[1:], [a * len(Kind) + b for a, b in _LENGTH_KEPT])
@@ -271,7 +277,7 @@ def _keeps_length(hops: _Hops) -> Bools:
 _LENGTH_KEPT = ((Kind.QUEUE, Kind.XMIT), (Kind.RX, Kind.RECEIVE))
 
 
-def _in_context(hops: _Hops) -> Bools:
+def _in_context(hops: Hops) -> Bools:
     """Tell where the next hop is possible in its task or softirq, if it queues the packet."""
     queued = hops["kind"][1:] == Kind.QUEUE
     softirq, before = hops["softirq"], hops["kind"][:-1]
@@ -283,22 +289,28 @@ def _in_context(hops: _Hops) -> Bools:
     # There are two exceptions: in the same call, the stack receives and forwards what a task writes
     # to a tun or tap device (drivers/net/tun.c, tun_get_user(), v6.8), or what NAPI polls in a
     # thread.
-    if softirq.any():  # text without latency columns does not say
+    if _tells_softirq(hops):
         possible &= ~_receives(before) | softirq[1:] | ((before == Kind.RECEIVE) & same)
     return np.asarray(~queued | possible)
 
 
-def _from_the_backlog(hops: _Hops) -> Bools:
+def _from_the_backlog(hops: Hops) -> Bools:
     """Tell where the next hop is possible: a packet leaves the backlog in softirq, not in a task.
 
     net/core/dev.c, process_backlog(), v6.8, is called in softirq.
     """
     waited = (hops["kind"][:-1] == Kind.RX) & (hops["kind"][1:] == Kind.RECEIVE)
-    softirq = hops["softirq"]
-    return np.asarray(~waited | softirq[1:] | (not softirq.any()))
+    return np.asarray(~waited | hops["softirq"][1:] | (not _tells_softirq(hops)))
 
 
-def _along_links(hops: _Hops, links: Links, same_device: Bools) -> Bools:
+def _tells_softirq(hops: Hops) -> bool:
+    """Tell whether the trace says what ran in softirq: text without latency columns does not."""
+    if hops.tells_softirq is None:
+        return bool(hops["softirq"].any())
+    return hops.tells_softirq
+
+
+def _along_links(hops: Hops, links: Links, same_device: Bools) -> Bools:
     """Tell where the packet can have come to the device of the next hop."""
     before, after, dev = hops["kind"][:-1], hops["kind"][1:], hops["dev"]
     port = np.append(np.isin(hops.devices, list(links.ports)), False)[dev]
@@ -309,7 +321,7 @@ def _along_links(hops: _Hops, links: Links, same_device: Bools) -> Bools:
     return np.asarray(~(_sends(before) & _receives(after)) | possible) & ~down & ~up
 
 
-def _after_the_end(hops: _Hops, follows: Bools, links: Links) -> Bools:
+def _after_the_end(hops: Hops, follows: Bools, links: Links) -> Bools:
     """Tell where a packet would be forwarded that arrived on a device that forwards nothing."""
     kind, dev = hops["kind"], hops["dev"]
     into = _between(hops.devices, links.dead_ends)[dev[:-1], dev[1:]]

@@ -7,6 +7,7 @@ ends, and notes them in the sidecar: they know of both.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from maceproc.capture import Sidecar
@@ -71,3 +72,18 @@ def losses(trace: Trace, sidecar: Sidecar | None) -> Losses:
 def _count(number: int, what: str) -> str:
     verb = {"event": " were" if number != 1 else " was"}.get(what, "")
     return f"{number:,} {what}{'s' * (number != 1)}{verb}"
+
+
+COUNTED = "events_counted"
+"""In `Trace.info`: how many events of each name there are, where the tables hold only some."""
+
+
+def event_counts(trace: Trace) -> Mapping[str, int]:
+    """Return how many events of each name a trace has; its tables may hold only some of them."""
+    counted: Mapping[str, int] | None = trace.info.get(COUNTED)
+    return counted or {name: len(table) for name, table in trace.events.items()}
+
+
+def is_partial(trace: Trace) -> bool:
+    """Tell whether the tables hold only some of the events: it was read in windows of time."""
+    return COUNTED in trace.info

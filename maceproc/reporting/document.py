@@ -9,7 +9,7 @@ from typing import Any
 from maceproc import __version__
 from maceproc.analysis import Analysis
 from maceproc.following.coverage import coverage
-from maceproc.following.losses import losses
+from maceproc.following.losses import event_counts, losses
 from maceproc.reporting.answer import answer
 from maceproc.reporting.headline import plain
 from maceproc.schema import SCHEMA_VERSION, rows_of
@@ -87,7 +87,7 @@ def capture_facts(analysis: Analysis) -> dict[str, Any]:
         "file": str(analysis.capture.trace),
         "maceproc": __version__,
         "clock": analysis.trace.clock,
-        "events": {name: len(table) for name, table in analysis.trace.events.items()},
+        "events": dict(event_counts(analysis.trace)),
         "events_lost": lost.known,
         "events_missing": lost.missing,
     }

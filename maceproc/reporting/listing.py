@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import json
+from collections.abc import Collection, Iterator, Sequence
 from difflib import get_close_matches
+from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +15,10 @@ from maceproc.errors import AnalysisError
 from maceproc.foreign_text import clean, clean_lines
 from maceproc.reporting.export.tables import csv_ready
 from maceproc.schema import SCHEMA_VERSION, Trace
-from maceproc.traces import read_trace, summarize_trace
+from maceproc.tracedat.windows import WHOLE, Window
+from maceproc.traces import read_trace, summarize_trace, windows_for
+
+CSV_ROWS = 100_000  # written at a time
 
 
 def listing_json(path: Path) -> str:
@@ -54,16 +60,37 @@ def rows(path: Path, event: str, head: int) -> str:
     return clean_lines(f"{shown.to_string(index=False)}\n{more}{notes}")
 
 
-def rows_csv(path: Path, event: str) -> tuple[str, tuple[str, ...]]:
-    """Return an event's table as CSV, its text made safe as in exports, and the file's notes."""
-    trace, frame = _read_event(path, event)
-    text: str = csv_ready(frame).to_csv(index=False)
-    return text, trace.notes
+def rows_csv(
+    path: Path, event: str, memory: int | None = None
+) -> tuple[Iterator[str], Collection[str]]:
+    """Return an event's table as parts of CSV text, and the file's notes.
+
+    Text is made safe as in exports. A trace that is too large for `memory` [bytes], by default half
+    of what is free, is read in windows of time, while the parts are taken; the notes are complete
+    when all have been.
+    """
+    windows = [] if glob.has_magic(event) else windows_for(path, memory)
+    notes: dict[str, None] = {}
+    parts = _csv_parts(path, event, windows or [WHOLE], notes)
+    first = next(parts)  # what is wrong is told before anything is written
+    return chain([first], parts), notes.keys()
 
 
-def _read_event(path: Path, event: str) -> tuple[Trace, pd.DataFrame]:
+def _csv_parts(
+    path: Path, event: str, windows: Sequence[Window], notes: dict[str, None]
+) -> Iterator[str]:
+    for number, window in enumerate(windows):
+        trace, frame = _read_event(path, event, window)
+        notes |= dict.fromkeys(trace.notes)
+        rows = csv_ready(frame)
+        for start in range(0, max(len(rows), 1), CSV_ROWS):
+            head = number == 0 and start == 0
+            yield rows[start : start + CSV_ROWS].to_csv(index=False, header=head)
+
+
+def _read_event(path: Path, event: str, window: Window = WHOLE) -> tuple[Trace, pd.DataFrame]:
     """Read the one event of a name or pattern; AnalysisError if there is none, or several."""
-    trace = read_trace(path, [event])
+    trace = read_trace(path, [event], *window)
     if not trace.events:
         names = [known.event for known in summarize_trace(path).events]
         close = get_close_matches(event.rpartition(":")[2], names, n=3)

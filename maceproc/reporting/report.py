@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from maceproc.capture import Sidecar
 from maceproc.following.coverage import coverage
-from maceproc.following.losses import losses
+from maceproc.following.losses import event_counts, losses
 from maceproc.following.topology import stack_of
 from maceproc.following.verdicts import NO_CROSSING
 from maceproc.reporting.answer import answer
@@ -136,7 +136,7 @@ def _recorded(analysis: Analysis, sidecar: Sidecar, traced_s: float) -> dict[str
         echoes = analysis.trace.info["echoes"]
         lost = f"{tracing.points_lost} points lost" if tracing.points_lost else "none lost"
         return {"echoes": f"{echoes:,} in {traced_s:.1f} s traced (bpf), {lost}"}
-    events = sum(len(table) for table in analysis.trace.events.values())
+    events = sum(event_counts(analysis.trace).values())
     lost = losses(analysis.trace, sidecar).sentence or "none lost"
     recorded = f"{events:,} in {traced_s:.1f} s traced ({escape(tracing.event_set)}), {lost}"
     return {"events": recorded}

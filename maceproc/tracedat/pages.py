@@ -24,6 +24,7 @@ from maceproc.tracedat.ringbuffer import (
 from maceproc.tracedat.timing import Clock
 from maceproc.tracedat.tracefile import Buffer, Chunk, CpuData, TraceFile
 
+PAGES_LOOKED_AT = 4096  # at the begin and at the end of a CPU's data, to tell their size
 CHUNKS_AT_ONCE = 256  # unpacked by one thread in one go
 
 
@@ -71,15 +72,25 @@ def load_pages(
     for buffer, cpu in streams:
         starts = _whole_pages(trace, cpu, sizes[buffer.name])
         if span is not None:
-            times = partial(_page_time, trace, starts)
+            times = partial(page_time, trace, starts)
             starts = starts[span.pages(len(starts), times)]
         found.append(Stream(buffer, cpu.cpu, sizes[buffer.name], starts))
     return data, found
 
 
-def _page_time(trace: TraceFile, starts: Int64s, page: int) -> int:
+def page_time(trace: TraceFile, starts: Int64s, page: int) -> int:
+    """Return the raw time that a page begins at, which is not compressed."""
     time: int = struct.unpack_from(trace.order + "Q", trace.data, int(starts[page]))[0]
     return time
+
+
+def whole_pages_of(
+    trace: TraceFile, buffer: Buffer, cpu: CpuData, layout: PageLayout
+) -> tuple[Int64s, int]:
+    """Return where the pages of a CPU begin, which are not compressed, and their size [bytes]."""
+    data = np.frombuffer(trace.data, np.uint8)
+    size = _find_page_size(trace, data, buffer, layout)
+    return _whole_pages(trace, cpu, size, quiet=True), size
 
 
 def _whole_pages(trace: TraceFile, cpu: CpuData, page_size: int, quiet: bool = False) -> Int64s:
@@ -113,6 +124,8 @@ def _can_be_pages(
     if cpu.size % page_size:
         return False
     starts = _whole_pages(trace, cpu, page_size, quiet=True)
+    if len(starts) > 2 * PAGES_LOOKED_AT:  # all would bring the whole of a large file into memory
+        starts = np.concatenate([starts[:PAGES_LOOKED_AT], starts[-PAGES_LOOKED_AT:]])
     commits = read_commits(data, starts, layout, trace.order)
     used = commits & COMMIT_MASK
     times = word_view(data, 8, trace.order)[starts][used > 0]
@@ -134,7 +147,7 @@ def _unpack_all(
     for buffer, cpu in streams:
         own = list(trace.chunks(buffer, cpu))
         if span is not None:
-            own = own[span.pages(len(own), partial(_chunk_time, trace, own))]
+            own = own[span.pages(len(own), partial(chunk_time, trace, own))]
         size = sum(chunk.unpacked for chunk in own)
         starts = total + np.arange(0, size, buffer.page_size, dtype=np.int64)
         found.append(Stream(buffer, cpu.cpu, buffer.page_size, starts))
@@ -164,7 +177,7 @@ def _room(size: int) -> Bytes:
     return np.frombuffer(mmap.mmap(-1, size), np.uint8) if size else np.empty(0, np.uint8)
 
 
-def _chunk_time(trace: TraceFile, chunks: list[Chunk], number: int) -> int:
+def chunk_time(trace: TraceFile, chunks: list[Chunk], number: int) -> int:
     """Return the raw time that the first page of a chunk begins at."""
     chunk = chunks[number]
     packed = trace.data[chunk.offset : chunk.offset + chunk.packed]

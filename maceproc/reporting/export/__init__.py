@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from maceproc.capture_files import sidecar_path
 from maceproc.errors import AnalysisError, CaptureError
+from maceproc.following.losses import is_partial
 from maceproc.reporting.export import tables
 from maceproc.whole_file import check_free, opened_whole
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 Format = Literal["csv", "json", "parquet", "perfetto", "pcapng"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 OF_TABLES = ("csv", "json", "parquet")
+OF_EVERY_PACKET = ("crossings", "journeys", "hops")
+"""Tables that an analysis in windows of time has only for the packets of pings."""
 SUFFIXES: Mapping[str, Format] = {
     ".csv": "csv",
     ".json": "json",
@@ -67,6 +70,13 @@ def export(
     format = format or format_of(path)  # noqa: A001
     if format in OF_TABLES:
         tables.table_of(analysis, table)  # whether there is one
+    if is_partial(analysis.trace) and (
+        format == "perfetto" or (format in OF_TABLES and table in OF_EVERY_PACKET)
+    ):
+        raise AnalysisError(
+            f"{analysis.capture.trace}: was read in windows of time, and every packet is needed",
+            hint="analyze it with more memory: analyze(..., memory=...)",
+        )
     paths = files_of(path, format)
     for file in paths:
         check_replaceable(analysis.capture.trace, file, force=force)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from maceproc import __version__
 from maceproc.following.coverage import coverage
-from maceproc.following.losses import losses
+from maceproc.following.losses import event_counts, losses
 from maceproc.following.verdicts import STATUSES
 from maceproc.ledger import COLUMNS
 from maceproc.reporting.explain import explain
@@ -184,7 +184,7 @@ def recorded(analysis: Analysis) -> list[tuple[str, str]]:
     """Return how the capture was recorded, as terms and their descriptions."""
     sidecar = analysis.capture.sidecar
     facts = list(_recorded_by_us(sidecar)) if sidecar else [("Recorded", "by hand: no sidecar")]
-    counts = {name: len(table) for name, table in analysis.trace.events.items()}
+    counts = event_counts(analysis.trace)
     facts.append(("Events used", ", ".join(f"{name} {n:,}" for name, n in counts.items() if n)))
     facts.append(("Trace clock", analysis.trace.clock or "not known"))
     facts.append(("File", str(analysis.capture.trace)))

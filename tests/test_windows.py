@@ -1,0 +1,161 @@
+"""A trace read, followed and analyzed in windows of time gives what it gives in one go."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import maceproc
+from maceproc import pipeline
+from maceproc.cli import cli
+from maceproc.errors import AnalysisError, MaceprocError
+from maceproc.following.follow import EVENTS_USED
+from maceproc.following.journeys import Links, follow_packets
+from maceproc.following.losses import event_counts, is_partial
+from maceproc.following.streaming import PacketFollower, SoftirqIsTold, all_packets
+from maceproc.memory import parse_size
+from maceproc.reporting import listing
+from maceproc.reporting.export.tables import csv_ready
+from maceproc.tracedat.windows import WHOLE, unpacked_bytes, windows_of
+from maceproc.traces import read_trace
+from tests.recorded import NAMES, analyzed, path_of
+
+EVENTS = {name: read_trace(path_of(name), EVENTS_USED).events for name in ("loaded", "every_event")}
+RECORDED = {name: list(tables) for name, tables in EVENTS.items()}
+LINKS = Links(dead_ends=frozenset([("veth96b51", "eth0"), ("veth74e51", "eth0")]))
+ENDS = {
+    name: (
+        min(int(t["time_ns"].min()) for t in tables.values() if len(t)),
+        max(int(t["time_ns"].max()) for t in tables.values() if len(t)),
+    )
+    for name, tables in EVENTS.items()
+}
+
+
+def between(tables: dict[str, pd.DataFrame], start: int, end: int) -> dict[str, pd.DataFrame]:
+    return {n: t[(t["time_ns"] >= start) & (t["time_ns"] < end)] for n, t in tables.items()}
+
+
+@given(st.sampled_from(sorted(EVENTS)), st.lists(st.floats(0, 1), max_size=12))
+@settings(deadline=None, max_examples=40)
+def test_packets_followed_in_windows_are_the_same(name: str, cuts: list[float]) -> None:
+    first, last = ENDS[name]
+    moments = sorted({first, last + 1, *(first + int(c * (last - first)) for c in cuts)})
+    tells = any(bool((t["flags"] & 0x10).any()) for t in EVENTS[name].values())
+    follower = PacketFollower(RECORDED[name], LINKS, all_packets, tells_softirq=tells)
+    for start, end in pairwise(moments):
+        follower.feed(between(dict(EVENTS[name]), start, end))
+    expected = follow_packets(EVENTS[name], RECORDED[name], LINKS)
+    pd.testing.assert_frame_equal(follower.finish(), expected)
+
+
+def test_what_is_kept_has_the_numbers_of_the_whole() -> None:
+    tables = EVENTS["loaded"]
+    whole = follow_packets(tables, RECORDED["loaded"], LINKS)
+
+    def keep(hops: object) -> np.ndarray:
+        return np.asarray(hops["len"] == 98)  # type: ignore[index]
+
+    follower = PacketFollower(RECORDED["loaded"], LINKS, keep)
+    follower.feed(tables)
+    found = follower.finish()
+    wanted = whole["journey"].isin(whole["journey"][whole["len"] == 98])
+    pd.testing.assert_frame_equal(found, whole[wanted].reset_index(drop=True))
+    assert 0 < len(found) < len(whole)
+
+
+def test_a_first_hop_in_softirq_is_told() -> None:
+    tables = EVENTS["loaded"]
+    follower = PacketFollower(RECORDED["loaded"], LINKS, all_packets, tells_softirq=False)
+    with pytest.raises(SoftirqIsTold):
+        follower.feed(tables)
+
+
+@pytest.mark.parametrize("window", [1, 5_000, 30_000, 1 << 30])
+def test_windows_hold_every_event_once(window: int) -> None:
+    path = path_of("loaded")
+    windows = windows_of(path, window)
+    assert (windows[0].start_ns, windows[-1].end_ns) == WHOLE
+    for before, after in pairwise(windows):
+        assert before.end_ns == after.start_ns
+    assert (len(windows) == 1) == (window >= unpacked_bytes(path))
+    assert Path(path).stat().st_size < unpacked_bytes(path)
+
+
+TABLES = ("rtts", "pings", "steps", "series", "comparisons", "findings", "events_on_path",
+          "event_costs")  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("window", [8192])
+def test_an_analysis_in_windows_is_the_same(
+    name: str, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = windows_of(path_of(name), window)
+    assert len(windows) > 1
+    monkeypatch.setattr(pipeline, "windows_for", lambda *_: windows)
+    found, expected = maceproc.analyze(path_of(name)), analyzed(name)
+    assert is_partial(found.trace), "it was read as a whole"
+    for table in TABLES:
+        pd.testing.assert_frame_equal(getattr(found, table), getattr(expected, table))
+    pd.testing.assert_frame_equal(found.trace.lost, expected.trace.lost)
+    assert found.as_dict() == expected.as_dict()
+
+
+def test_only_what_pings_can_have_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = windows_of(path_of("every_event"), 8192)
+    monkeypatch.setattr(pipeline, "windows_for", lambda *_: windows)
+    found, expected = maceproc.analyze(path_of("every_event")), analyzed("every_event")
+    kept = expected.hops[expected.hops["journey"].isin(found.hops["journey"])]
+    pd.testing.assert_frame_equal(found.hops, kept.reset_index(drop=True), check_categorical=False)
+    assert len(found.hops)
+    assert sum(map(len, found.trace.events.values())) < sum(event_counts(expected.trace).values())
+
+
+@pytest.mark.parametrize("window", [4096, 30_000, 1 << 30])
+def test_csv_in_windows_is_the_same(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for event in ("net_dev_queue", "sys_exit_recvmsg"):
+        frame = csv_ready(read_trace(path_of("loaded"), [event]).events[event])
+        windows = windows_of(path_of("loaded"), window)
+        monkeypatch.setattr(listing, "windows_for", lambda *_, found=windows: found)
+        parts, notes = listing.rows_csv(path_of("loaded"), event)
+        assert "".join(parts) == frame.to_csv(index=False)
+        assert list(notes) == []
+
+
+def test_verbs_take_an_amount_of_memory(tmp_path: Path) -> None:
+    path = str(path_of("idle"))
+    for words in (
+        ("analyze", path, "--json"),
+        ("events", path, "net_dev_queue", "--csv"),
+        ("export", path, "--table", "rtts"),
+    ):
+        plain = CliRunner().invoke(cli, words, catch_exceptions=False)
+        small = CliRunner().invoke(cli, [*words, "--memory", "300M"], catch_exceptions=False)
+        assert (plain.exit_code, small.exit_code) == (0, 0)
+        assert small.stdout == plain.stdout
+    for wrong in ("much", "1M", "-1G", ""):
+        with pytest.raises(MaceprocError, match="memory"):
+            parse_size(wrong)
+    assert parse_size("1.5G") == parse_size("1.5 GiB") == 3 << 29
+    refused = CliRunner().invoke(cli, ["export", path, "--table", "hops", "--memory", "1G"])
+    assert refused.exit_code == 2
+
+
+def test_hops_of_an_analysis_in_windows_are_not_exported(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    windows = windows_of(path_of("in_flight"), 40_000)
+    monkeypatch.setattr(pipeline, "windows_for", lambda *_: windows)
+    found = maceproc.analyze(path_of("in_flight"))
+    for file, table in (("h.csv", "hops"), ("c.parquet", "crossings"), ("t.pftrace", "rtts")):
+        with pytest.raises(AnalysisError, match="windows"):
+            maceproc.export(found, tmp_path / file, table=table)
+    assert maceproc.export(found, tmp_path / "r.csv", table="rtts")
