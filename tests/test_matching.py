@@ -2,7 +2,8 @@
 
 A drawing has a line per event: the time [us] and what happened. ``send`` is a send call,
 ``request`` a packet that it queued, ``reply`` a packet that the container's device received, and
-``delivery`` the return of a receive call. A packet that is ``torn`` was not followed to its end.
+``delivery`` the return of a receive call. A packet that is ``torn`` was not followed to its end. A
+reply that was ``held 20`` had its last event but one 20 us before.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ def crossings_of(lines: Sequence[Sequence[str]]) -> pd.DataFrame:
     entered, left = np.where(out, at, at - 2000), np.where(out, at + 2000, at)
     wire = np.where(out, left, entered) - np.where(early, 10_000 * NS_PER_US, 0)
     hidden = pd.arrays.IntegerArray
+    held_ns = [ns(line[3]) - START_NS if "held" in line else 0 for line in packets]
     count = len(packets)
-    return CROSSINGS.frame(
+    table = CROSSINGS.frame(
         {
             "journey": np.arange(count),
             "direction": np.where(out, "outbound", "inbound"),
@@ -57,6 +59,7 @@ def crossings_of(lines: Sequence[Sequence[str]]) -> pd.DataFrame:
             "reason": np.where(torn, "not seen", ""),
         }
     )
+    return table.assign(stamped_after_ns=at - held_ns)
 
 
 def ns(microseconds: str | float) -> int:
@@ -180,6 +183,7 @@ REPLY = "64 bytes from 192.0.2.2: icmp_seq={} ttl=63 time=0.0{} ms"
         ("printed-in-another-order", 1, TWO, text(TWO_LINES[::-1], 2)),
         ("stamps-not-told", 1, "0 send\n1 request\n50 reply\n900 reply", text([(1, 300)], 1)),
         ("several-replies", 2, TWO + "\n1052 reply", text(TWO_LINES, 2)),
+        ("several-replies", 2, TWO + "\n1070 reply held 21", text(TWO_LINES, 2)),  # late event
         ("stamped-late", 1, TWO + "\n30 reply", text(TWO_LINES, 2)),
         ("no-reply", 2, drawn(6, VARIED).replace("1061 reply", "1900 reply"),
          text(lines_of(VARIED[:6]), 6, 5)),

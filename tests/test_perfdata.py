@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -127,6 +128,37 @@ def test_what_is_written_is_read(
     assert trace.info["uname"] == "6.18.0"
     assert trace.info["command"] == ["perf", "record"]
     shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("byte_order", "<>")
+@pytest.mark.parametrize("chain", [None, 0, 3])
+@pytest.mark.parametrize("read_format", range(32))
+def test_counters_of_every_read_format_are_stepped_over(
+    tmp_path: Path, read_format: int, chain: int | None, byte_order: str
+) -> None:
+    # perf_output_read(), kernel/events/core.c: value, times, id and lost; of a group how many first
+    machine = Machine(byte_order)
+    chains = 0 if chain is None else w.CALLCHAIN
+    attr = w.Attr(300, w.USUAL | w.IDENTIFIER | w.READ | chains, read_format, ids=(5,))
+    payloads = [tick(number, machine) for number in range(4)]
+    records = [
+        w.Sample(attr, 1000 + n, payload, id=5, chain=chain or 0, counters=n).write(machine)
+        for n, payload in enumerate(payloads)
+    ]
+    table = read(tmp_path, w.PerfData([attr], records, FORMATS, machine).write()).events["tick"]
+    assert table.number.tolist() == [0, 1, 2, 3]
+    assert table.time_ns.tolist() == [1000, 1001, 1002, 1003]
+
+
+@pytest.mark.parametrize("counters", [2**16 - 1, 2**16, 2**63])
+def test_more_counters_than_a_sample_has_room_for(tmp_path: Path, counters: int) -> None:
+    attr = w.Attr(300, w.USUAL | w.READ, w.GROUP | w.READ_ID)
+    first, second = (w.Sample(attr, 1000 + n, tick(n)).write(MACHINE) for n in (0, 1))
+    one, many = MACHINE.pack("QQQ", 1, 8, 8), MACHINE.pack("QQQ", counters, 8, 8)
+    assert first.count(one) == 1
+    trace = read(tmp_path, w.PerfData([attr], [first.replace(one, many), second], FORMATS).write())
+    assert trace.events["tick"].number.tolist() == [1]
+    assert trace.notes == ("1 samples are too short for their fields, left out",)
 
 
 def test_samples_of_several_events_are_told_by_their_ids(tmp_path: Path) -> None:
@@ -353,11 +385,13 @@ def perf(*arguments: str | Path) -> bytes:
     return done.stdout
 
 
-def assert_equal_to_script(path: Path, text: Path) -> int:
+def assert_equal_to_script(
+    path: Path, text: Path, left_out: Sequence[bytes] = (b"cpu-clock",)
+) -> int:
     """Compare every field that perf script prints as a number or a name; return their number."""
     columns = "comm,tid,cpu,time,event,trace"
     lines = perf("script", "--ns", "-F", columns, "-i", path).splitlines(keepends=True)
-    text.write_bytes(b"".join(line for line in lines if b"cpu-clock" not in line))
+    text.write_bytes(b"".join(line for line in lines if not any(name in line for name in left_out)))
     printed, ours = read_text(text), read_events(path)
     assert set(printed.events) == set(ours.events)
     compared = 0
@@ -381,6 +415,19 @@ def test_every_field_is_what_perf_script_prints(tmp_path: Path, name: str) -> No
     perf("record", "-q", "-o", path, *RECORDINGS[name], "--", *PING)
     assert assert_equal_to_script(path, tmp_path / "script.txt") > 100
     assert read_events(path).clock == ("perf" if name == "perf's clock" else "mono")
+
+
+@pytest.mark.kernel
+@needs_perf
+def test_of_a_group_the_leader_is_read(tmp_path: Path) -> None:
+    # The members of a group are counted, not sampled. perf script prints the leader's sample once
+    # more for each member whose counter grew (deliver_sample_group(), tools/perf/util/session.c).
+    path = tmp_path / "perf.data"
+    group = "{net:net_dev_queue,net:netif_rx,cpu-clock}:S"
+    perf("record", "-q", "-o", path, "-a", "-k", "mono", "-g", "-e", group, "--", *PING)
+    members = (b" cpu-clock:", b" net:netif_rx:")
+    assert assert_equal_to_script(path, tmp_path / "script.txt", members) > 30
+    assert list(read_events(path).events) == ["net_dev_queue"]
 
 
 @pytest.mark.kernel

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 import maceproc
+from maceproc import ledger
 from maceproc.errors import CaptureError
 from maceproc.reporting.ping_steps import PING_STEPS
 from maceproc.reporting.utc import UTC_TIMES
@@ -66,16 +67,29 @@ def test_utc_times_are_those_that_ping_printed(name: str) -> None:
     assert (took_ns == analysis.rtts["kernel_rtt_ns"][known]).all()
 
 
-def test_steps_of_a_crossing_add_up_to_it() -> None:
-    analysis = analyzed("idle")
+@pytest.mark.parametrize("name", ["idle", "every_event", "kernels/bond-vlan-6.1"])
+def test_steps_of_a_crossing_add_up_to_it_and_those_of_the_outer_queue_are_none(name: str) -> None:
+    analysis = analyzed(name)
     steps = analysis.ping_steps()
     assert list(steps) == PING_STEPS.names
-    crossed = steps[steps["crossing"]].groupby(["round", "seq", "direction"])["took_ns"].sum()
+    took_ns = steps.groupby(["round", "seq", "segment"])["took_ns"].sum()
     corrected = analysis.rtts[analysis.rtts["status"] == "corrected"]
     assert len(corrected)
     for ping in corrected.itertuples():
-        assert crossed[ping.round, ping.seq, "outbound"] == ping.outbound_ns
-        assert crossed[ping.round, ping.seq, "inbound"] == ping.inbound_ns
+        for segment in (ledger.OUTBOUND, ledger.OUTER_QUEUE, ledger.INBOUND):
+            added = took_ns.get((ping.round, ping.seq, segment.name), 0)
+            assert added == getattr(ping, segment.column)
+    inside = steps["segment"].isin([segment.name for segment in ledger.CROSSINGS])
+    assert list(steps["crossing"]) == list(inside)
+
+
+def test_usual_steps_are_in_the_same_segments_below_a_vlan_on_a_bond() -> None:
+    analysis = analyzed("kernels/bond-vlan-6.1")
+    outer = analysis.steps[analysis.steps["segment"] == ledger.OUTER_QUEUE.name]
+    every = analysis.ping_steps()
+    every = every[every["segment"] == ledger.OUTER_QUEUE.name]
+    assert len(outer) > 1
+    assert set(outer["start"]) == set(every["start"])
 
 
 def test_equality_and_hash_do_not_raise() -> None:

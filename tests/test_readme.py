@@ -20,6 +20,7 @@ from maceproc.recording.lab import NETNS_DIR
 from maceproc.recording.record import record
 from maceproc.recording.sites import lab_site
 from tests.engine import BUSYBOX_IMAGE, IMAGE, Engine
+from tests.perfdata_from_trace import converted
 
 pytestmark = pytest.mark.kernel
 
@@ -51,12 +52,18 @@ def here(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     sidecar = open_capture("trace.dat").sidecar
     assert sidecar is not None
     Path("ping.txt").write_text(sidecar.runs[0].output)
+    Path("perf.data").write_bytes(converted(Path("trace.dat")))
+    Path("captures").mkdir()
+    for suffix in ("", ".json"):
+        shutil.copy(f"trace.dat{suffix}", f"captures/trace.dat{suffix}")
     return tmp_path
 
 
 def test_the_readme_has_commands() -> None:
     verbs = {command.split()[1] for command in COMMANDS}
-    assert {"record", "analyze", "explain", "events", "export", "compare"} <= verbs
+    assert {"record", "analyze", "explain", "events", "export", "compare", "collect"} <= verbs
+    assert any("--tracer perf" in command for command in COMMANDS)
+    assert any("perf.data --ping" in command for command in COMMANDS)
     assert len(IN_CONTAINERS) > 5
     assert PYTHON
 
@@ -76,6 +83,11 @@ def test_commands_in_containers(engine: Engine, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command: str, here: Path, lab: Lab) -> None:
+    if "--tracer perf" in command and not shutil.which("perf"):
+        pytest.skip("needs perf (Debian: linux-perf)")
+    if "fleet" in command and "collect" not in command:
+        collected = CliRunner().invoke(cli, ["collect", "captures", "-o", "fleet"])
+        assert collected.exit_code == 0, collected.output
     inside = ["nsenter", f"--net={NETNS_DIR / lab.netns('container')}", "--", "sleep", "60"]
     with subprocess.Popen(inside) as process:
         try:

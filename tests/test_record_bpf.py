@@ -96,7 +96,7 @@ def test_a_killed_recording_keeps_what_was_written(lab: Lab, tmp_path: Path) -> 
     with subprocess.Popen(argv, cwd=tmp_path, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 30
         while not any(
-            path.stat().st_size > 5000 for path in tmp_path.rglob("t.dat") if path.is_file()
+            path.stat().st_size > 20_000 for path in tmp_path.rglob("t.dat") if path.is_file()
         ):
             assert time.monotonic() < deadline, list(tmp_path.rglob("*"))
             time.sleep(0.1)

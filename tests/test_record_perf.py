@@ -136,7 +136,19 @@ def test_what_found_no_room_is_counted_as_perf_counts_it(lab: Lab, tmp_path: Pat
 
 def started(lab: Lab, trace: Path, *words: str) -> subprocess.Popen[str]:
     """Start a recording; return when its ping runs beside perf."""
-    argv = [*MACEPROC, "record", "--lab", lab.name, "--tracer", "perf", "-o", str(trace), *words]
+    argv = [
+        *MACEPROC,
+        "record",
+        "--rounds",
+        "1",
+        "--lab",
+        lab.name,
+        "--tracer",
+        "perf",
+        "-o",
+        str(trace),
+        *words,
+    ]
     process = subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: all(children(process.pid, name) for name in ("perf", "ping")), 40)
     return process

@@ -20,6 +20,7 @@ from maceproc.following.journeys import HOP_EVENTS, Links, follow_packets
 from maceproc.following.losses import event_counts
 from maceproc.following.namespaces import name_namespaces
 from maceproc.following.rtts import rtts_table
+from maceproc.following.run_packets import with_earliest_stamps
 from maceproc.following.topology import Way, links_of, mtu_of, way_of, with_pairs
 from maceproc.following.verdicts import NO_CROSSING
 from maceproc.pings import PingOutput, parse_ping, parse_runs, pings_table
@@ -130,6 +131,7 @@ def correct_pings(
         passages["native"] = find_passages(
             packets.hops, way, crossed, packets.links, packets.recorded
         )
+    passages = {p: with_earliest_stamps(t, packets.hops) for p, t in passages.items()}
     rtts = rtts_table(pings, runs, packets.sends, packets.deliveries, passages, lost=lost, mtu=mtu)
     return rtts if way.crosses else _uncrossed(rtts)
 

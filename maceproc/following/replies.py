@@ -93,6 +93,9 @@ def find_replies(
 
     by_device = stamp == "kernel"
     timed, count = only_one(received_ns, due.earliest_ns, due.latest_ns, due.known & by_device)
+    # Another packet whose event was late may have been stamped in time: then it is either.
+    late_events = np.where(count > 0, _stamped_until(due.latest_ns, packets), 0)
+    timed, count = timed.where(late_events == 0), count + late_events
     turn_ns = turn.of(received_ns, FOREVER)
     # Pings that follow one another faster than their RTTs can tell: the turn decides.
     fits = ((due.earliest_ns <= turn_ns) & (turn_ns <= due.latest_ns)) | due.held_up
@@ -118,6 +121,12 @@ def find_replies(
         stamped_late=first & ~turn.exists & (_came_until(due, received_ns) > 1),
     )
     return found, due
+
+
+def _stamped_until(latest_ns: Times, packets: RunPackets) -> Indices:
+    """Count the packets received after each time that may have been stamped before it."""
+    stamped = np.searchsorted(np.sort(packets.stamped_after_ns), latest_ns, side="right")
+    return stamped - np.searchsorted(packets.received_ns, latest_ns, side="right")
 
 
 def _offset(due: Due, first: Bools, stamp: Stamp, packets: RunPackets) -> int | None:

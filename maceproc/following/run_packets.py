@@ -36,6 +36,12 @@ class RunPackets:
         """When each inbound packet was received on the container's device."""
         return self.inbound["left_ns"].to_numpy(dtype=np.int64)
 
+    @property
+    def stamped_after_ns(self) -> Times:
+        """What each inbound packet's receive stamp cannot be older than: `with_earliest_stamps`."""
+        known = "stamped_after_ns" in self.inbound
+        return self.inbound["stamped_after_ns"].to_numpy() if known else self.received_ns
+
 
 def packets_of_run(
     run: Run,
@@ -75,6 +81,21 @@ def packets_of_run(
         lost,
         whole=not meets_gap(np.array([run.start_ns]), np.array([run.end_ns]), lost).any(),
     )
+
+
+def with_earliest_stamps(passages: pd.DataFrame, hops: pd.DataFrame) -> pd.DataFrame:
+    """Return CROSSINGS with the column `stamped_after_ns`, from the HOPS they were found in.
+
+    The kernel takes the receive stamp after the packet's event before, and then calls what listens
+    to the receive event (net/core/dev.c, netif_rx_internal(), v6.8). An interrupt between the two
+    makes the receive event late, and the stamp can be as old as the event before. Where none of
+    the packet was recorded, this is the time of the receive event.
+    """
+    last = passages["last_hop"].to_numpy(np.int64)
+    time_ns, journey = hops["time_ns"].to_numpy(), hops["journey"].to_numpy()
+    left_ns = passages["left_ns"].to_numpy(np.int64, na_value=-FOREVER)
+    seen_before = (last > 0) & (journey[last - 1] == journey[last]) & (time_ns[last] == left_ns)
+    return passages.assign(stamped_after_ns=np.where(seen_before, time_ns[last - 1], left_ns))
 
 
 def meets_gap(start_ns: Times, end_ns: Times, lost: pd.DataFrame) -> Bools:

@@ -30,27 +30,22 @@ def _steps_of_direction(
     if crossings.empty:
         return []
     rows: list[Sequence[object]] = []
-    usual = crossings[length == length.mode().iloc[0]]["first_hop"].to_numpy()
+    usual = crossings[length == length.mode().iloc[0]]
+    first, left_ns = usual["first_hop"].to_numpy(), usual["left_ns"].to_numpy("int64")
     times_ns = hops["time_ns"].to_numpy()
     for step in range(int(length.mode().iloc[0]) - 1):
-        here = usual + step
+        here = first + step
         took_ns = times_ns[here + 1] - times_ns[here]
         median, p95 = np.percentile(took_ns, [50, 95])
         start, end = _label(hops, here[0]), _label(hops, here[0] + 1)
-        rows.append((direction, step, start, end, len(here), median, p95, CROSSING[direction]))
-    if rows and _waits_to_be_sent(*rows[-1][:1], *rows[-1][2:4]):
-        rows[-1] = (*rows[-1][:-1], ledger.OUTER_QUEUE.name)
+        # The hops go on to the card's driver; the crossing ends where the outer device queues.
+        after = np.mean(times_ns[here] >= left_ns) > 0.5
+        segment = ledger.OUTER_QUEUE.name if after else CROSSING[direction]
+        rows.append((direction, step, start, end, len(here), median, p95, segment))
     return rows
 
 
 CROSSING = {OUTBOUND: ledger.OUTBOUND.name, INBOUND: ledger.INBOUND.name}
-
-
-def _waits_to_be_sent(direction: object, start: object, end: object) -> bool:
-    """Tell whether a last step is the wait in the outer device's queue, after the crossing."""
-    (here, queued), (there, sent) = (str(label).rsplit(" ", 1) for label in (start, end))
-    events = ("net_dev_queue", "net_dev_start_xmit")
-    return direction == OUTBOUND and here == there and (queued, sent) == events
 
 
 def _label(hops: pd.DataFrame, row: int) -> str:

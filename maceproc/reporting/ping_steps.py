@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from maceproc import ledger
 from maceproc.following.crossings import INBOUND, OUTBOUND
 from maceproc.schema import HOPS, PINGS, STEPS, Column, Table
 
@@ -23,6 +24,7 @@ PING_STEPS = Table(
         STEPS["start"],
         STEPS["end"],
         Column("crossing", "bool", "", "part of the crossing; else before or after it"),
+        Column("segment", "str", "", "segment of the ledger it is part of; empty if not known"),
         Column("began_ns", "int64", "ns", "time of the first event, trace clock"),
         Column("took_ns", "int64", "ns", "until the next event"),
     ),
@@ -39,16 +41,42 @@ def ping_steps(analysis: Analysis) -> pd.DataFrame:
     key = ["ping", "journey"]
     following = hops.groupby(key, sort=False)[["time_ns", "where", "place"]].shift(-1)
     last = following["time_ns"].isna()
-    crossing = (hops["place"] >= hops["first_hop"]) & (hops["place"] < hops["last_hop"])
+    segment = _segments(hops)
     steps = hops.assign(
         step=hops.groupby(key, sort=False).cumcount(),
         start=hops["where"],
         end=following["where"],
-        crossing=crossing.fillna(False),
+        crossing=segment.isin([one.name for one in ledger.CROSSINGS]),
+        segment=segment,
         began_ns=hops["time_ns"],
         took_ns=following["time_ns"].astype("Int64") - hops["time_ns"],
     )
     return PING_STEPS.frame(steps[~last].reset_index(drop=True))
+
+
+def _segments(hops: pd.DataFrame) -> pd.Series:
+    """Return the segment of the step that begins at each hop; empty where it is not known.
+
+    The packet enters and leaves the crossing at one of its hops, so no step is in two segments.
+    The outbound crossing ends where the packet is queued on the outer device. Its wait until the
+    driver gets it is the outer queue, also where it goes down through a VLAN and a bond to a card.
+    """
+    segments = pd.Series("", index=hops.index, dtype=object)
+    outbound = hops["direction"] == OUTBOUND
+    way = (
+        (outbound, "entered_ns", ledger.TX_STACK, "before"),
+        (outbound, "entered_ns", ledger.OUTBOUND, "from"),
+        (outbound, "left_ns", ledger.OUTER_QUEUE, "from"),
+        (outbound, "wire_ns", ledger.WIRE, "from"),
+        (~outbound, "entered_ns", ledger.WIRE, "before"),
+        (~outbound, "entered_ns", ledger.INBOUND, "from"),
+        (~outbound, "left_ns", ledger.DELIVERY, "from"),
+    )
+    for direction, column, segment, side in way:
+        bound_ns = hops[column]
+        there = hops["time_ns"] < bound_ns if side == "before" else hops["time_ns"] >= bound_ns
+        segments[direction & there.fillna(False)] = segment.name
+    return segments
 
 
 def _hops_of_pings(analysis: Analysis) -> pd.DataFrame:
@@ -69,9 +97,9 @@ def _hops_of_pings(analysis: Analysis) -> pd.DataFrame:
         ]
     ).dropna(subset="journey")
     of_pings["journey"] = of_pings["journey"].astype("int64")
-    crossed = crossings[["journey", "direction", "first_hop", "last_hop"]].astype(
-        {"direction": str}
-    )
+    crossed = crossings[crossings["status"] == "complete"]
+    crossed = crossed[["journey", "direction", "entered_ns", "left_ns", "wire_ns"]]
+    crossed = crossed.astype({"direction": str})
     crossed = crossed.drop_duplicates(["journey", "direction"])
     of_pings = of_pings.merge(crossed, on=["journey", "direction"], how="left")
     hops = analysis.hops.assign(place=range(len(analysis.hops)))
