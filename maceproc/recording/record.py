@@ -21,7 +21,14 @@ from maceproc import __version__
 from maceproc.calibration import Calibration
 from maceproc.capture import Sidecar, Tracing
 from maceproc.capture_files import Capture, echoes_path, sidecar_path
-from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError, TracingError
+from maceproc.errors import (
+    CaptureError,
+    CommandError,
+    Interrupted,
+    NoReply,
+    TargetError,
+    TracingError,
+)
 from maceproc.recording.arms import arms_of_round, schedule
 from maceproc.recording.both_recorders import BothRecorders
 from maceproc.recording.bpf.libbpf import require_bpf
@@ -387,7 +394,7 @@ def _judge(
         )
     inside = [run for run in runs if run.place == runs[0].place]
     if command.is_ping and all(_NO_REPLY.search(run.output) for run in inside):
-        raise CommandError(
+        raise NoReply(
             f"no reply from {sidecar.target.address}; {what_is_kept}",
             hint="check the address and the routes of the target",
         )
