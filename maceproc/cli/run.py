@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from maceproc.cli.analyze import end_without_replies, write_page
-from maceproc.cli.options import RecordsCommand, recorded
+from maceproc.cli.options import COMMAND, RecordsCommand, recorded, rounds_option
 from maceproc.cli.places import place_options
 from maceproc.cli.record import INTERRUPTIONS, record
 from maceproc.cli.terminal import working
@@ -24,16 +24,14 @@ PAGE_SUFFIX = ".html"
 @click.command(cls=RecordsCommand)
 @place_options
 @recorded
-@click.option(
-    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs per arm."
-)
+@rounds_option()
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option(
     "--html", metavar="FILE", help="The page for a browser.  [default: FILE of -o, with .html]"
 )
 @click.option("--no-page", is_flag=True, help="Write no page.")
 @click.option("--force", is_flag=True, help="Replace a capture and a page that exist.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@COMMAND
 @click.pass_context
 def run(
     context: click.Context,
