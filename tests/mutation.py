@@ -101,14 +101,18 @@ class Text:
 
         Where numbers grow from line to line, exchanging lines and numbering them again gives the
         same text as exchanging their RTTs: then a line's own number is that of its place. Whether
-        the RTT is its own is asked apart. A line printed twice pushes the numbers behind it.
+        the RTT is its own is asked apart. A line printed twice with one number changes nothing; one
+        that was numbered on pushes the numbers behind it.
         """
-        numbers = [line.number for line in self.lines]
-        own = [line.own for line in self.lines]
-        in_order = sorted(number for number in own if number is not None)
-        grow = all(one < other for one, other in pairwise(numbers))
-        once = len(set(in_order)) == len(own)  # a foreign line is not in it
-        return list(in_order) if grow and once else own
+        lines = [(line.number, line.own) for line in self.lines]
+        once = list(dict.fromkeys(lines)), list(dict.fromkeys(lines[::-1]))[::-1]
+        for told in once:
+            in_order = sorted(own for _, own in told if own is not None)
+            grow = all(one < other for (one, _), (other, _) in pairwise(told))
+            if grow and len(set(in_order)) == len(told):  # a foreign line is not in it
+                of_place = {number: own for (number, _), own in zip(told, in_order, strict=True)}
+                return [of_place[number] for number, _ in lines]
+        return [own for _, own in lines]
 
     def own_of(self, seqs: Iterable[int], first_seq: int | None) -> list[int | None]:
         """Return the own icmp_seq of the rows with these numbers.

@@ -49,4 +49,8 @@ def test_a_text_is_judged_by_what_it_says_not_by_how_it_came_about() -> None:
     # Numbered on after one that was left out, or that is printed twice, they are other lines.
     assert owners((1, 1), (2, 3), (3, 4)) == [1, 3, 4]
     assert owners((1, 1), (2, 2), (3, 2), (4, 3)) == [1, 2, 2, 3]
+    # A line printed twice, wherever, has the same number and is the same line.
+    assert owners((1, 1), (3, 3), (2, 3), (3, 2), (3, 2)) == [1, 3, 3, 2, 2]
+    assert owners((1, 1), (2, 3), (3, 2), (3, 2)) == [1, 2, 3, 3]
+    assert owners((3, 2), (1, 1), (2, 3), (3, 2)) == [3, 1, 2, 3]
     assert owners((1, None), (2, None)) == [None, None]
