@@ -19,6 +19,7 @@ from maceproc.errors import AnalysisError, CaptureError
 from maceproc.following.sightings import REFUTED
 from maceproc.retis import echo_of, read_retis
 from tests.recorded import analyzed, path_of
+from tests.test_by_identity import capture_of, rows_of, run_of
 
 CAPTURE = "every_event"
 ID = 0x4A1
@@ -248,3 +249,22 @@ def test_a_trace_of_another_clock_is_refused(tmp_path: Path) -> None:
     other = analysis.trace.__class__(**{**vars(analysis.trace), "clock": "boot"})
     with pytest.raises(AnalysisError, match="CLOCK_MONOTONIC, the trace those of 'boot'"):
         check_by_sightings(None, other, seen)  # type: ignore[arg-type]
+
+
+def test_a_trace_recorded_by_hand_is_checked_too(tmp_path: Path) -> None:
+    capture = analyzed(CAPTURE).capture
+    assert capture.sidecar is not None
+    trace, ping = tmp_path / "trace.dat", tmp_path / "ping.txt"
+    trace.write_bytes(path_of(CAPTURE).read_bytes())
+    (run,) = (run for run in capture.sidecar.runs if run.arm == ARM)
+    ping.write_text(run.output)
+    events = write(tmp_path / "e.json", seen_by_retis(lambda seq, _: (seq + (seq == 4), ID)))
+    analysis = maceproc.analyze(trace, ping=ping, inner="eth0", outer="eth0", witness=events)
+    assert len(corrected(analysis)) > 5
+    assert analysis.rtts.set_index("seq")["reason"][4] == REFUTED
+
+
+def test_a_capture_of_the_tracer_in_the_kernel_needs_no_witness(tmp_path: Path) -> None:
+    path = capture_of(tmp_path, rows_of(3), run_of(3))
+    with pytest.raises(AnalysisError, match="its tracer wrote itself which packets are whose"):
+        maceproc.analyze(path, witness=write(tmp_path / "e.json", seen_by_retis()))
