@@ -86,6 +86,12 @@ class Comparison(ComparisonTables):
         """Return `as_dict` as JSON text."""
         return json.dumps(self.as_dict(), indent=1, allow_nan=False)
 
+    def as_html(self) -> str:
+        """Return the page that ``maceproc compare --html`` writes."""
+        from maceproc.reporting.comparison_page import as_html
+
+        return as_html(self)
+
     def __str__(self) -> str:
         from maceproc.reporting.side_by_side import as_text
 

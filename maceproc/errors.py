@@ -11,6 +11,7 @@
         ├── TracingError          tracefs, trace-cmd or an event is not available
         ├── TargetError           no such container, namespace, process or device
         ├── CommandError          the recorded command is missing or failed
+        │   └── NoReply           no ping in the container got a reply; the capture is kept
         └── Interrupted           Ctrl-C or SIGTERM; what was recorded is kept
 
 Every error says what happened and where (``message``) and what to do next (``hint``). The library
@@ -134,6 +135,10 @@ class TargetError(RecordError):
 
 class CommandError(RecordError):
     """The recorded command is missing, or failed; its own words are in the message."""
+
+
+class NoReply(CommandError):  # noqa: N818  a path without replies is a result as well
+    """No ping of the recording got a reply; what was recorded is kept and can be analyzed."""
 
 
 class Interrupted(RecordError):  # noqa: N818  an interruption is not an error of the program

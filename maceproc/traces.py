@@ -71,13 +71,14 @@ def read_events(
     if reader == "tracecmd":
         found, expected = f"{kind.value}, which trace-cmd's module cannot read", "a trace.dat"
         raise TraceFormatError(Path(path), offset=None, found=found, expected=expected)
+    selection = Selection.of(events, fields, start_ns, end_ns, buffer=buffer)
     if kind is Kind.PERF_DATA:
-        from maceproc.perfdata.reader import read_perf
+        from maceproc.perfdata.container import open_perf
+        from maceproc.perfdata.reader import read_opened
 
-        return read_perf(path, events, fields, start_ns, end_ns, buffer=buffer)
+        return read_opened(open_perf(path), selection)
     from maceproc.tracetext import read_text
 
-    selection = Selection.of(events, fields, start_ns, end_ns, buffer=buffer)
     return _selected(path, read_text(path, events), selection)
 
 

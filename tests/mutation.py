@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -98,17 +99,16 @@ class Text:
     def owners(self) -> list[int | None]:
         """Every line's own icmp_seq.
 
-        Lines that are all there, and numbered as they were printed first, from wherever they count,
-        have changed nothing but places and RTTs: then a line's own number is that of its place.
-        Whether the RTT is its own is asked apart.
+        Where numbers grow from line to line, exchanging lines and numbering them again gives the
+        same text as exchanging their RTTs: then a line's own number is that of its place. Whether
+        the RTT is its own is asked apart. A line printed twice pushes the numbers behind it.
         """
         numbers = [line.number for line in self.lines]
         own = [line.own for line in self.lines]
-        if self.is_foreign or not own:
-            return own
         in_order = sorted(number for number in own if number is not None)
-        steps = {one - other for one, other in zip(in_order, numbers, strict=True)}
-        return list(in_order) if len(steps) == 1 else own
+        grow = all(one < other for one, other in pairwise(numbers))
+        once = len(set(in_order)) == len(own)  # a foreign line is not in it
+        return list(in_order) if grow and once else own
 
     def own_of(self, seqs: Iterable[int], first_seq: int | None) -> list[int | None]:
         """Return the own icmp_seq of the rows with these numbers.
@@ -459,14 +459,16 @@ def _other_packets(rows: pd.DataFrame, own: pd.DataFrame) -> Bools:
 def _other_rtts(rows: pd.DataFrame, own: pd.DataFrame, answered: Bools) -> Bools:
     """Tell which rows have an RTT that is not that of their own ping.
 
-    All of those answered may be larger by the same time: that says nothing of whose they are.
+    All of those answered may be larger by the same time: that says nothing of whose they are. The
+    lines that are printed in the smallest steps tell that time.
     """
     change_ns = rows["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
     change_ns = change_ns - own["rtt_ns"].to_numpy(np.float64, na_value=np.nan)
     step_ns = rows["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
     step_ns = step_ns + own["rtt_resolution_ns"].to_numpy(np.float64, na_value=0)
-    known = change_ns[answered & ~np.isnan(change_ns)]
-    middle_ns = np.median(known) if len(known) else 0.0
+    known = answered & ~np.isnan(change_ns)
+    finest = known & (step_ns == step_ns[known].min(initial=np.inf))
+    middle_ns = np.median(change_ns[finest]) if finest.any() else 0.0
     return np.asarray(np.abs(change_ns - middle_ns) > step_ns + OTHER_RTT_NS)
 
 

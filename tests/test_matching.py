@@ -264,6 +264,23 @@ def test_rtts_of_two_lines_exchanged() -> None:
     assert set(found.values()) == {"corrected"}
 
 
+@pytest.mark.parametrize("off", [-20, -12, 9, 20])
+@pytest.mark.parametrize("first", [8, 13, 15])
+def test_coarse_lines_do_not_excuse_a_fine_one(first: int, off: int) -> None:
+    coarse = [
+        f"64 bytes from 192.0.2.2: icmp_seq={seq} ttl=63 time=0 ms" for seq in range(1, first)
+    ]
+    told = [rtt + 2 for rtt in VARIED[first - 1 :]]
+    told[2] += off
+    fine = [
+        f"64 bytes from 192.0.2.2: icmp_seq={seq} ttl=63 time={rtt / 1000:.3f} ms"
+        for seq, rtt in enumerate(told, start=first)
+    ]
+    found = dict(rules(drawn(20, VARIED), summarized([*coarse, *fine], 20, 20)))
+    assert found.pop(first + 2) == "rtt-of-no-packet"
+    assert {found[seq] for seq in range(first, 21) if seq in found} == {"corrected"}
+
+
 @pytest.mark.parametrize("missing", range(1, 18))
 def test_lines_after_one_that_was_left_out_are_not_numbered_on(missing: int) -> None:
     told = VARIED[:missing] + VARIED[missing + 1 :]

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from maceproc.cli import candidates, cli
 from maceproc.cli.options import with_separator
-from maceproc.errors import CaptureError, CommandError
+from maceproc.errors import CaptureError, CommandError, NoReply
 
 
 def failing(*words: str) -> Exception:
@@ -32,6 +32,25 @@ def test_it_tells_its_duration_and_leaves_capture_report_and_page(tmp_path: Path
     assert told < result.stderr.index("recorded")
     assert "corrected: 5 of 5 answered pings" in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == {"t.dat", "t.dat.json", "t.html"}
+
+
+@pytest.mark.kernel
+def test_without_any_reply_the_report_and_the_page_are_there_and_the_status_is_not_0(
+    tmp_path: Path,
+) -> None:
+    trace = tmp_path / "t.dat"
+    ping = ["ping", "-c", "1", "-W", "0.2", "192.0.2.99"]
+    result = CliRunner().invoke(
+        cli, ["run", "--lab", "--rounds", "1", "-o", str(trace), "--", *ping]
+    )
+    assert isinstance(result.exception, NoReply)
+    assert str(result.exception).startswith("no reply from 192.0.2.99; 2 runs kept in")
+    assert {path.name for path in tmp_path.iterdir()} == {"t.dat", "t.dat.json", "t.html"}
+    again = CliRunner().invoke(cli, ["analyze", str(trace)])
+    assert again.exit_code == 1
+    for told in (result.stdout, again.stdout):
+        assert told.startswith("None of 2 pings in the container got a reply.")
+        assert re.search(r"problem +no reply: none of 2 pings got a reply", told)
 
 
 def test_what_would_waste_a_recording_is_told_before_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from maceproc.cli.options import REMOTE, recorded
+from maceproc.cli.options import COMMAND, REMOTE, recorded, rounds_option
 from maceproc.cli.places import NAMED, Chosen, chosen_site, placed
 from maceproc.cli.privileges import require_root
 from maceproc.cli.record import doctor_at_hand, interrupt_cleanly, recording_progress
@@ -21,16 +21,12 @@ if TYPE_CHECKING:
     from maceproc.calibration import Calibration
     from maceproc.recording.sites import Site
 
-ROUNDS = 24
-
 
 @click.command()
 @placed
 @recorded
 @REMOTE
-@click.option(
-    "--rounds", type=click.IntRange(4), default=ROUNDS, show_default=True, help="Runs per arm."
-)
+@rounds_option(least=4, default=24)
 @click.option(
     "--from",
     "made_from",
@@ -46,7 +42,7 @@ ROUNDS = 24
 @click.option("--keep", metavar="TRACE", help="Keep what is recorded, as a capture.")
 @click.option("-o", "--output", default="calibration.json", show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace a calibration that exists.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@COMMAND
 def calibrate(
     where: Chosen,
     remote: Literal["kernel", "program"] | None,

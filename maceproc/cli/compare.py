@@ -30,7 +30,7 @@ from maceproc.cli.terminal import bar, one_line, working
 @click.option(
     "--against", default="", metavar="GROUP", help="With --by: the group to compare with."
 )
-@click.option("--html", metavar="FILE", help="With --by: write a page for a browser, too.")
+@click.option("--html", metavar="FILE", help="Write a page for a browser, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def compare(
     files: tuple[str, ...],
@@ -54,11 +54,12 @@ def compare(
 
     With --by, the captures of a dataset (`maceproc collect`) are compared: each group with all
     other captures, or with one group. Then captures are the unit, and --html is a page of the
-    fleet.
+    fleet; else it is a page of the comparison.
 
     \b
     maceproc compare bridge/trace.dat macvlan/trace.dat
     maceproc compare idle.dat loaded.dat -o loaded.png
+    maceproc compare idle.dat loaded.dat --html loaded.html
     maceproc compare *.dat --json | jq '.contrasts[] | select(.p_adjusted < 0.05)'
     maceproc compare fleet --by host --html fleet.html
     """
@@ -67,25 +68,34 @@ def compare(
             raise click.UsageError("--by takes one DATASET, and neither --label nor --output")
         _compare_groups(files[0], by, against, html, as_json)
         return
-    if against or html:
-        raise click.UsageError("--against and --html are for the groups of a DATASET: give --by")
+    if against:
+        raise click.UsageError("--against is for the groups of a DATASET: give --by")
     if len(files) < 2:
         raise click.UsageError("a comparison needs two captures or more")
     if labels and len(labels) != len(files):
         raise click.UsageError(f"{len(files)} captures, but {len(labels)} labels")
-    _compare_captures(files, output, labels, as_json)
+    _compare_captures(files, output, labels, html, as_json)
 
 
 def _compare_captures(
-    files: tuple[str, ...], output: str | None, labels: tuple[str, ...], as_json: bool
+    files: tuple[str, ...],
+    output: str | None,
+    labels: tuple[str, ...],
+    html: str | None,
+    as_json: bool,
 ) -> None:
     """Compare captures with the first of them."""
+    from pathlib import Path
+
+    from maceproc.cli.analyze import check_page, write_page
     from maceproc.comparison import compare as compare_captures
     from maceproc.errors import AnalysisError
     from maceproc.many import analyze_many
     from maceproc.reporting import report
     from maceproc.reporting.side_by_side import print_comparison
 
+    for file in files if html else ():
+        check_page(Path(file), Path(html or ""))
     with bar("analyzing") as show:
         outcomes = analyze_many(files, tell=lambda done, _: show(done, len(files)))
     failed = [outcome.error for outcome in outcomes if outcome.error]
@@ -96,6 +106,8 @@ def _compare_captures(
         raise AnalysisError("fewer than two captures are left to compare")
     kept = [label for label, outcome in zip(labels, outcomes, strict=False) if outcome.analysis]
     comparison = compare_captures(*analyses, labels=kept or None)
+    if html:
+        write_page(comparison.as_html(), Path(html))
     if as_json:
         click.echo(comparison.as_json())
     else:

@@ -31,6 +31,19 @@ MEMORY = click.option(
 
 TRACE = click.argument("file", type=click.Path(), metavar="TRACE")
 
+COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
+
+
+def rounds_option(least: int = 1, default: int = 5) -> Callable[[Verb], Verb]:
+    """Return the option that says how many rounds a verb records."""
+    return click.option(
+        "--rounds",
+        type=click.IntRange(least),
+        default=default,
+        show_default=True,
+        help="Runs per arm.",
+    )
+
 
 _RECORDED = (
     click.option(

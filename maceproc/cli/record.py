@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from maceproc.cli import candidates
-from maceproc.cli.options import REMOTE, RecordsCommand, recorded
+from maceproc.cli.options import COMMAND, REMOTE, RecordsCommand, recorded, rounds_option
 from maceproc.cli.places import Chosen, chosen_site, placed
 from maceproc.cli.privileges import require_root
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
     help="With --container: run this machine's ping in its network, not the container's own.",
 )
 @click.option("--host", is_flag=True, help="Run on the host: a native ping.")
-@click.option(
-    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs per arm."
-)
+@rounds_option()
 @click.option("--no-baseline", is_flag=True, help="Leave the untraced runs out.")
 @click.option(
     "--events",
@@ -63,7 +61,7 @@ if TYPE_CHECKING:
 )
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option("--force", is_flag=True, help="Replace a capture that exists.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@COMMAND
 def record(
     where: Chosen,
     remote: Literal["kernel", "program"] | None,

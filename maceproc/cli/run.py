@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from maceproc.cli.analyze import end_without_replies, write_page
-from maceproc.cli.options import RecordsCommand, recorded
+from maceproc.cli.options import COMMAND, RecordsCommand, recorded, rounds_option
 from maceproc.cli.places import place_options
 from maceproc.cli.record import INTERRUPTIONS, record
 from maceproc.cli.terminal import working
-from maceproc.errors import CommandError
+from maceproc.errors import CommandError, NoReply
+
+if TYPE_CHECKING:
+    from maceproc.pipeline import Analysis
 
 PAGE_SUFFIX = ".html"
 
@@ -20,16 +24,14 @@ PAGE_SUFFIX = ".html"
 @click.command(cls=RecordsCommand)
 @place_options
 @recorded
-@click.option(
-    "--rounds", type=click.IntRange(1), default=5, show_default=True, help="Runs per arm."
-)
+@rounds_option()
 @click.option("-o", "--output", default="trace.dat", show_default=True, metavar="FILE")
 @click.option(
     "--html", metavar="FILE", help="The page for a browser.  [default: FILE of -o, with .html]"
 )
 @click.option("--no-page", is_flag=True, help="Write no page.")
 @click.option("--force", is_flag=True, help="Replace a capture and a page that exist.")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
+@COMMAND
 @click.pass_context
 def run(
     context: click.Context,
@@ -65,14 +67,23 @@ def run(
     if page:
         check_free(page, force=force)
     before = {number: signal.getsignal(number) for number in INTERRUPTIONS}
-    context.invoke(record, output=output, force=force, command=command, live=True, **where_and_how)
+    unanswered = None
+    try:
+        context.invoke(
+            record, output=output, force=force, command=command, live=True, **where_and_how
+        )
+    except NoReply as error:  # the report says where the requests were last seen
+        unanswered = error
     for number, handler in before.items():  # recording ignores them in the end
         signal.signal(number, handler)
-    _show(output, page)
+    analysis = _show(output, page)
+    if unanswered:
+        raise unanswered
+    end_without_replies(analysis)
 
 
-def _show(output: str, page: Path | None) -> None:
-    """Analyze the capture, write its page, and print the report."""
+def _show(output: str, page: Path | None) -> Analysis:
+    """Analyze the capture, write its page, print the report, and return the analysis."""
     from maceproc.pipeline import analyze
     from maceproc.reporting import report
 
@@ -82,4 +93,4 @@ def _show(output: str, page: Path | None) -> None:
     if page:
         write_page(text, page)
     report.print_report(analysis, report.terminal())
-    end_without_replies(analysis)
+    return analysis

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from maceproc.ledger import LEDGER
 from maceproc.schema import RTTS, Column, Table
 
+_LEVEL = Column("flows", "int64", "", "background flows")
+_TRACER = Column("tracer", "str", "", "what watched; empty where nothing did")
+_PLACE = Column("place", "str", "", "container or native")
+_COMPARISON = Column("comparison", "str", "", "its name")
+_ESTIMATE = Column("estimate_ns", "float64", "ns", "mean over the rounds")
+_LOW = Column("low_ns", "float64", "ns", "lower end of its 95 % interval")
+_HIGH = Column("high_ns", "float64", "ns", "upper end of its 95 % interval")
+_ROUNDS = Column("rounds", "int64", "", "rounds it rests on")
 _INTERVAL = (
-    Column("estimate_ns", "float64", "ns", "mean over the rounds"),
-    Column("low_ns", "float64", "ns", "lower end of its 95 % interval"),
-    Column("high_ns", "float64", "ns", "upper end of its 95 % interval"),
-    Column("rounds", "int64", "", "rounds it rests on"),
+    _ESTIMATE,
+    _LOW,
+    _HIGH,
+    _ROUNDS,
     Column("resampled", "str", "", "what the interval comes from: rounds, pings or nothing"),
     Column("margin_ns", "float64", "ns", "smallest margin within which it is equivalent to 0"),
 )
-_LEVEL = Column("flows", "int64", "", "background flows")
-_TRACER = Column("tracer", "str", "", "what watched; empty where nothing did")
 
 PINGS = Table(
     "pings",
@@ -22,8 +30,8 @@ PINGS = Table(
     (
         _LEVEL,
         Column("round", "int64", "", "round, from 1"),
-        Column("place", "category", "", "container or native"),
-        Column("tracer", "category", "", "what watched; empty where nothing did"),
+        replace(_PLACE, dtype="category"),
+        replace(_TRACER, dtype="category"),
         Column("seq", "int64", "", "icmp_seq"),
         Column("started_ns", "int64", "ns", "begin of the run it is part of, CLOCK_MONOTONIC"),
         Column("rtt_ns", "Int64", "ns", "RTT as printed; unknown when none was"),
@@ -58,7 +66,7 @@ COMPARISONS = Table(
     "one difference between series at one level of traffic",
     (
         _LEVEL,
-        Column("comparison", "str", "", "its name"),
+        _COMPARISON,
         _TRACER,
         Column("statistic", "str", "", "of what in each round: median or mean"),
         *_INTERVAL,
@@ -74,9 +82,9 @@ COST_RATIOS = Table(
         _TRACER,
         Column("other", "str", "", "the tracer it is held against"),
         Column("ratio", "float64", "", "of the means over rounds; unknown if other adds nothing"),
-        Column("low", "float64", "", "lower end of its 95 % interval"),
-        Column("high", "float64", "", "upper end of its 95 % interval"),
-        Column("rounds", "int64", "", "rounds it rests on"),
+        replace(_LOW, name="low", unit=""),
+        replace(_HIGH, name="high", unit=""),
+        _ROUNDS,
     ),
 )
 
@@ -85,9 +93,9 @@ SHIFTS = Table(
     "one decile of the difference of two series' distributions",
     (
         _LEVEL,
-        Column("comparison", "str", "", "its name"),
+        _COMPARISON,
         Column("quantile", "float64", "", "0.1 to 0.9"),
-        Column("estimate_ns", "float64", "ns", "mean over the rounds"),
+        _ESTIMATE,
         Column("low_ns", "float64", "ns", "lower end of a 95 % band that holds all nine"),
         Column("high_ns", "float64", "ns", "upper end of that band"),
     ),
@@ -110,15 +118,15 @@ EVENT_COSTS = Table(
     "what one event costs in one place at one level of traffic",
     (
         _LEVEL,
-        Column("place", "str", "", "container or native"),
+        _PLACE,
         Column("cost_ns", "float64", "ns", "slope of the RTT on the events on the path"),
-        Column("low_ns", "float64", "ns", "lower end of its 95 % interval"),
-        Column("high_ns", "float64", "ns", "upper end of its 95 % interval"),
+        _LOW,
+        _HIGH,
         Column("zero_ns", "float64", "ns", "RTT of the traced runs extrapolated to no events"),
         Column("untraced_ns", "float64", "ns", "RTT measured without events"),
         Column("off_ns", "float64", "ns", "zero_ns - untraced_ns"),
-        Column("off_low_ns", "float64", "ns", "lower end of its 95 % interval"),
-        Column("off_high_ns", "float64", "ns", "upper end of its 95 % interval"),
+        replace(_LOW, name="off_low_ns"),
+        replace(_HIGH, name="off_high_ns"),
         Column("supported", "bool", "", "the extrapolation finds the untraced RTT"),
     ),
 )
@@ -128,7 +136,7 @@ EVENTS = Table(
     "the events on the path of one tracer's pings",
     (
         _LEVEL,
-        Column("place", "str", "", "container or native"),
+        _PLACE,
         _TRACER,
         Column("events", "float64", "", "mean per ping"),
         Column("events_inside", "float64", "", "of these, within the crossings"),

@@ -155,8 +155,9 @@ def printed_at(pings: pd.DataFrame, run: Run) -> tuple[Times, int]:
 def estimate_offset(due: Due, asked: Bools, seen_ns: Times, lost: pd.DataFrame) -> int | None:
     """Estimate how far the send stamp is ahead of the send call [ns]; None if it cannot be told.
 
-    That is the printed RTT minus the RTT of the last packet seen before the reply was due. Half of
-    the pings asked must agree in it; those during which events were lost are not asked.
+    That is the printed RTT minus the RTT of the last packet seen before the reply was due. The
+    lines in the smallest steps tell it; half of the pings asked must agree in it. Those during
+    which events were lost are not asked.
     """
     asked = asked & due.known & ~meets_gap(due.sent_ns, due.at_ns + due.tolerance_ns, lost)
     at_ns, slack_ns = due.at_ns[asked], due.tolerance_ns[asked]
@@ -167,6 +168,10 @@ def estimate_offset(due: Due, asked: Bools, seen_ns: Times, lost: pd.DataFrame) 
     near = (offsets_ns >= low - rounding_ns) & (offsets_ns <= high + rounding_ns)
     if not near.any():
         return None
-    offset = np.clip(np.median(offsets_ns[near]), low, high)
+    steps_ns = due.step_ns[asked]
+    finest = near & (steps_ns == steps_ns[near].min())
+    if finest.sum() < MANY:
+        low, high = OFFSET_OF_FEW_NS
+    offset = np.clip(np.median(offsets_ns[finest]), low, high)
     agree = near & (np.abs(offsets_ns - offset) <= slack_ns)
     return int(offset) if 2 * agree.sum() >= len(at_ns) else None

@@ -8,7 +8,7 @@
 - `tasks`: which command a thread ran at a time.
 - `lost`: which samples were lost, and where.
 - `joining`: several files of one recording made to one.
-- `reader`: all of it into tables; `maceproc.perfdata.reader.read_perf` is where to begin.
+- `reader`: all of it into tables; begin with `maceproc.perfdata.reader.read_opened`.
 
 Sources: tools/perf/Documentation/perf.data-file-format.txt, tools/perf/util/header.c and
 session.c, include/uapi/linux/perf_event.h; v6.18.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,7 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from maceproc.errors import TraceFormatError
-from maceproc.perfdata.container import PerfFile, info_of, open_perf, tracing_data
+from maceproc.perfdata.container import PerfFile, info_of, tracing_data
 from maceproc.perfdata.lost import lost_table
 from maceproc.perfdata.records import Records, read_records
 from maceproc.perfdata.samples import Samples, read_samples
@@ -49,31 +47,17 @@ class Recording:
     places: Order
 
 
-def read_perf(
-    path: str | os.PathLike[str],
-    events: Iterable[str] | None = None,
-    fields: Iterable[str] | None = None,
-    start_ns: int | None = None,
-    end_ns: int | None = None,
-    *,
-    buffer: str | None = None,
-) -> Trace:
-    """Read the tracepoints of a perf.data into one typed table per event.
-
-    The parameters and the tables are those of `maceproc.tracedat.read_events`. ``pid`` is the
-    thread as perf sees it; ``comm`` the command that it ran at that time, ``swapper`` for the idle
-    thread. Rows at the same time are in the order of the file. ``cpu`` is -1, with a note, where
-    the recording has none. Samples of other events than tracepoints are counted in a note.
-
-    Raises TraceFormatError when the file is no perf.data, has no formats of its tracepoints, or its
-    samples have no time.
-    """
-    selection = Selection.of(events, fields, start_ns, end_ns, buffer=buffer)
-    return read_opened(open_perf(path), selection)
-
-
 def read_opened(perf: PerfFile, selection: Selection) -> Trace:
-    """Read what is selected of an open file; as `read_perf`."""
+    """Read the selected tracepoints of a perf.data into one typed table per event.
+
+    The tables are those of `maceproc.tracedat.read_events`. ``pid`` is the thread as perf sees it;
+    ``comm`` is the command that the thread ran at that time, ``swapper`` for the idle thread. Rows
+    at the same time are in the order of the file. Where the recording has no CPU, ``cpu`` is -1,
+    and a note says so. A note counts the samples of events that are no tracepoints.
+
+    Raises TraceFormatError when the file has no formats of its tracepoints, or its samples have no
+    time.
+    """
     if selection.buffer:
         found = f"no buffer {selection.buffer!r}"
         raise TraceFormatError(perf.path, offset=None, found=found, expected="'', the only one")

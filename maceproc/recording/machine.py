@@ -48,7 +48,7 @@ def require_programs(
 ) -> None:
     """Raise TracingError when a program that recording needs is not installed."""
     for name, package in _PROGRAMS.items():
-        if name == "trace-cmd" and tracer == "bpf":
+        if name == "trace-cmd" and tracer in ("perf", "bpf"):
             continue
         if shutil.which(name) is None:
             other = name == "trace-cmd" and shutil.which("perf")

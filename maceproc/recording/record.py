@@ -13,14 +13,22 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from maceproc import __version__
 from maceproc.calibration import Calibration
 from maceproc.capture import Sidecar, Tracing
 from maceproc.capture_files import Capture, echoes_path, sidecar_path
-from maceproc.errors import CaptureError, CommandError, Interrupted, TargetError, TracingError
+from maceproc.errors import (
+    CaptureError,
+    CommandError,
+    Interrupted,
+    NoReply,
+    TargetError,
+    TracingError,
+)
 from maceproc.recording.arms import arms_of_round, schedule
 from maceproc.recording.both_recorders import BothRecorders
 from maceproc.recording.bpf.libbpf import require_bpf
@@ -44,6 +52,7 @@ from maceproc.recording.machine import (
     require_root,
 )
 from maceproc.recording.native import describe_native
+from maceproc.recording.options import Options, Tracer
 from maceproc.recording.perf_recorder import PerfRecorder, perf_version, require_perf
 from maceproc.recording.processes import Interruption
 from maceproc.recording.recorder import Recorder
@@ -72,7 +81,6 @@ _NO_REPLY = re.compile(r"\b0 (packets )?received\b")  # iputils and busybox
 
 
 News = TypeVar("News")
-Tracer = Literal["ftrace", "perf", "bpf", "ftrace+bpf"]
 
 
 def record(
@@ -96,95 +104,123 @@ def record(
 ) -> Capture:
     """Record a command, with its arms and rounds, into a trace file and its sidecar.
 
-    Both are made in a private directory beside the output and moved out when they are complete.
-    When `announce`, `tell` or `show` fail to write, the recording goes on without their words.
+    Both files are made in a private directory beside the output, and moved out when they are
+    complete. Raises RecordError and its subclasses, CaptureError when the output exists, is being
+    recorded or cannot be written, TracingError when events are missing, and Interrupted after
+    Ctrl-C or SIGTERM. What was recorded until then is kept.
 
-    Raises RecordError and its subclasses, CaptureError when the output exists, is being recorded or
-    cannot be written, TracingError when events are missing, and Interrupted after Ctrl-C or
-    SIGTERM. What was recorded until then is kept.
+    The parameters from `rounds` to `calibration` are described in
+    `maceproc.recording.options.Options`, the others here. When `announce`, `tell` or `show` raises
+    because it cannot write, the recording goes on without it.
 
     Parameters
     ----------
-    command
-        The command line; ping gets -D where it knows it.
-    site
-        Where to run it, from `maceproc.recording.sites`.
-    baseline
-        Run the untraced arms too. Without them there is no perturbation to report.
-    events
-        ``minimal``, ``full``, or events and patterns separated by commas (``net:*,skb:kfree_skb``).
-    outer
-        The outer device, when it is not the one that the host's routes choose.
-    buffer_kb
-        Ring buffer per CPU [KiB]; by default `default_buffer_kb`.
-    awake
-        Keep the CPUs from going idle while any arm runs: RTTs without the cost of waking up.
-    tracer
-        ``ftrace`` records raw events by trace-cmd, ``perf`` the same by perf; ``bpf`` the points of
-        every echo, by programs in the kernel: `events` and `buffer_kb` are not for it;
-        ``ftrace+bpf`` events and points.
-    piece_limit_bytes
-        The recording ends when one CPU's events take so much: trace-cmd cannot count beyond 4 GiB.
-    calibration
-        Kept in the sidecar, and used when the capture is analyzed.
+    command, site, output
+        The command line (a ping that knows -D gets it), where to run it (from
+        `maceproc.recording.sites`), and the trace file.
     announce
-        Called before anything runs, with what will be recorded, on which path, and what cannot be
-        seen.
+        Is called once, before anything runs: its sidecar says what will be recorded and what not.
     tell
-        Called with the progress before every run, and after the last.
+        Is called with the progress before every run, and once more after the last run.
     show
-        Called with what the command prints, at most once a second, when there is a single run.
+        Is called with what the command prints, at most once a second, when there is a single run.
     """
+    options = Options(
+        rounds=rounds,
+        baseline=baseline,
+        events=events,
+        outer=outer,
+        force=force,
+        buffer_kb=buffer_kb,
+        awake=awake,
+        tracer=tracer,
+        piece_limit_bytes=piece_limit_bytes,
+        calibration=calibration,
+    )
+    return _make_capture(list(command), site, Path(output), options, announce, tell, show)
+
+
+def _make_capture(
+    command: list[str],
+    site: Site,
+    trace: Path,
+    options: Options,
+    announce: Callable[[Sidecar], None],
+    tell: Callable[[Progress], None],
+    show: Callable[[bytes], None] | None,
+) -> Capture:
+    """Survey the path, run the plan, and raise an error when the recording ended badly."""
     require_root()
-    trace = Path(output)
-    check_output(trace, force=force)
+    check_output(trace, force=options.force)
     with (
         Interruption(raises=True) as interruption,
-        Workplace(trace, force=force) as workplace,
-        _understood(command, site, tracer) as (place, parsed),
-        mounted_tracefs() if tracer != "bpf" else contextlib.nullcontext(TRACEFS) as tracefs,
+        Workplace(trace, force=options.force) as workplace,
+        _understood(command, site, options.tracer) as (place, parsed),
+        _tracefs_for(options.tracer) as tracefs,
     ):
-        surveyed = survey(place, destination_address(parsed, place), outer)
-        surveyed.target.notes += destination_notes(parsed, place, surveyed, outer)
-        if place.launch:
-            surveyed.target.transient = True
-            surveyed.target.notes.append(
-                f"every run has a container of its own, made of {place.launch.inside.image}; "
-                "the path is that of a first one"
-            )
-        recorder, event_set, notes = _recorder_of(
-            tracer, workplace, surveyed, events, buffer_kb, tracefs
-        )
+        surveyed = _survey_path(parsed, place, options.outer)
+        recorder, event_set, notes = _recorder_of(options, workplace, surveyed, tracefs)
         stamped = parsed.with_timestamps(command_inside(place))
-        arms = list(arms_of_round(place, surveyed, stamped, baseline, notes))
-        sidecar = Sidecar(
-            maceproc=__version__,
-            command=list(command),
-            rounds=rounds,
-            target=surveyed.target,
-            runs=[],
-            namespaces=surveyed.namespaces,
-            tracing=describe_tracing(recorder, event_set),
-            machine=describe_machine(awake),
-            notes=notes,
-            calibration=calibration,
-        )
-        plan = list(schedule(arms, rounds))
+        arms = list(arms_of_round(place, surveyed, stamped, options.baseline, notes))
+        tracing = describe_tracing(recorder, event_set)
+        sidecar = _begin_sidecar(command, options, surveyed, tracing, notes)
         if any(arm.place == "native" for arm in arms) and not place.is_native:
             sidecar.native = describe_native(place, stamped)
         place.end_first_look()
-        session = Session(recorder, interruption, stamped, sidecar, workplace, piece_limit_bytes)
+        limit = options.piece_limit_bytes
+        session = Session(recorder, interruption, stamped, sidecar, workplace, limit)
         _quietly(announce)(sidecar)
         interruption.raises = False
+        plan = list(schedule(arms, options.rounds))
+        show_run = _quietly(show) if show and len(plan) == 1 else None
         try:
-            with cpus_awake() if awake else contextlib.nullcontext(), remote_spinning(place):
-                session.execute(
-                    plan, _quietly(tell), _quietly(show) if show and len(plan) == 1 else None
-                )
+            with _cpus_kept_awake(options.awake), remote_spinning(place):
+                session.execute(plan, _quietly(tell), show_run)
         finally:
             interruption.ignore()
     _judge(sidecar, interruption, parsed, place, trace)
     return Capture(trace, sidecar)
+
+
+def _tracefs_for(tracer: Tracer) -> AbstractContextManager[Path]:
+    """Give the directory of tracefs, mounted where the tracer needs it."""
+    return contextlib.nullcontext(TRACEFS) if tracer == "bpf" else mounted_tracefs()
+
+
+def _cpus_kept_awake(awake: bool) -> AbstractContextManager[None]:
+    """Keep the CPUs from going idle within the block, if `awake`."""
+    return cpus_awake() if awake else contextlib.nullcontext()
+
+
+def _survey_path(command: Command, place: Site, outer: str) -> Survey:
+    """Survey the path of the command's packets, and note what is special about it."""
+    surveyed = survey(place, destination_address(command, place), outer)
+    surveyed.target.notes += destination_notes(command, place, surveyed, outer)
+    if place.launch:
+        surveyed.target.transient = True
+        surveyed.target.notes.append(
+            f"every run has a container of its own, made of {place.launch.inside.image}; "
+            "the path is that of a first one"
+        )
+    return surveyed
+
+
+def _begin_sidecar(
+    command: list[str], options: Options, surveyed: Survey, tracing: Tracing, notes: list[str]
+) -> Sidecar:
+    """Return the sidecar as it is known before the first run."""
+    return Sidecar(
+        maceproc=__version__,
+        command=command,
+        rounds=options.rounds,
+        target=surveyed.target,
+        runs=[],
+        namespaces=surveyed.namespaces,
+        tracing=tracing,
+        machine=describe_machine(options.awake),
+        notes=notes,
+        calibration=options.calibration,
+    )
 
 
 def _quietly(callback: Callable[[News], None] | None) -> Callable[[News], None]:
@@ -285,26 +321,21 @@ def _resolve(command: Command, site: Site) -> str:
 
 
 def _recorder_of(
-    tracer: Tracer,
-    workplace: Workplace,
-    surveyed: Survey,
-    events: str,
-    buffer_kb: int | None,
-    tracefs: Path,
+    options: Options, workplace: Workplace, surveyed: Survey, tracefs: Path
 ) -> tuple[AnyRecorder, EventSet, list[str]]:
-    """Return the recorder of a tracer, which events it records, and notes about them."""
-    if tracer == "bpf":
+    """Return the recorder that the options choose, its set of events, and notes about them."""
+    if options.tracer == "bpf":
         require_bpf()
         return EchoRecorder(workplace.trace, devices_to_watch(surveyed)), "bpf", []
     minimal = minimal_events(path_links(surveyed))
-    chosen, event_set, notes = choose_events(events, available_events(tracefs), minimal)
+    chosen, event_set, notes = choose_events(options.events, available_events(tracefs), minimal)
     remove_stale_instances(tracefs)
-    kb = buffer_kb or default_buffer_kb()
-    if tracer == "perf":
+    kb = options.buffer_kb or default_buffer_kb()
+    if options.tracer == "perf":
         by_perf = PerfRecorder(workplace.trace, chosen, kb, tracefs, lock=workplace.lock)
         return by_perf, event_set, notes
     recorder = Recorder(workplace.trace, chosen, kb, tracefs, lock=workplace.lock)
-    if tracer == "ftrace":
+    if options.tracer == "ftrace":
         return recorder, event_set, notes
     require_bpf()
     echoes = EchoRecorder(workplace.echoes, devices_to_watch(surveyed))
@@ -363,7 +394,7 @@ def _judge(
         )
     inside = [run for run in runs if run.place == runs[0].place]
     if command.is_ping and all(_NO_REPLY.search(run.output) for run in inside):
-        raise CommandError(
+        raise NoReply(
             f"no reply from {sidecar.target.address}; {what_is_kept}",
             hint="check the address and the routes of the target",
         )

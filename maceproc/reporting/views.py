@@ -28,6 +28,9 @@ _SERIES = Column("series", "str", "", "raw, corrected, native, ...: the names of
 _AFTER = Column(
     "after_ns", "Int64", "ns", "printed so long after the first one; unknown without -D"
 )
+_RTT = Column("rtt_ns", "int64", "ns", "the RTT")
+_STATUS = Column("status", "str", "", "status of the ping in RTTS")
+_P95 = Column("p95_ns", "float64", "ns", "95th percentile")
 
 RTT = Table(
     "rtt",
@@ -37,8 +40,8 @@ RTT = Table(
         RTTS["round"],
         RTTS["seq"],
         _AFTER,
-        Column("rtt_ns", "int64", "ns", "the RTT"),
-        Column("status", "str", "", "status of the ping in RTTS"),
+        _RTT,
+        _STATUS,
     ),
 )
 
@@ -47,7 +50,7 @@ ECDF = Table(
     "one value of one series",
     (
         _SERIES,
-        Column("rtt_ns", "int64", "ns", "the RTT"),
+        _RTT,
         Column("fraction", "float64", "", "part of the series that is not above it, 0 to 1"),
     ),
 )
@@ -73,7 +76,7 @@ PATH = Table(
         Column("end", "str", "", "where it ends"),
         Column("used", "int64", "", "pings that took it"),
         Column("median_ns", "float64", "ns", "median"),
-        Column("p95_ns", "float64", "ns", "95th percentile"),
+        _P95,
     ),
 )
 
@@ -99,7 +102,7 @@ EXAMPLES = Table(
         RTTS["round"],
         RTTS["seq"],
         Column("rtt_ns", "Int64", "ns", "its RTT: as printed, or the kernel's when none was"),
-        Column("status", "str", "", "status of the ping in RTTS"),
+        _STATUS,
     ),
 )
 
@@ -130,7 +133,7 @@ LEDGER_MEANS = Table(
     (
         Column("segment", "str", "", "name of the segment, in the order of the way"),
         Column("mean_ns", "float64", "ns", "mean over the corrected pings; they add up to the RTT"),
-        Column("p95_ns", "float64", "ns", "95th percentile"),
+        _P95,
     ),
 )
 

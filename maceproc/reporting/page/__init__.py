@@ -45,7 +45,7 @@ from maceproc.reporting.page.tail import hop_rows, tail
 from maceproc.series import CORRECTED, DIFFERENCE_MEANING, MEANING, NATIVE_RTT
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
 
     from maceproc.analysis import Analysis
 
@@ -99,24 +99,29 @@ class Page:
 def as_html(analysis: Analysis) -> str:
     """Return the report page, one self-contained HTML document."""
     page = Page(analysis)
-    scripts = [_asset("uPlot.iife.min.js"), _asset("page.js")]
-    return _template().render(
-        page.as_dict(),
-        css=as_css() + _asset("uPlot.min.css") + _asset("page.css"),
-        scripts=scripts,
-        script_hashes=[_csp_hash(script) for script in scripts],
-        data=_json_in_html(page.charts),
-        every_ping=_json_in_html(every_ping(analysis)),
+    scripts = [asset("uPlot.iife.min.js"), asset("page.js")]
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            page.as_dict(),
+            css=as_css() + asset("uPlot.min.css") + asset("page.css"),
+            scripts=scripts,
+            script_hashes=[_csp_hash(script) for script in scripts],
+            data=_json_in_html(page.charts),
+            every_ping=_json_in_html(every_ping(analysis)),
+        )
     )
 
 
 @cache
-def _template() -> Template:
+def environment() -> Environment:
+    """Return what fills the templates of this directory: foreign text is escaped and cleaned."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     from maceproc.reporting.headline import duration, interval
 
-    environment = Environment(
+    found = Environment(
         loader=PackageLoader("maceproc.reporting", "page"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -124,9 +129,9 @@ def _template() -> Template:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    environment.filters |= {"duration": duration, "slug": slug, "typeset": typeset}
-    environment.globals |= {"interval": interval}
-    return environment.get_template("page.html.j2")
+    found.filters |= {"duration": duration, "slug": slug, "typeset": typeset}
+    found.globals |= {"interval": interval}
+    return found
 
 
 def _shown(value: object) -> object:
@@ -141,7 +146,8 @@ def typeset(text: str) -> str:
 
 
 @cache
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a file of this directory."""
     return (files("maceproc.reporting.page") / name).read_text(encoding="utf-8").strip()
 
 
