@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from tests.mutation import MUTATIONS, Subject
+from tests.mutation import MUTATIONS, Line, Subject, Text
 from tests.recorded import NAMES, path_of
 
 EVERY_KIND = 2  # times
@@ -34,3 +34,19 @@ def test_without_a_mutation_every_ping_is_answered(name: str) -> None:
     pings = sum(len(text.lines) for text in whole.texts)
     # The very first request of `native` was not recorded.
     assert sum(map(len, whole.truth.values())) >= pings - (name == "native")
+
+
+def test_a_text_is_judged_by_what_it_says_not_by_how_it_came_about() -> None:
+    def owners(*lines: tuple[int, int | None]) -> list[int | None]:
+        return Text(
+            "", tuple(Line(f"icmp_seq={number} time=1 ms", own) for number, own in lines), ""
+        ).owners
+
+    # Two lines exchanged and numbered in order again: it is the text of two RTTs exchanged.
+    assert owners((1, 1), (2, 5), (3, 3), (4, 6), (5, 2)) == [1, 2, 3, 5, 6]
+    # Not numbered again, a line is that of its number, wherever it is printed.
+    assert owners((1, 1), (3, 3), (2, 2)) == [1, 3, 2]
+    # Numbered on after one that was left out, or that is printed twice, they are other lines.
+    assert owners((1, 1), (2, 3), (3, 4)) == [1, 3, 4]
+    assert owners((1, 1), (2, 2), (3, 2), (4, 3)) == [1, 2, 2, 3]
+    assert owners((1, None), (2, None)) == [None, None]

@@ -1,8 +1,8 @@
 """Choose what makes `native_rtt_ns` of a capture, and judge what it leaves.
 
-A calibration that was given is used where it is valid; otherwise the native arms of the capture
-itself. The natives of a capture never judge what they made: then half of the rounds judges the
-other half.
+If a calibration was given and is valid, it is used. Otherwise the native arms of the capture itself
+are used. Native pings never judge a correction that they made: where a capture corrects itself, one
+half of its rounds makes the correction and the other half judges it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Native:
     rounds
         What this capture's own natives say.
     own
-        The same as a measurement, for a calibration; None where there are too few.
+        What they say, as a measurement for a calibration; None where there are too few rounds.
     closure
         The `CLOSURE` table.
     doubts

@@ -134,7 +134,7 @@ def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
     came = walk.first_receptions(*way.cards)
     entered = walk.nth(came, np.searchsorted(came, sent) - way.card_again, sent)
     uses_netif_rx = way.outer_uses_netif_rx
-    if uses_netif_rx is None:  # few of them, if any, are of another device with the same name
+    if uses_netif_rx is None:  # few, if any, were received on another device with the same name
         uses_netif_rx = walk.mostly_netif_rx(entered[entered != NOWHERE])
     entered = walk.if_stamped(entered, uses_netif_rx)
     return walk.rows(

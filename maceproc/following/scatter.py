@@ -37,13 +37,13 @@ most of them of the same machine, none passes; at 50 it would be 6.
 """
 
 FEWEST = 5
-"""Of fewer pings there are not enough different deals: 4 pings have 24."""
+"""Fewer pings do not have enough different assignments: 4 pings have 24."""
 
 DEALS = 2000
-"""How many deals are tried."""
+"""How many random assignments are tried."""
 
 SAMPLE = 256
-"""Of so many pings, evenly spaced, the deals are made."""
+"""The random assignments use at most this many pings, evenly spaced."""
 
 
 def scatter_of(rtt_ns: Times, step_ns: Times, kernel_rtt_ns: Times, tested: Bools) -> int | None:

@@ -26,7 +26,7 @@ OPEN = ("ambiguous", "incomplete")
 
 
 def settle(followed: Followed, sidecar: Sidecar, rows: Rows) -> tuple[pd.DataFrame, list[Finding]]:
-    """Return RTTS in which identity has settled what it can, and what there is to tell of it.
+    """Return RTTS corrected by identity where the events did not tell, and findings about that.
 
     `rows` are the echoes that were recorded beside the events of `followed`.
     """

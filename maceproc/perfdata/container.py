@@ -151,7 +151,8 @@ def _read_file(perf: PerfFile, cursor: Cursor) -> None:
     elif bits:
         perf.features = _features(perf, data, data_at + data_size, bits)
     if not data_size and not perf.features:
-        # perf record writes the size last: it was killed, and there are no features either.
+        # perf record writes the size at the end. A perf that was killed wrote neither size nor
+        # features.
         data_size = max(len(data) - data_at, 0)
         perf.notes.append("perf record did not end this file: it was killed, or the disk was full")
     perf.streams = [data[data_at : data_at + data_size]]

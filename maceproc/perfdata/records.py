@@ -189,12 +189,12 @@ class _Unpacker:
         self.stream = zstandard.ZstdDecompressor().decompressobj()
         self.error = zstandard.ZstdError
         self.failed = False
-        self.rest = b""  # the start of a record that goes on in the next piece
+        self.rest = b""  # the start of a record that continues in the next piece
 
     def __call__(self, data: memoryview, position: int) -> bytes:
         """Unpack the next piece into whole records; what is left begins the next piece's first.
 
-        Nothing, with a note, where it is damaged, and from there on.
+        Returns nothing where the stream is damaged and from there on; a note says so.
         """
         if self.failed:
             return b""

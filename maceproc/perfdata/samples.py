@@ -1,8 +1,8 @@
 """Where in a sample its time, CPU, task and the tracepoint's data are.
 
 A sample has the fields that its event's `sample_type` asks for, in a fixed order
-(kernel/events/core.c, perf_output_sample()). Up to the counters they have 8 bytes each; counters
-and call chains say themselves how long they are.
+(kernel/events/core.c, perf_output_sample()). Each field up to the counters has 8 bytes;
+counters and call chains contain their own length.
 """
 
 from __future__ import annotations

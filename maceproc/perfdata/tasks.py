@@ -34,7 +34,7 @@ FORK_TIDS = RECORD_HEADER.size + 8  # tid and its parent's, behind the pids
 
 
 class Change(NamedTuple):
-    """A thread's new command: its name, or that of the parent it begins with."""
+    """A thread's new command: its name, or the parent thread whose command it starts with."""
 
     time: int  # [ns]
     position: int

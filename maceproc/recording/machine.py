@@ -88,7 +88,7 @@ def cpus_awake() -> Iterator[None]:
 
 
 def describe_machine(awake: bool = False) -> Machine:
-    """Describe this machine, as far as it decides a latency."""
+    """Describe what of this machine influences a latency."""
     cpuinfo = _read("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
     hypervisor = re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE)

@@ -152,7 +152,7 @@ class PerfRecorder:
             raise TracingError("; ".join(self.problems))
 
     def largest_piece(self) -> int:
-        """Return nothing: perf counts with 64 bits [bytes]."""
+        """Return 0 [bytes]: perf counts with 64 bits, so its files need no limit."""
         return 0
 
     def _started(self, command: int, answer: int) -> subprocess.Popen[bytes]:

@@ -41,10 +41,11 @@ mount --bind /dev/null /proc/kallsyms 2>/dev/null
 while [ "$1" != -- ]; do [ ! -e "$1" ] || mount --bind /dev/null "$1" || exit 125; shift; done
 shift; exec "$@"
 """
-# Waits until its standard input ends, which happens however we end. Then it switches off the events
-# of our instance, and ends the processes that a killed trace-cmd leaves: they would wait forever.
-# It is in their process group itself: while it runs, that number cannot become somebody else's.
-# The first step is done in a shell of its own: a redirection that fails ends the shell.
+# This script waits until its standard input ends, which happens however this process ends. Then it
+# switches off the events of our instance, and ends the processes that a killed trace-cmd leaves:
+# they would wait forever. The script is in their process group itself: while it runs, the number of
+# the group cannot be given to other processes. The first step runs in a subshell: a redirection
+# that fails ends the shell.
 _OFF_SWITCH = """
 trap "" HUP INT TERM
 read -r line

@@ -90,7 +90,7 @@ class Workplace:
             return False
         try:
             return os.path.samestat(os.fstat(self._lock), self.directory.lstat())
-        except FileNotFoundError:  # whoever had it has just removed it
+        except FileNotFoundError:  # its owner has just removed it
             return False
 
     def _locked(self) -> int:
