@@ -58,7 +58,11 @@ class Analysis(AnalysisTables):
 
     @property
     def plot(self) -> Plots:
-        """The pictures, such as ``plot.rtt()``; see `maceproc.reporting.plots`."""
+        """The pictures, such as ``plot.rtt()``; see `maceproc.reporting.plots`.
+
+        >>> a = analyze("trace.dat")                                          # doctest: +SKIP
+        >>> a.plot.rtt().figure.savefig("rtt.png")                            # doctest: +SKIP
+        """
         from maceproc.reporting.plots import Plots
 
         return Plots(self)
@@ -77,7 +81,7 @@ class Analysis(AnalysisTables):
         """Return every step of every followed ping; see `maceproc.reporting.ping_steps`.
 
         >>> a = analyze("trace.dat")                                       # doctest: +SKIP
-        >>> a.ping_steps().groupby(["direction", "step"])["took_ns"].max() # doctest: +SKIP
+        >>> a.ping_steps().groupby("segment")["took_ns"].describe()        # doctest: +SKIP
         """
         from maceproc.reporting.ping_steps import ping_steps
 
@@ -124,6 +128,10 @@ def analyze(
 
     Raises CaptureError or TraceFormatError when the capture cannot be read, AnalysisError when
     its events do not allow the analysis.
+
+    >>> a = analyze("trace.dat")                                              # doctest: +SKIP
+    >>> a.rtts.loc[a.rtts["status"] == "corrected", "bare_metal_rtt_ns"].median()  # doctest: +SKIP
+    >>> print(a)                                                              # doctest: +SKIP
 
     Parameters
     ----------

@@ -105,9 +105,10 @@ def record(
     """Record a command, with its arms and rounds, into a trace file and its sidecar.
 
     Both files are made in a private directory beside the output, and moved out when they are
-    complete. Raises RecordError and its subclasses, CaptureError when the output exists, is being
-    recorded or cannot be written, TracingError when events are missing, and Interrupted after
-    Ctrl-C or SIGTERM. What was recorded until then is kept.
+    complete. Raises RecordError and its subclasses, and CaptureError when the output exists, is
+    being recorded or cannot be written. What was recorded until an error or Ctrl-C is kept.
+    >>> with Lab() as lab:                                                    # doctest: +SKIP
+    ...     record(["ping", "-c", "20"], lab_site(lab), "trace.dat", rounds=5)
 
     The parameters from `rounds` to `calibration` are described in
     `maceproc.recording.options.Options`, the others here. When `announce`, `tell` or `show` raises
