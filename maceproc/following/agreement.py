@@ -1,4 +1,4 @@
-"""How well the printed RTTs agree with the packets, under the numbering taken and under others.
+"""How well the printed RTTs agree with the packets, in the numbering taken and in others.
 
 A numbering that is off by one gives every printed RTT to the packets of another ping. Then the
 *residuals* (printed RTT minus the time from send call to reply) scatter as much as RTTs differ from

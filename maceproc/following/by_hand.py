@@ -1,4 +1,4 @@
-"""The runs of a ping, when nothing but its output and the events is left."""
+"""Find the runs of a ping from its output and the events alone, without a sidecar."""
 
 from __future__ import annotations
 

@@ -58,11 +58,11 @@ class Native:
     Attributes
     ----------
     source
-        `ITSELF`, `CALIBRATION`, or empty where there is none: then `missing` says why.
+        `ITSELF`, `CALIBRATION`, or empty where there is no native RTT: then `missing` says why.
     missing
         Why there is no native RTT, in words; empty where there is.
     correction
-        What was added; None where there is none.
+        The correction that was added to the RTTs; None where there is none.
     median
         The native RTT's median, with the joint uncertainty of rounds and correction.
     left
@@ -74,7 +74,7 @@ class Native:
     closure
         The `CLOSURE` table.
     doubts
-        In what the capture differs from what the calibration was made for.
+        The conditions in which the capture differs from what the calibration was made for.
     calibration
         The one that was given; None when none was.
     container_path_ns
@@ -159,7 +159,7 @@ def _doubts(given: Calibration, sidecar: Sidecar | None, rtts: pd.DataFrame) -> 
 
 
 def closure(rounds: Rounds, correction: Correction | None, left: Estimate) -> pd.DataFrame:
-    """Return CLOSURE: what is between corrected and native, term by term, and what is left."""
+    """Return CLOSURE: the terms that make up corrected minus native, and what is left over."""
     rows = []
     overhead_ns = _overhead(rounds)
     if len(rounds.terms) > 1:

@@ -196,7 +196,7 @@ def _cost(
 
 def _verdict(cost: tuple[float, float, float], untraced_ns: float) -> str:
     estimate_ns, low_ns, high_ns = cost
-    if low_ns <= 0:  # also where all of it is negative: tracing cannot speed a ping up
+    if low_ns <= 0:  # also where the whole interval is negative: tracing cannot speed a ping up
         return UNTOLD if high_ns >= 0 else IMPOSSIBLE
     share = abs(estimate_ns) / untraced_ns
     if share < SMALL_SHARE:

@@ -28,7 +28,7 @@ class Losses(NamedTuple):
     by_kernel
         How many were lost in all, by the kernel's counters; 0 also when nobody noted them.
     missing
-        How many the kernel handed over that the trace does not hold, by the sidecar.
+        How many events the kernel handed over and the trace does not hold, by the sidecar.
     """
 
     places: int

@@ -24,8 +24,8 @@ class Requests:
     several
         By send call: whether it made more than one packet, so that `request` chose none.
     lost_call_ns
-        By send call: from when on a call that was not recorded can have followed it [ns];
-        `FOREVER` where none can.
+        By send call: the earliest time at which a call that was not recorded can have followed it
+        [ns]; `FOREVER` where no such call is possible.
     """
 
     request: Choice

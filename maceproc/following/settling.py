@@ -1,4 +1,4 @@
-"""Where both tracers recorded, what packets carry settles what events alone could not tell.
+"""Where both tracers recorded, the content of packets tells what events alone do not tell.
 
 Every ping of a traced run has its echo by identity (`maceproc.following.by_identity`). A ping that
 the events left `ambiguous` or `incomplete` takes it; its send call and its delivery are then in the

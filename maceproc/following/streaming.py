@@ -209,7 +209,7 @@ def packets_on(devices: Collection[str]) -> Keep:
 
 
 def journeys_with(hops: pd.DataFrame, here: Bools) -> Bools:
-    """Tell of every hop whether its journey has one where `here` is true."""
+    """Tell for every hop whether its journey has a hop where `here` is true."""
     number = np.cumsum(hops["hop"].to_numpy() == 0) - 1
     met = np.zeros(number[-1] + 1 if len(number) else 0, np.bool_)
     met[number[here]] = True

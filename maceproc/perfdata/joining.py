@@ -185,7 +185,7 @@ def _id_places(
     """Yield where ids are in records that were copied: of samples, of losses, of all others.
 
     A LOST record's first field is the id of the event that found no room; the others have an id at
-    their end (struct sample_id, include/uapi/linux/perf_event.h).
+    their end (struct sample_id, include/uapi/linux/perf_event.h, v6.18).
     """
     types, sizes = records.types[wanted], records.sizes[wanted]
     is_sample = types == RECORD_SAMPLE

@@ -1,7 +1,8 @@
 """Bytes into records: their places, types and sizes; compressed ones unpacked.
 
 `perf record -z` puts one zstd stream over all its compressed records. A record can begin in one of
-them and end in the next (tools/perf/util/session.c, perf_session__process_compressed_event()).
+them and end in the next (tools/perf/util/session.c, perf_session__process_compressed_event(),
+v6.18).
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ ALL_IPV6 = (IPV6, IPv6Address(SECOND_IPV6).packed)
 LONGEST_FRAME = 65_550
 SPINS = 1000  # looks at the device between two looks at the connections
 
-# include/uapi/linux/if_tun.h
+# include/uapi/linux/if_tun.h, v6.8
 TUN = "/dev/net/tun"
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 

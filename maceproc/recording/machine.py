@@ -28,7 +28,7 @@ _PROGRAMS = {
 
 CPU_DMA_LATENCY = Path("/dev/cpu_dma_latency")
 FIRST_PID_NAMESPACE = 0xEFFFFFFC
-CAP_SYS_ADMIN = 21  # include/uapi/linux/capability.h
+CAP_SYS_ADMIN = 21  # include/uapi/linux/capability.h, v6.8
 
 
 def require_root() -> None:

@@ -85,7 +85,7 @@ class Workplace:
         return self._lock
 
     def _is_ours(self) -> bool:
-        """Whether we hold the directory's lock, and it is still the directory of that name."""
+        """Tell whether we hold the lock of the directory, and it still has its name."""
         if self._lock < 0:
             return False
         try:

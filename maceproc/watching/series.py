@@ -21,9 +21,7 @@ from maceproc.watching.histograms import CumulativeHistogram, RecentHistogram
 
 MAX_SERIES = 1000
 HALF_WINDOW_NS = 30 * 10**9
-FORGET_AFTER_NS = (
-    600 * 10**9
-)  # a series without echoes is dropped after this time, if there is no room
+FORGET_AFTER_NS = 600 * 10**9  # a series without echoes is dropped then, if there is no room
 
 QUANTITIES = {
     "rtt": "from the container's device and back to it: the kernel's part of an RTT",
