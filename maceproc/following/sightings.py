@@ -2,9 +2,9 @@
 
 The other tracer, retis, ran at the same time and wrote which ICMP echo a packet carried at an event
 (`maceproc.retis`). A sighting may be a hop's when event, address of the sk_buff and name of the
-device are equal and their times are near. It tells what the hop's packet carries if all sightings
-near that hop carry the same, and if none of them is near a hop of another journey. So each end of a
-match is identified on its own:
+device are equal. It is that hop's if the two are near and nearest to each other, and for both the
+second nearest is clearly farther: an address may be used again at once, and an interrupt may come
+between the two tracers. So each end of a match is identified on its own:
 
     request    wherever the ping's outbound journey was seen, it is a request with the ping's
                number, and on the container's device it has the identifier of the ping's process
@@ -34,6 +34,9 @@ Places = NDArray[np.int64]
 CLOCK = "mono"  # retis takes CLOCK_MONOTONIC: bpf_ktime_get_ns()
 NUMBERED = ("iputils", "busybox", "toybox", "inetutils", "bsd")
 """Pings that print the number which is in the packet; fping and others count on their own."""
+CLEARLY = 3
+"""So many times as far must the second nearest be."""
+FAR = np.iinfo(np.int64).max
 REFUTED = "the witness saw another echo in its packets"
 
 
@@ -106,48 +109,46 @@ def witness_by_sightings(followed: Followed, sightings: pd.DataFrame) -> pd.Data
     return WITNESSED.frame(pd.DataFrame(rows, columns=list(WITNESSED.names)))
 
 
-def place_of_hops(
-    hops: pd.DataFrame, sightings: pd.DataFrame, within_ns: int = SAME_EVENT_NS
-) -> Places:
-    """Return a row of the sightings that tells what each hop's packet carries; -1: none tells."""
+def place_of_hops(hops: pd.DataFrame, sightings: pd.DataFrame) -> Places:
+    """Return the row of the sighting that is of each hop; -1: not told.
+
+    The two are nearest to each other, and for both the second nearest is `CLEARLY` farther.
+    """
+    if not len(hops) or not len(sightings):
+        return np.full(len(hops), -1, np.int64)
     hop_keys, keys = _keys(hops, sightings)
-    times = sightings["time_ns"].to_numpy(np.int64)
-    grid = np.unique(times)
-    steps = len(grid) + 1  # key and step of time are one number that can be searched
-    combined = keys * steps + np.searchsorted(grid, times)
-    order = np.argsort(combined, kind="stable")
-    at_ns = hops["time_ns"].to_numpy(np.int64)
-    low = np.searchsorted(grid, at_ns - within_ns)
-    high = np.searchsorted(grid, at_ns + within_ns, side="right")
-    first = np.searchsorted(combined[order], hop_keys * steps + low)
-    after = np.searchsorted(combined[order], hop_keys * steps + high)
-    reached = np.flatnonzero((hop_keys >= 0) & (after > first))
-    content = sightings[["request", "id", "seq"]].to_numpy(np.int64)[order]
-    changes = np.cumsum((np.diff(content, axis=0, prepend=content[:1]) != 0).any(axis=1))
-    equal = changes[first[reached]] == changes[after[reached] - 1]
-    alone = _reached_by_one(hops["journey"].to_numpy()[reached], first[reached], after[reached])
-    told = reached[equal & alone]
+    at_ns, times = (table["time_ns"].to_numpy(np.int64) for table in (hops, sightings))
+    nearest, clear = _nearest(hop_keys, at_ns, keys, times)
+    back, clear_back = _nearest(keys, times, hop_keys, at_ns)
     found = np.full(len(hops), -1, np.int64)
-    found[told] = order[first[told]]
+    told = np.flatnonzero(clear)
+    place = nearest[told]
+    mutual = clear_back[place] & (back[place] == told)
+    found[told[mutual]] = place[mutual]
     return found
 
 
-def _reached_by_one(journeys: Places, first: Places, after: Places) -> NDArray[np.bool_]:
-    """Return for each hop whether no other journey has a hop near any of its sightings.
-
-    `first` and `after` bound the sightings near each hop; `journeys` are those of the hops.
-    """
-    counts = after - first
-    begins = np.cumsum(counts) - counts
-    every = np.arange(int(counts.sum())) - np.repeat(begins - first, counts)
-    whose = np.repeat(journeys, counts)
-    lowest = np.full(int(after.max(initial=0)), np.iinfo(np.int64).max)
-    highest = np.full(len(lowest), -1, np.int64)
-    np.minimum.at(lowest, every, whose)
-    np.maximum.at(highest, every, whose)
-    shared = np.append(0, np.cumsum(lowest != highest))
-    # Sightings that no hop reaches are in no range.
-    return np.asarray(shared[after] == shared[first])
+def _nearest(
+    keys: Places, times: Places, other_keys: Places, other_times: Places
+) -> tuple[Places, NDArray[np.bool_]]:
+    """Return the nearest of the others with the same key, and whether it is near and clearly so."""
+    grid = np.unique(np.concatenate([times, other_times]))
+    steps = len(grid)  # key and rank of the time are one number that can be searched
+    others = other_keys * steps + np.searchsorted(grid, other_times)
+    order = np.argsort(others, kind="stable")
+    after = np.searchsorted(others[order], keys * steps + np.searchsorted(grid, times))
+    around = after[:, None] + np.arange(-2, 2)
+    inside = (around >= 0) & (around < len(order))
+    at = order[np.clip(around, 0, len(order) - 1)]
+    same = inside & (other_keys[at] == keys[:, None]) & (keys >= 0)[:, None]
+    distance = np.where(same, np.abs(other_times[at] - times[:, None]), FAR)
+    by_distance = np.argsort(distance, axis=1, kind="stable")
+    first, second = (
+        np.take_along_axis(distance, by_distance[:, place : place + 1], axis=1)[:, 0]
+        for place in (0, 1)
+    )
+    nearest = np.take_along_axis(at, by_distance[:, :1], axis=1)[:, 0]
+    return nearest, (first <= SAME_EVENT_NS) & (second > CLEARLY * first)
 
 
 def _keys(hops: pd.DataFrame, sightings: pd.DataFrame) -> tuple[Places, Places]:
