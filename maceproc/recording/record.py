@@ -107,8 +107,7 @@ def record(
     Both files are made in a private directory beside the output, and moved out when they are
     complete. Raises RecordError and its subclasses, and CaptureError when the output exists, is
     being recorded or cannot be written. What was recorded until an error or Ctrl-C is kept.
-    >>> with Lab() as lab:                                                    # doctest: +SKIP
-    ...     record(["ping", "-c", "20"], lab_site(lab), "trace.dat", rounds=5)
+    >>> with Lab() as lab: record(["ping", "-c", "20"], lab_site(lab))        # doctest: +SKIP
 
     The parameters from `rounds` to `calibration` are described in
     `maceproc.recording.options.Options`, the others here. When `announce`, `tell` or `show` raises
