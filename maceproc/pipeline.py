@@ -129,9 +129,7 @@ def analyze(
     Raises CaptureError or TraceFormatError when the capture cannot be read, AnalysisError when
     its events do not allow the analysis.
 
-    >>> a = analyze("trace.dat")                                              # doctest: +SKIP
-    >>> a.rtts.loc[a.rtts["status"] == "corrected", "bare_metal_rtt_ns"].median()  # doctest: +SKIP
-    >>> print(a)                                                              # doctest: +SKIP
+    >>> analyze("trace.dat").rtts[["seq", "bare_metal_rtt_ns", "status"]]     # doctest: +SKIP
 
     Parameters
     ----------
