@@ -64,11 +64,6 @@ class Table:
             data = {name: [] for name in self.names}
         # The rows of a pandas Series count by position, not by its index.
         values = {name: getattr(data[name], "array", data[name]) for name in self.names}
-        for column in self.columns:
-            empty = column.dtype == "category" and len(values[column.name]) == 0
-            if empty and not len(getattr(values[column.name], "categories", ())):
-                # Of no rows and no categories pandas would make categories of objects.
-                values[column.name] = pd.Categorical([], categories=pd.Index([], dtype="str"))
         columns = {
             c.name: pd.Series(values[c.name], dtype=c.dtype, copy=False) for c in self.columns
         }
