@@ -29,8 +29,11 @@ check: develop
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The site, in build/site; warnings are errors.
+# The site, in build/site, from docs/ and what is made from the code; warnings are errors.
 docs: develop
+	mkdir -p build/docs
+	find build/docs -name '*.md' -delete
+	$(BIN)/python docs/made.py build/docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir build/site
 
 # Manual pages, in build/man: man -l build/man/maceproc.1

@@ -108,6 +108,9 @@ def compare(*captures: str | Path | Analysis, labels: Sequence[str] | None = Non
 
     `labels` names them; by default the labels are the parts in which their paths differ. Raises
     AnalysisError when fewer than two are given or one has no pings, and what `analyze` raises.
+
+    >>> c = compare("trace.dat", "other.dat")                                 # doctest: +SKIP
+    >>> c.contrasts[c.contrasts["p_adjusted"] < 0.05]                         # doctest: +SKIP
     """
     if len(captures) < 2:
         raise AnalysisError("a comparison needs two captures", hint="give two or more trace.dat")

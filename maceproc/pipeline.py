@@ -14,6 +14,7 @@ from maceproc.analysis import Analysis as AnalysisTables
 from maceproc.calibration import Calibration, load_calibration
 from maceproc.capture_files import Capture, echoes_path, open_capture
 from maceproc.echoes import is_echo_file, read_echo_file
+from maceproc.errors import AnalysisError
 from maceproc.following import causes, checks, event_costs, perturbation
 from maceproc.following.by_identity import follow_echoes
 from maceproc.following.calibrating import find_native
@@ -23,8 +24,10 @@ from maceproc.following.lost_pings import loss_doubts
 from maceproc.following.native_doubts import native_doubts
 from maceproc.following.native_rtt import add_native_rtt
 from maceproc.following.settling import settle
+from maceproc.following.sightings import check_by_sightings
 from maceproc.following.steps import steps_of
 from maceproc.following.windowed import follow_in_windows, read_ahead, spans_of
+from maceproc.retis import RetisEvents, read_retis
 from maceproc.schema import EVENTS_ON_PATH, RTTS, Trace
 from maceproc.traces import read_other_times, read_trace, require_cpus, windows_for
 
@@ -55,7 +58,11 @@ class Analysis(AnalysisTables):
 
     @property
     def plot(self) -> Plots:
-        """The pictures, such as ``plot.rtt()``; see `maceproc.reporting.plots`."""
+        """The pictures, such as ``plot.rtt()``; see `maceproc.reporting.plots`.
+
+        >>> a = analyze("trace.dat")                                          # doctest: +SKIP
+        >>> a.plot.rtt().figure.savefig("rtt.png")                            # doctest: +SKIP
+        """
         from maceproc.reporting.plots import Plots
 
         return Plots(self)
@@ -74,7 +81,7 @@ class Analysis(AnalysisTables):
         """Return every step of every followed ping; see `maceproc.reporting.ping_steps`.
 
         >>> a = analyze("trace.dat")                                       # doctest: +SKIP
-        >>> a.ping_steps().groupby(["direction", "step"])["took_ns"].max() # doctest: +SKIP
+        >>> a.ping_steps().groupby("segment")["took_ns"].describe()        # doctest: +SKIP
         """
         from maceproc.reporting.ping_steps import ping_steps
 
@@ -115,11 +122,14 @@ def analyze(
     peer: str = "",
     calibration: str | os.PathLike[str] | Calibration | None = None,
     memory: int | None = None,
+    witness: str | os.PathLike[str] | None = None,
 ) -> Analysis:
     """Follow every packet of a capture and correct the RTT of every ping.
 
     Raises CaptureError or TraceFormatError when the capture cannot be read, AnalysisError when
     its events do not allow the analysis.
+
+    >>> analyze("trace.dat").rtts[["seq", "bare_metal_rtt_ns", "status"]]     # doctest: +SKIP
 
     Parameters
     ----------
@@ -136,17 +146,19 @@ def analyze(
     memory
         How much to take [bytes], by default half of what is free: a trace that needs more is read
         in windows of time, and hops and crossings hold the packets of the pings alone.
+    witness
+        Events of retis from the same time (`maceproc.retis`): every match is checked by what they
+        saw in the packets; refuted ones are `ambiguous`. The trace is read whole then.
     """
+    seen = None if witness is None else read_retis(Path(witness))
     capture = open_capture(Path(path))
     LOG.info("reading %s", capture.trace)
-    windows = windows_for(capture.trace, memory) if ping is None else []
+    windows = windows_for(capture.trace, memory) if ping is None and seen is None else []
     devices = {"inner": inner, "outer": outer, "peer": peer}
     if found := _analyze_in_windows(capture, windows, _given(calibration), **devices):
         return found
     if is_echo_file(capture.trace):
-        trace, followed = follow_echoes(capture)
-        on_path = _count_events(capture, followed, [])
-        return _summarize(capture, trace, on_path, followed, _given(calibration))
+        return _analyze_echoes(capture, seen, _given(calibration))
     # The file is read for this alone first, while no other table takes memory.
     recorded = capture.sidecar.tracing.events if capture.sidecar else None
     others = read_other_times(capture.trace, EVENTS_USED, recorded)
@@ -158,13 +170,23 @@ def analyze(
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
     followed = follow_pings(capture, trace, ping=ping, **devices)
     LOG.info("summarizing %d pings and %d hops of packets", len(followed.rtts), len(followed.hops))
-    settled: list[tuple[str, str, str, str]] = []
-    if capture.sidecar and capture.sidecar.tracing.tracer == "ftrace+bpf":
-        rows = read_echo_file(echoes_path(capture.trace)).rows
-        rtts, settled = settle(followed, capture.sidecar, rows)
-        followed = followed._replace(rtts=rtts)
+    followed, settled = _identify(capture, trace, followed, seen)
     on_path = _count_events(capture, followed, [times])
     return _summarize(capture, trace, on_path, followed, _given(calibration), settled)
+
+
+def _analyze_echoes(
+    capture: Capture, seen: RetisEvents | None, calibration: Calibration | None
+) -> Analysis:
+    """Analyze a capture by the tracer in the kernel."""
+    if seen is not None:
+        raise AnalysisError(
+            f"{capture.trace}: its tracer wrote itself which packets are whose",
+            hint="analyze it without --witness",
+        )
+    trace, followed = follow_echoes(capture)
+    on_path = _count_events(capture, followed, [])
+    return _summarize(capture, trace, on_path, followed, calibration)
 
 
 def _analyze_in_windows(
@@ -196,6 +218,21 @@ def _analyze_in_windows(
     )
     on_path = _count_events(capture, followed, each)
     return _summarize(capture, trace, on_path, followed, calibration)
+
+
+def _identify(
+    capture: Capture, trace: Trace, followed: Followed, seen: RetisEvents | None
+) -> tuple[Followed, list[tuple[str, str, str, str]]]:
+    """Settle and check matches by what the packets carry, where another tracer wrote that."""
+    told: list[tuple[str, str, str, str]] = []
+    if capture.sidecar and capture.sidecar.tracing.tracer == "ftrace+bpf":
+        rows = read_echo_file(echoes_path(capture.trace)).rows
+        rtts, told = settle(followed, capture.sidecar, rows)
+        followed = followed._replace(rtts=rtts)
+    if seen is not None:
+        followed, witnessed = check_by_sightings(followed, trace, seen)
+        told = [*told, *witnessed]
+    return followed, told
 
 
 def _meets(window: Window, span: tuple[int, int]) -> bool:

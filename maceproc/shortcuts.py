@@ -20,6 +20,8 @@ def explain(capture: Given, seq: int, round: int | None = None) -> Explanation: 
 
     `capture` is the path of a trace, or its analysis: with that, the next ping takes no new
     analysis. Raises AnalysisError when there is no such ping, and what `analyze` raises.
+
+    >>> print(explain("trace.dat", 3, round=1))                               # doctest: +SKIP
     """
     from maceproc.reporting.explain import explain as explain_ping
 

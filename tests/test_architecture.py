@@ -25,7 +25,7 @@ ROOMS = {
     "words": "errors units schema statistics ledger series foreign_text whole_file worker "
     "echo_rows memory",
     "capture": "calibration capture sidecar_checks capture_files uplinks",
-    "reading": "tracedat tracetext pings traces perfdata echoes pairing",
+    "reading": "tracedat tracetext pings traces perfdata echoes pairing retis",
     "recording": "recording",
     "following": "following",
     "analysis": "analysis",

@@ -375,6 +375,12 @@ def test_report_from_the_files_alone(results: Results, tmp_path: Path) -> None:
     assert not any(linked)  # in a terminal there are none to see
     text = (out / "report.md").read_text()
     assert all(f"![{name}]({name}.png)" in text for name in pictures)
+    page = (out / "report.html").read_text()
+    assert page.index("0 flows: corrected is") < page.index('<p class="verdict')
+    cells = [line.split(" | ")[4] for line in text.splitlines() if line.startswith("| native ")]
+    assert cells
+    assert all(f'<td class="number">{cell}</td>' in page for cell in cells)
+    assert all(f'<span class="value">{cell} us</span>' in page for cell in cells)
 
 
 @pytest.mark.kernel

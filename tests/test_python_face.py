@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import doctest
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
 import pytest
 
@@ -106,3 +109,39 @@ def test_a_comparison_shows_itself_in_a_notebook() -> None:
     html = maceproc.compare(analyzed("idle"), analyzed("loaded"))._repr_html_()
     assert "against idle" in html
     assert html.count("<table>") == 3
+
+
+WITH_EXAMPLES = (
+    maceproc.analyze,
+    maceproc.compare,
+    maceproc.explain,
+    maceproc.Analysis.plot,
+    maceproc.Analysis.ping_steps,
+    maceproc.Analysis.utc,
+)
+
+
+@pytest.mark.parametrize(
+    "described", WITH_EXAMPLES, ids=lambda one: getattr(one, "__name__", "plot")
+)
+def test_examples_of_docstrings_run(
+    described: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mpl.use("Agg")
+    for name in ("trace.dat", "other.dat"):
+        for suffix in ("", ".json"):
+            shutil.copy(f"{path_of('idle')}{suffix}", f"{name}{suffix}")
+    names = {name: getattr(maceproc, name) for name in ("analyze", "compare", "explain")}
+    examples = doctest.DocTestParser().get_examples(described.__doc__ or "")
+    assert examples
+    for example in examples:
+        exec(example.source, names)
+
+
+def test_every_expression_of_the_fields_of_an_analysis_is_true_of_one() -> None:
+    fields = maceproc.Analysis.__mro__[1].__doc__ or ""
+    expressions = re.findall(r"``(a\..*?)``", " ".join(fields.split()))
+    assert len(expressions) >= 10
+    for expression in expressions:
+        eval(expression, {"a": analyzed("idle")})

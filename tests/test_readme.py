@@ -85,6 +85,8 @@ def test_commands_in_containers(engine: Engine, tmp_path: Path) -> None:
 def test_command(command: str, here: Path, lab: Lab) -> None:
     if "--tracer perf" in command and not shutil.which("perf"):
         pytest.skip("needs perf (Debian: linux-perf)")
+    if "--pod" in command and not shutil.which("crictl"):
+        pytest.skip("needs crictl, and a pod of its runtime")
     if "fleet" in command and "collect" not in command:
         collected = CliRunner().invoke(cli, ["collect", "captures", "-o", "fleet"])
         assert collected.exit_code == 0, collected.output

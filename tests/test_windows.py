@@ -105,7 +105,9 @@ def test_an_analysis_in_windows_is_the_same(
     assert is_partial(found.trace), "it was read as a whole"
     for table in TABLES:
         pd.testing.assert_frame_equal(getattr(found, table), getattr(expected, table))
-    pd.testing.assert_frame_equal(found.trace.lost, expected.trace.lost)
+    # Of an empty table pandas may call the categories objects, or strings.
+    lost = (found.trace.lost, expected.trace.lost)
+    pd.testing.assert_frame_equal(*lost, check_categorical=False)
     assert found.as_dict() == expected.as_dict()
 
 

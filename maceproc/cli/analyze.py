@@ -28,6 +28,11 @@ PAGE_SUFFIXES = (".html", ".htm")
     metavar="FILE",
     help="Take what makes the native RTT from a calibration: see `maceproc calibrate`.",
 )
+@click.option(
+    "--witness",
+    metavar="EVENTS",
+    help="Check every match by events of retis (JSON) from the same time.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a report.")
 @click.option("--html", metavar="FILE", help="Write the report as a page for a browser, too.")
 @MEMORY
@@ -38,6 +43,7 @@ def analyze(
     outer: str,
     peer: str,
     calibration: str | None,
+    witness: str | None,
     as_json: bool,
     html: str | None,
     memory: int | None,
@@ -50,6 +56,7 @@ def analyze(
     maceproc analyze trace.dat --calibration calibration.json
     maceproc analyze trace.dat --json | jq '.summary.series'
     maceproc analyze large.dat --memory 1G
+    maceproc analyze trace.dat --witness events.json
     A trace recorded by hand, and what the ping printed:
       maceproc analyze trace.txt --ping ping.txt --inner eth0 --outer eno1
     """
@@ -61,7 +68,12 @@ def analyze(
     with working():
         given = {"inner": inner, "outer": outer, "peer": peer}
         analysis = analyze_capture(
-            file, ping=ping or None, calibration=calibration, memory=memory, **given
+            file,
+            ping=ping or None,
+            calibration=calibration,
+            memory=memory,
+            witness=witness,
+            **given,
         )
         page = analysis.as_html() if html else ""
     if html:

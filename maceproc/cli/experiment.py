@@ -160,7 +160,7 @@ def _remote_for(traffic: str) -> Literal["kernel"] | None:
     "-o", "--output", type=click.Path(path_type=Path), metavar="DIR", help="Elsewhere than in DIR."
 )
 def report(directory: Path, output: Path | None) -> None:
-    r"""Analyze the captures of an experiment, and write report, plots, JSON and Parquet.
+    r"""Analyze an experiment's captures, and write report, page, plots, JSON and Parquet.
 
     Of a directory that `maceproc import` made it draws the authors' series, our statistics beside.
 

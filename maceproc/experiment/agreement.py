@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from maceproc.errors import CaptureError
-from maceproc.experiment.report import JSON_FILE, interval_text, table_lines
+from maceproc.experiment.report import JSON_FILE, table_lines
+from maceproc.experiment.shown import interval_text
 from maceproc.sidecar_checks import read_bounded
 from maceproc.statistics import CONFIDENCE, holm
 from maceproc.units import format_us
@@ -123,7 +124,7 @@ def agreement_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[s
         )
         told = f"{row.p:.2f}" if row.p >= 1 - CONFIDENCE else f"**{row.p:.2g}**"
         rows.append([str(row.flows), row.comparison, row.tracer, *runs, told])
-    yield from table_lines(["flows", "difference", "tracer", "first", "second", "p"], rows, "05")
+    yield from table_lines(["flows", "difference", "tracer", "first", "second", "p"], rows, {0, 5})
 
 
 def state_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[str]:

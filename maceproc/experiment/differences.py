@@ -92,8 +92,8 @@ def _refusal(
 ) -> Callable[[Estimate], str]:
     """Return a function that says why an estimate is no evidence, or "" where it is.
 
-    It is none when the control drifted while the arms were so far apart in time that the drift
-    alone can have caused such a difference.
+    An estimate is no evidence when the control drifted, and the arms ran so far apart in time that
+    the drift alone can have caused the difference.
     """
     control = terms[-1][0] if not SOURCES[terms[-1][0]].traced else "native untraced"
     medians = {n: np.median(v) for n, v in values.by_round(flows, control).items()}

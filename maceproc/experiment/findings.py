@@ -14,7 +14,7 @@ from maceproc.units import NS_PER_US, format_us
 Finding = tuple[str, str, str, str]
 
 WANTED_NS = 1 * NS_PER_US  # the half width for which the number of rounds needed is computed
-ENOUGH_CORRECTED = 0.99  # of the answered pings
+ENOUGH_CORRECTED = 0.99  # the share of answered pings that must be corrected
 
 
 def unfinished(blocks: int, planned: int) -> Iterator[Finding]:

@@ -185,7 +185,7 @@ def check_plan(plan: Plan) -> None:
 
 
 def what_differs(plan: Plan, other: Plan) -> str:
-    """Return what two plans differ in, but for the number of rounds; empty when they agree."""
+    """Return in what two plans differ, except for the number of rounds; empty when they agree."""
     for name in plan.__struct_fields__:
         ours, theirs = getattr(plan, name), getattr(other, name)
         if name != "rounds" and ours != theirs:

@@ -41,7 +41,7 @@ DIFFERENCES = {
     "corrected - native corrected": "#56b4e9",
 }
 WIDTH = 6.4
-SIDE_BY_SIDE = 0.05  # of the distance between levels, so that intervals do not hide each other
+SIDE_BY_SIDE = 0.05  # share of the distance between levels: intervals do not hide each other
 
 
 def medians(results: Results, ax: Axes | None = None) -> Axes:

@@ -29,7 +29,7 @@ def read_pings(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the captures of these blocks, and follow the packets of each: PINGS and EVENTS.
 
-    `tell` is told how many captures are read, of how many.
+    `tell` is called with the number of captures read so far, and the number of all.
     """
     tables: list[pd.DataFrame] = []
     counts: list[pd.DataFrame] = []

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from maceproc import __version__
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.experiment.results import Results
-from maceproc.experiment.series import DIFFERENCES, MEANING, SOURCES
+from maceproc.experiment.shown import HOW_TO_READ, facts, sections, us
 from maceproc.following.soundness import judge
+from maceproc.reporting.page.sheet import Sheet, Table
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.statistics import Estimate
-from maceproc.units import NS_PER_S, format_us
+from maceproc.units import format_us
 from maceproc.whole_file import written_whole
 
 REPORT_FILE, JSON_FILE, PARQUET_FILE = "report.md", "results.json", "pings.parquet"
+PAGE_FILE = "report.html"
+TITLE = "What tracing and the container cost, and what the correction leaves"
 
 _TABLES = (
     "series",
@@ -53,6 +53,7 @@ def save_report(results: Results, directory: Path) -> list[Path]:
         written = save_plots(results, directory)
         for name, text in (
             (REPORT_FILE, as_markdown(results, pictures=True)),
+            (PAGE_FILE, as_html(results)),
             (JSON_FILE, as_json(results)),
         ):
             written.append(directory / name)
@@ -123,10 +124,10 @@ def _claim_of_correction(
 ) -> dict[str, Any]:
     told = overhead.low_ns > 0
     share = abs(left.estimate_ns) / overhead.estimate_ns if told else math.nan
-    of = f"{share:.0%} of the container's overhead, {_us(overhead)} us"
+    of = f"{share:.0%} of the container's overhead, {us(overhead)} us"
     if not told:
-        of = f"the container's overhead, {_us(overhead)} us, is not told from nothing"
-    said = _CORRECTION[name].format(_us(left))
+        of = f"the container's overhead, {us(overhead)} us, is not told from nothing"
+    said = _CORRECTION[name].format(us(left))
     return {
         "claim": name,
         "flows": flows,
@@ -156,8 +157,8 @@ def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
             "estimate_ns": mine.estimate_ns,
             "other_ns": other.estimate_ns,
             "ratio": row.ratio if told else None,
-            "text": f"{flows} flows: {row.tracer} adds {_us(mine)} us to the container's median "
-            f"RTT, {row.other} {_us(other)} us: "
+            "text": f"{flows} flows: {row.tracer} adds {us(mine)} us to the container's median "
+            f"RTT, {row.other} {us(other)} us: "
             + (
                 f"{row.ratio:.0%} ({row.low:.0%} to {row.high:.0%}) of it"
                 if told
@@ -166,28 +167,40 @@ def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
         }
 
 
+def as_html(results: Results) -> str:
+    """Return the report as a page for a browser, one HTML document."""
+    findings = results.findings[["level", "message", "advice"]].itertuples(index=False, name=None)
+    return Sheet(
+        brand="experiment",
+        title=TITLE,
+        answer=[claim["text"] for claim in claims(results)],
+        verdict=judge(results.findings),
+        facts=[(name, text.replace("`", "")) for name, text in facts(results)],
+        sections=sections(results),
+        findings=list(findings),
+        end=HOW_TO_READ,
+    ).as_html()
+
+
 def as_markdown(results: Results, *, pictures: bool = False) -> str:
     """Return the report as Markdown; with `pictures`, it shows the plots beside it."""
     return "\n".join(_lines(results, pictures)) + "\n"
 
 
 def _lines(results: Results, pictures: bool) -> Iterator[str]:
-    yield "# What tracing and the container cost, and what the correction leaves\n"
+    yield f"# {TITLE}\n"
     yield f"**{judge(results.findings).sentence}**\n"
     yield from (f"* {claim['text']}" for claim in claims(results))
     yield "\n## How it was measured\n"
-    yield from _heading(results)
-    sections = (
-        ("Series", _series_section),
-        ("Differences", _differences_section),
-        ("What tracing costs", _cost_section),
-    )
-    for title, section in sections:
-        yield f"\n## {title}\n"
-        yield from section(results)
+    yield from (f"* **{name}**: {text}" for name, text in facts(results))
+    yield f"\n{HOW_TO_READ}"
+    for section in sections(results):
+        yield f"\n## {section.title}"
+        for table in section.tables:
+            yield from _markdown_table(table)
         if pictures:
             yield ""
-            yield from (f"![{name}]({name}.png)" for name in _PICTURES[title])
+            yield from (f"![{name}]({name}.png)" for name in _PICTURES[section.title])
     if len(results.findings):
         yield "\n## Findings\n"
         for row in results.findings.itertuples():
@@ -195,177 +208,23 @@ def _lines(results: Results, pictures: bool) -> Iterator[str]:
             yield f"* **{row.level}, {row.finding}**: {row.message}.{advice}"
 
 
-def _heading(results: Results) -> Iterator[str]:
-    experiment, machine = results.experiment, results.experiment.machine
-    plan = experiment.plan
-    begun = datetime.datetime.fromtimestamp(experiment.sessions[0] / NS_PER_S, datetime.UTC)
-    arms = len(experiment.places) * (1 + len(plan.tracers))
-    command = f"`{' '.join(plan.command)}`"
-    yield f"* **ran**: {command}, {results.rounds} rounds of {arms} arms at each level"
-    yield f"* **where**: {experiment.target.route} ({experiment.target.kind})"
-    yield f"* **traffic**: {_traffic(results)}"
-    yield f"* **tracers**: {', '.join(plan.tracers)}; the corrected series are of {results.tracer}"
-    virtual = f" of a virtual machine ({machine.virtualization})" if machine.virtualization else ""
-    awake = "kept awake" if machine.awake else "may sleep"
-    cpus = f"{machine.cpus} CPUs{virtual} that {'are ' * machine.awake}{awake}"
-    yield f"* **machine**: {machine.cpu}, {cpus}, Linux {machine.kernel}"
-    yield f"* **when**: {begun:%Y-%m-%d}, maceproc {experiment.maceproc}"
-    yield (
-        "\nEvery number is the mean over rounds of a statistic of one round, in us, with the 95 % "
-        "interval from resampling rounds."
-    )
+def _markdown_table(table: Table) -> Iterator[str]:
+    if table.title:
+        yield f"\n### {table.title}"
+    if table.about:
+        yield f"\n{table.about}"
+    yield ""
+    yield from table_lines(table.header, table.rows, table.right)
 
 
-def _traffic(results: Results) -> str:
-    plan = results.experiment.plan
-    pinned = ", ".join(map(str, results.experiment.pinned))
-    told = f"flows of `{plan.traffic}`, pinned to the CPUs {pinned} in turn"
-    rates = results.rates.dropna()
-    rates = rates[rates["flows"] > 0]
-    if len(rates):
-        each = (f"{row.packets_per_s:,.0f}/s with {row.flows}" for row in rates.itertuples())
-        told += f"; requests: {', '.join(each)}"
-    return told
-
-
-def _series_section(results: Results) -> Iterator[str]:
-    table = results.series
-    for flows in results.values.levels:
-        here = table[(table["flows"] == flows) & table["tracer"].isin(["", results.tracer])]
-        rows = []
-        for name in SOURCES:
-            mine = here[here["series"] == name].set_index("statistic")
-            if mine.empty:
-                continue
-            first = mine.iloc[0]
-            cells = [_estimate_of(mine.loc[statistic]) for statistic in ("median", "mean", "sd")]
-            counts = [f"{first['used']}", f"{first['used'] / first['of']:.1%}"]
-            rows.append([name, *counts, f"{first['effective']:.0f}", *cells, MEANING[name]])
-        header = ["series", "n", "of answered", "effective n", "median", "mean", "sd", ""]
-        yield f"\n### {flows} flows\n"
-        yield from table_lines(header, rows, ">1234")
-
-
-def _differences_section(results: Results) -> Iterator[str]:
-    table = results.comparisons
-    rows = []
-    for flows in results.values.levels:
-        for name in DIFFERENCES:
-            if name.startswith("perturbation"):
-                continue
-            here = table[
-                (table["flows"] == flows)
-                & (table["comparison"] == name)
-                & table["tracer"].isin(["", results.tracer])
-            ].set_index("statistic")
-            if len(here):
-                median, mean = here.loc["median"], here.loc["mean"]
-                evidence = "no evidence: the machine changed" if median["refused"] else ""
-                margin = format_us(median["margin_ns"])
-                cells = [_estimate_of(median), margin, _estimate_of(mean), evidence]
-                rows.append([str(flows), name, *cells])
-    header = ["flows", "difference", "of medians", "equivalent within", "of means", ""]
-    yield from table_lines(header, rows, "0")
-    yield from _segments_part(results.segments)
-
-
-def _segments_part(segments: pd.DataFrame) -> Iterator[str]:
-    """Yield in which segments corrected and native RTTs differ; their means add up."""
-    if segments.empty:
-        return
-    yield (
-        "\nWhere corrected and native RTTs differ, both traced: means of the segments that both "
-        "have; they add up to the difference of the mean RTTs.\n"
-    )
-    rows = []
-    for row in segments.itertuples():
-        means = (format_us(row.container_ns), format_us(row.native_ns))
-        found = interval_text(row.estimate_ns, row.low_ns, row.high_ns, signed=True)
-        rows.append([str(row.flows), row.segment, *means, found])
-    yield from table_lines(["flows", "segment", "container", "native", "difference"], rows, "023")
-
-
-def _cost_section(results: Results) -> Iterator[str]:
-    rows = []
-    for flows in results.values.levels:
-        for tracer in results.experiment.plan.tracers:
-            native, container, inside = (
-                results.comparison(flows, f"perturbation{where}", tracer)
-                for where in (", native", ", container", " inside the crossings")
-            )
-            seen = results.events
-            seen = seen[(seen["flows"] == flows) & (seen["tracer"] == tracer)].set_index("place")
-            counts = [
-                "-" if place not in seen.index or math.isnan(count) else f"{count:.1f}"
-                for place in ("native", "container")
-                for count in [seen["events"].get(place, math.nan)]
-            ]
-            recorded = f"{seen['recorded'].get('container', math.nan):.1f}"
-            cells = [_us(estimate) for estimate in (native, container, inside)]
-            rows.append([str(flows), tracer, *cells, *counts, recorded])
-    yield (
-        "What a tracer adds to the median RTT. Inside the crossings is what it adds to the "
-        "container's more than to the native one: that goes with the correction, the rest stays.\n"
-    )
-    header = ["flows", "tracer", "native", "container", "inside the crossings"]
-    counted = ["events on a native ping's path", "on a container's", "recorded per ping"]
-    yield from table_lines([*header, *counted], rows, "0567")
-    if len(results.event_costs):
-        yield (
-            "\nThe RTT's slope on the events on the path, over the tracers; and the RTT it finds "
-            "for no events, which must be the untraced one for the slope to mean anything.\n"
-        )
-        yield from table_lines(*_event_cost_rows(results.event_costs), "0")
-
-
-def _event_cost_rows(costs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
-    rows = []
-    for row in costs.itertuples():
-        cost = "-" if math.isnan(row.cost_ns) else f"{row.cost_ns:.0f}"
-        if not math.isnan(row.low_ns):
-            cost += f" ({row.low_ns:.0f} to {row.high_ns:.0f})"
-        off = interval_text(row.off_ns, row.off_low_ns, row.off_high_ns, signed=True)
-        said = "yes: `untraced_rtt_ns`" if row.supported else "no"
-        untraced = format_us(row.untraced_ns)
-        cells = [format_us(row.zero_ns), untraced, off, said]
-        rows.append([str(row.flows), row.place, cost, *cells])
-    header = [
-        "flows",
-        "place",
-        "ns an event",
-        "RTT at no events",
-        "untraced",
-        "off by",
-        "supported",
-    ]
-    return header, rows
-
-
-def table_lines(header: Sequence[str], rows: Sequence[Sequence[str]], right: str) -> Iterator[str]:
+def table_lines(
+    header: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[int]
+) -> Iterator[str]:
     """Yield the lines of a Markdown table; `right` has the numbers of right-aligned columns."""
     yield f"| {' | '.join(header)} |"
-    rules = ("--:" if str(n) in right else "---" for n in range(len(header)))
+    rules = ("--:" if n in right else "---" for n in range(len(header)))
     yield f"|{'|'.join(rules)}|"
     yield from (f"| {' | '.join(row)} |" for row in rows)
-
-
-def _estimate_of(row: pd.Series) -> str:
-    signed = "comparison" in row.index
-    return interval_text(row["estimate_ns"], row["low_ns"], row["high_ns"], signed=signed)
-
-
-def _us(estimate: Estimate) -> str:
-    return interval_text(*estimate[:3], signed=True)
-
-
-def interval_text(estimate_ns: float, low_ns: float, high_ns: float, *, signed: bool) -> str:
-    """Write an estimate [ns] with its interval in microseconds: ``+1.0 (+0.2 to +1.8)``."""
-    if math.isnan(estimate_ns):
-        return "-"
-    middle = format_us(estimate_ns, signed=signed)
-    if math.isnan(low_ns):
-        return middle
-    return f"{middle} ({format_us(low_ns, signed=signed)} to {format_us(high_ns, signed=signed)})"
 
 
 def require_plots() -> None:

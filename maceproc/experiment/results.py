@@ -140,8 +140,8 @@ class Results:
 def read_results(directory: Path, tell: Callable[[int, int], None] = lambda *_: None) -> Results:
     """Read the captures of an experiment, and follow the packets of each.
 
-    `tell` is told how many captures are read, of how many. Raises CaptureError when there is no
-    experiment or no finished block.
+    `tell` is called with the number of captures read so far, and the number of all. Raises
+    CaptureError when there is no experiment or no finished block.
     """
     experiment = load_experiment(directory)
     kept = finished(directory)

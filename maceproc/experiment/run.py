@@ -49,7 +49,7 @@ from maceproc.recording.tracing import (
 
 
 class ExperimentProgress(NamedTuple):
-    """How far an experiment is: told before every run, and after the last one."""
+    """How far an experiment is; there is one before every run and one after the last run."""
 
     done: int
     total: int
@@ -81,9 +81,9 @@ def run_experiment(
     buffer_kb
         Ring buffer per CPU and tracer [KiB]; by default `default_buffer_kb`.
     announce
-        Told, before anything runs, what will be run on which path.
+        Is called before anything runs, with what will be run on which path.
     tell
-        Told the progress before every run, and after the last.
+        Is called with the progress before every run, and once more after the last run.
 
     Raises RecordError and its subclasses, CaptureError when the directory holds something else, and
     Interrupted after Ctrl-C or SIGTERM; every finished block is kept.
@@ -105,7 +105,7 @@ def run_experiment(
 
 
 def _begin(stage: Stage, directory: Path) -> Experiment:
-    """Write the plan, or read the one that is there: then the rest of it is to be run."""
+    """Write the plan; where the directory has one already, read it, to run the rest of it."""
     places = list(stage.entrances)
     machine = describe_machine(stage.plan.awake)
     if (directory / PLAN_FILE).exists():

@@ -23,7 +23,7 @@ from maceproc.recording.sites import Netns
 from maceproc.whole_file import opened_whole
 
 IPERF_PORT = 5201
-WARM_UP_S = 0.3  # until the flows run at their full rate
+WARM_UP_S = 0.3  # time until the flows run at their full rate
 STOP_TIMEOUT_S = 5.0
 
 _PING_COUNT = re.compile(r"\b(\d{1,18}) packets transmitted, (\d{1,18}) received")

@@ -22,7 +22,7 @@ class SeriesValues:
         self._rows = dict(iter(groups))
 
     def rows(self, flows: int, series: str, tracer: str = "") -> pd.DataFrame:
-        """Return the rows of PINGS that a series is taken from; of a control, the untraced ones."""
+        """Return the rows of PINGS that a series is taken from; a control has untraced rows."""
         source = SOURCES[series]
         key = (flows, source.place, tracer if source.traced else "")
         return self._rows.get(key, next(iter(self._rows.values())).iloc[:0])

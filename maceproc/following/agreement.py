@@ -1,4 +1,4 @@
-"""How well the printed RTTs agree with the packets, under the numbering taken and under others.
+"""How well the printed RTTs agree with the packets, in the numbering taken and in others.
 
 A numbering that is off by one gives every printed RTT to the packets of another ping. Then the
 *residuals* (printed RTT minus the time from send call to reply) scatter as much as RTTs differ from
@@ -6,8 +6,8 @@ ping to ping, instead of lying near one constant.
 
 The disagreement of one line with a packet is measured by the negative logarithm of a Cauchy
 distribution's density relative to its peak, ``log(1 + (distance / scale) ** 2)``, up to a limit:
-so a few pings that were held up do not decide about a run. Differences of sums of it are
-logarithms of likelihood ratios.
+so a few pings that were held up do not decide about a run. The difference of two sums of such
+disagreements is the logarithm of a likelihood ratio.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ ROUNDING_SCALE = 0.3
 """Scale of the error of rounding to the printed step, as a share of the step."""
 
 MOST = 6.0
-"""The disagreement of a line that fits no packet: as of one that is 20 scales away."""
+"""A line that fits no packet has the disagreement of one that is 20 scales away from a packet."""
 
 SHIFTS = 8
-"""Numberings that are shifted by up to so many are compared with the one taken."""
+"""The numbering taken is compared with numberings that are shifted by up to this many pings."""
 
 SAMPLE = 256
-"""Of so many lines the offset of a numbering is estimated."""
+"""The offset of a numbering is estimated from at most this many lines."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Agreement:
     offset_ns
         The offset of the send stamps under the numbering taken; None where there is none.
     shift
-        By other numbering: how much greater the number of the call is.
+        For each other numbering: how much greater the number of a line's call is.
     other
         Shape (other numberings, pings): the disagreement under each of them.
     chance
-        By ping: the disagreement under a mixture of all other numberings: what a line has with the
-        packets of other pings.
+        By ping: the disagreement under a mixture of all other numberings. This is the disagreement
+        that a line has with the packets of other pings.
     """
 
     tested: Bools
@@ -193,7 +193,7 @@ class _Lines:
 def _mixture(lines: _Lines, others: list[tuple[int, Floats]]) -> Floats:
     """Return the disagreement under a mixture of the other numberings.
 
-    Lines that have a call under none of them get what they would have with no packet.
+    A line that has no call under any of them gets the disagreement of a line without a packet.
     """
     if not others:
         return np.full(len(lines.call), MOST)

@@ -1,4 +1,4 @@
-"""The runs of a ping, when nothing but its output and the events is left."""
+"""Find the runs of a ping from its output and the events alone, without a sidecar."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def runs_by_hand(
 ) -> list[tuple[Run, PingOutput]]:
     """Give every run of a ping its task.
 
-    In order of time, each run gets a task that made as many send calls as it sent requests (where
-    it does not count them: as its lines speak of); of
-    several, the one whose packets clearly agree best with the printed RTTs. It gets none if there
-    is no such task, or if the RTTs do not tell which of several it is.
+    The runs are taken in order of time. A run gets the task that made as many send calls as the run
+    sent requests. Where the run does not count its requests, the largest number in its lines says
+    how many there were. If several tasks qualify, the run gets the one whose packets clearly agree
+    best with the printed RTTs. If no task qualifies, or the RTTs do not tell which, it gets none.
 
     `sends` is SENDS, `deliveries` DELIVERIES, and `crossings` CROSSINGS of all peers of the
     container's device.
@@ -62,7 +62,7 @@ def _by_run(printed: Iterable[PingOutput]) -> Iterator[list[PingOutput]]:
 
 
 def _joint(run: Run, outputs: list[PingOutput]) -> PingOutput:
-    """Return what a run printed of all targets together, as of one; of the first if that fails."""
+    """Join what a run printed about its targets into one output; return the first if that fails."""
     if len(outputs) == 1:
         return outputs[0]
     rows = [(output, pings_table([(run, output)])) for output in outputs]
@@ -78,7 +78,7 @@ def _joint(run: Run, outputs: list[PingOutput]) -> PingOutput:
 
 
 def _tasks(sends: pd.DataFrame, output: PingOutput, since_ns: int) -> list[pd.DataFrame]:
-    """Return the calls of every task that made as many as a run sent, in order of time."""
+    """Return the calls of every task that made as many calls as a run sent, in order of time."""
     sends = sends[sends["time_ns"] >= since_ns]
     tasks = [echo_requests(calls, output) for _, calls in sends.groupby("pid", sort=False)]
     sent = output.sent
@@ -108,8 +108,8 @@ def _best(
 ) -> Run | None:
     """Return the run whose packets agree clearly better with the output than all others do.
 
-    Several runs of one ping follow one another: of tasks that do not overlap in time, the first
-    is taken where the RTTs do not tell.
+    Several runs of one ping follow one another. So where the RTTs do not tell, and the tasks do not
+    overlap in time, the first task is taken.
     """
     if len(fitting) < 2:
         return fitting[0] if fitting else None

@@ -1,4 +1,4 @@
-"""Give every ping the echo that is its own, by what the packets carry: nothing is guessed.
+"""Give every ping its echo, as the content of the packets identifies it.
 
 A run's echoes are those of its process's ICMP identifier, in the run's time, to its target. Within
 the run the sequence number tells the ping; where it wraps at 65536, the order of time counts on.
@@ -35,7 +35,7 @@ SEQ_WRAP = 1 << 16
 COARSE_NS = 1_000
 """A printed RTT of larger steps is coarser than what is corrected: the kernel's RTT is used."""
 STAMP_ERROR_NS = 2_000
-"""A printed RTT may be so much shorter than the kernel's: it is cut, and clocks are read twice."""
+"""A printed RTT may be shorter than the kernel's by this: it is cut, from two clock readings."""
 
 NO_ROW = "the tracer has no row for it"
 SEVERAL_IDS = "several programs of the container pinged its target at that time"
@@ -45,7 +45,7 @@ TOO_SHORT = "the printed RTT is shorter than the way of the packets with its num
 
 @dataclass(frozen=True)
 class Found:
-    """Of every ping of a run: the place of its row, -1 for none, and why that is not certain."""
+    """For every ping of a run: the place of its row (-1: none), and why the row is not certain."""
 
     place: NDArray[np.int64]
     doubt: NDArray[np.object_]
@@ -135,8 +135,8 @@ def _rows_of_run(run: Run, rows: Rows, sidecar: Sidecar) -> tuple[NDArray[np.int
     inside &= np.isin(rows["netns"], list(netns)) & (((rows["flags"] & NATIVE) > 0) == native)
     if sidecar.target.address:
         inside &= _sent_to(rows, sidecar.target.address)
-    # In softirq, as behind a wait for a neighbour's address, the pid is another task's: so the
-    # process tells its identifier, and the identifier its echoes.
+    # A request that waited for a neighbour's address is sent in softirq, where the pid is that of
+    # another task. So the pid tells only the identifier, and the identifier tells the echoes.
     ids = np.unique(rows["id"][inside & (rows["pid"] == (run.pid or 0))])
     doubt = ""
     if len(ids) == 0:
@@ -154,7 +154,7 @@ def _sent_to(rows: Rows, address: str) -> NDArray[np.bool_]:
 
 
 def _count_on(seq: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Count sequence numbers on where they wrap; they are in the order of time."""
+    """Continue the count where sequence numbers wrap at 65536; they are in the order of time."""
     back = np.diff(seq, prepend=seq[:1]) < -SEQ_WRAP // 2
     return seq + SEQ_WRAP * np.cumsum(back)
 
@@ -221,7 +221,7 @@ def _judge(table: pd.DataFrame, rows: Rows, found: Found, as_: str) -> tuple[Any
 
 
 def _as_printed(pings: pd.DataFrame, otherwise: str, why: str, rule: str) -> tuple[Any, Any, Any]:
-    """Return what ping itself says of its pings; of those replied to, what is given."""
+    """Return the verdicts that ping's own output gives; answered pings get the verdict given."""
     printed = pings["status"].to_numpy(object)
     said = np.isin(printed, ["duplicate", "unanswered", "error"])
     messages = pings["message"].to_numpy(object) if "message" in pings else ""

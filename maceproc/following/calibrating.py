@@ -1,8 +1,8 @@
 """Choose what makes `native_rtt_ns` of a capture, and judge what it leaves.
 
-A calibration that was given is used where it is valid; otherwise the native arms of the capture
-itself. The natives of a capture never judge what they made: then half of the rounds judges the
-other half.
+If a calibration was given and is valid, it is used. Otherwise the native arms of the capture itself
+are used. Native pings never judge a correction that they made: where a capture corrects itself, one
+half of its rounds makes the correction and the other half judges it.
 """
 
 from __future__ import annotations
@@ -58,11 +58,11 @@ class Native:
     Attributes
     ----------
     source
-        `ITSELF`, `CALIBRATION`, or empty where there is none: then `missing` says why.
+        `ITSELF`, `CALIBRATION`, or empty where there is no native RTT: then `missing` says why.
     missing
         Why there is no native RTT, in words; empty where there is.
     correction
-        What was added; None where there is none.
+        The correction that was added to the RTTs; None where there is none.
     median
         The native RTT's median, with the joint uncertainty of rounds and correction.
     left
@@ -70,11 +70,11 @@ class Native:
     rounds
         What this capture's own natives say.
     own
-        The same as a measurement, for a calibration; None where there are too few.
+        What they say, as a measurement for a calibration; None where there are too few rounds.
     closure
         The `CLOSURE` table.
     doubts
-        In what the capture differs from what the calibration was made for.
+        The conditions in which the capture differs from what the calibration was made for.
     calibration
         The one that was given; None when none was.
     container_path_ns
@@ -159,7 +159,7 @@ def _doubts(given: Calibration, sidecar: Sidecar | None, rtts: pd.DataFrame) -> 
 
 
 def closure(rounds: Rounds, correction: Correction | None, left: Estimate) -> pd.DataFrame:
-    """Return CLOSURE: what is between corrected and native, term by term, and what is left."""
+    """Return CLOSURE: the terms that make up corrected minus native, and what is left over."""
     rows = []
     overhead_ns = _overhead(rounds)
     if len(rounds.terms) > 1:

@@ -10,7 +10,7 @@ import pandas as pd
 from maceproc.following.crossings import OUTBOUND
 from maceproc.schema import DELIVERIES, SENDS, Table
 
-# Only sendto tells the length of the datagram.
+# Only the event of sendto has the length of the datagram.
 SEND_CALLS = ("sys_enter_sendto", "sys_enter_sendmsg")
 RECEIVE_CALLS = ("sys_exit_recvmsg", "sys_exit_recvfrom")
 

@@ -58,7 +58,7 @@ def _causes(
 def _deferred(
     hops: pd.DataFrame, crossings: pd.DataFrame, events: Mapping[str, pd.DataFrame]
 ) -> Bools:
-    """Tell of each crossing whether ksoftirqd took part in it."""
+    """Tell for each crossing whether ksoftirqd took part in it."""
     tables = [t[["pid", "comm"]].drop_duplicates() for t in events.values() if len(t)]
     tasks = pd.concat([table.astype({"comm": str}) for table in tables]) if tables else None
     if tasks is None:
@@ -68,7 +68,7 @@ def _deferred(
 
 
 def _moved(hops: pd.DataFrame, crossings: pd.DataFrame) -> Bools:
-    """Tell of each crossing whether the packet changed CPU during it."""
+    """Tell for each crossing whether the packet changed CPU during it."""
     cpu = hops["cpu"].to_numpy()
     return _count_within(crossings, np.append(False, cpu[1:] != cpu[:-1])[: len(cpu)], skip=1) > 0
 
@@ -81,7 +81,7 @@ def _count_within(crossings: pd.DataFrame, marked: Bools, skip: int = 0) -> npt.
 
 
 def _of_pings(marked: Bools, rtts: pd.DataFrame, crossings: pd.DataFrame) -> Bools:
-    """Tell of each ping whether its request's or its reply's crossing is marked."""
+    """Tell for each ping whether the crossing of its request or of its reply is marked."""
     shown = np.zeros(len(rtts), dtype=np.bool_)
     for direction, column in ((OUTBOUND, "outbound_journey"), (INBOUND, "inbound_journey")):
         rows = crossings[marked & (crossings["direction"] == direction)]

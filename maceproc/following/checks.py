@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 RESIDUAL_BAND_NS = 3 * NS_PER_US
 GOOD_COVERAGE = 0.99
 ROUNDS_MAY_DIFFER = 0.2  # range of a baseline arm's medians by their median; above: drift
-LARGE_LEFT = 0.2  # of the container's overhead
+LARGE_LEFT = 0.2  # share of the container's overhead above which the rest is large
 GLOBAL_CLOCKS = ("mono", "mono_raw", "boot", "tai", "global", "perf", "x86-tsc", "tsc2nsec")
 
 

@@ -1,8 +1,9 @@
 """What a calibration is valid for, and in what a capture differs from that.
 
-What the host's code takes depends on the machine, its kernel and rules, the devices, and on how
-warm everything is: on the time between pings and on whether the CPUs sleep. Where one of these is
-not the same, a calibration is refused or doubted, by name.
+How long the host's code takes depends on the machine, its kernel, its netfilter rules and its
+devices. It also depends on how warm the caches are: on the time between pings, and on whether the
+CPUs sleep. Where one of these conditions differs, a calibration is refused or doubted, and the
+message names the condition.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ from maceproc.capture import Link, Sidecar
 from maceproc.pings import parse_runs
 from maceproc.units import NS_PER_S
 
-SAME_INTERVAL = 1.5  # how many times as long still is the same
-OTHER_INTERVAL = 5.0  # and from where on everything is colder, or warmer
+SAME_INTERVAL = 1.5  # intervals count as the same up to this ratio
+OTHER_INTERVAL = 5.0  # above this ratio a calibration is refused: the caches are colder or warmer
 
 
 class Difference(NamedTuple):
-    """One thing that a calibration was made for and a capture is not."""
+    """One condition in which a capture differs from what a calibration was made for."""
 
     what: str
     refuses: bool
     message: str
 
 
-# Of each condition: its name for people, and whether a calibration is refused where it differs.
+# For each condition: its name for people, and whether a calibration is refused where it differs.
 CONDITIONS = {
     "machine": ("the machine", True),
     "kernel": ("the kernel", True),
@@ -69,7 +70,7 @@ def conditions_of(sidecar: Sidecar, rtts: pd.DataFrame) -> Conditions:
 
 
 def _kind_of(link: Link) -> str:
-    """Return what kind of device it is; a bridge with its name, for rules speak of that."""
+    """Return the kind of a device; for a bridge also its name, which netfilter rules refer to."""
     return f"bridge {link.name}" if link.kind == "bridge" else link.kind or link.name
 
 

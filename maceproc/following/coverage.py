@@ -1,4 +1,4 @@
-"""How many pings were corrected, and what the others can have hidden."""
+"""How many pings were corrected, and how far the others can change the results."""
 
 from __future__ import annotations
 

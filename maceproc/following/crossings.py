@@ -109,7 +109,7 @@ def _outer_uses_netif_rx(walk: _Walk, way: Way, crossings: pd.DataFrame) -> bool
 
 
 def _outbound(walk: _Walk, way: Way) -> pd.DataFrame:
-    """Packets queued on the container's device and received by its peer."""
+    """Return the packets queued on the container's device and received by its peer."""
     queued = walk.find(walk.on(way.inner), Kind.QUEUE)
     arrived = walk.step(queued, len(walk.sending))
     received = (walk.kind == Kind.RX) | (walk.kind == Kind.RECEIVE)
@@ -129,12 +129,12 @@ def _outbound(walk: _Walk, way: Way) -> pd.DataFrame:
 
 
 def _inbound(walk: _Walk, way: Way) -> pd.DataFrame:
-    """Packets sent by the peer of the container's device and received there."""
+    """Return the packets sent by the peer of the container's device and received there."""
     delivered, sent = _delivered(walk, way)
     came = walk.first_receptions(*way.cards)
     entered = walk.nth(came, np.searchsorted(came, sent) - way.card_again, sent)
     uses_netif_rx = way.outer_uses_netif_rx
-    if uses_netif_rx is None:  # few of them, if any, are of another device with the same name
+    if uses_netif_rx is None:  # few, if any, were received on another device with the same name
         uses_netif_rx = walk.mostly_netif_rx(entered[entered != NOWHERE])
     entered = walk.if_stamped(entered, uses_netif_rx)
     return walk.rows(
@@ -182,7 +182,8 @@ def any_by_netif_rx(hops: pd.DataFrame, way: Way, recorded: Collection[str]) -> 
     return bool(np.any(walk.kind[received] == Kind.RX))
 
 
-# What a device may add to the packets of another: none to two VLAN tags, an Ethernet header, both.
+# The bytes by which the lengths of a packet on two devices may differ: up to two VLAN tags, an
+# Ethernet header, or both.
 HEADER_LENGTHS = (0, 4, 8, 14, 18, 22)
 
 NOT_SEEN = "not seen on the outer device"

@@ -27,7 +27,7 @@ whose device receives by netif_receive_skb(): the kernel stamps the packet befor
 """
 
 OFFSET_OF_FEW_NS = (-5 * NS_PER_US, 10 * NS_PER_US)
-"""The offsets that are believed of fewer than `MANY` pings, which can agree by chance."""
+"""The offsets that are accepted for fewer than `MANY` pings: so few can agree by chance."""
 
 MANY = 5
 

@@ -9,7 +9,7 @@ from maceproc.echo_rows import UNREAD
 
 
 def doubts_of_echoes(tracing: Tracing) -> Iterator[tuple[str, str, str, str]]:
-    """Yield name, level, message and advice of every finding; none of a capture by ftrace."""
+    """Yield name, level, message and advice of every finding; a capture by ftrace has none."""
     if tracing.tracer != "bpf":
         return
     if tracing.points_lost:

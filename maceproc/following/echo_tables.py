@@ -1,4 +1,4 @@
-"""HOPS and CROSSINGS of echoes, as the tracer in the kernel has written them: nothing to follow.
+"""HOPS and CROSSINGS of echoes, made directly from what the tracer in the kernel has written.
 
 A row of the tracer is an echo: its request is journey 2n, its reply journey 2n + 1.
 """
@@ -34,8 +34,8 @@ def reply_journey(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 def hops_of_echoes(rows: Rows, sidecar: Sidecar) -> pd.DataFrame:
     """Return HOPS: up to three events of every request, and two of its reply, by journey and hop.
 
-    An echo of the host itself has only those of the outer device. The rows do not tell CPU and
-    length; in softirq is what was received.
+    An echo of the host itself has only the events of the outer device. The rows do not tell CPU and
+    length. Received packets count as handled in softirq.
     """
     path = sidecar.target.path
     inner, outer = path[0], path[-1]
@@ -77,7 +77,7 @@ def hops_of_echoes(rows: Rows, sidecar: Sidecar) -> pd.DataFrame:
 
 
 def crossings_of_echoes(rows: Rows, hops: pd.DataFrame, sidecar: Sidecar) -> pd.DataFrame:
-    """Return CROSSINGS: two of every echo that was answered, else one; by the time of entry.
+    """Return CROSSINGS by the time of entry: an answered echo has two, any other echo has one.
 
     An echo of the host itself has none.
     """

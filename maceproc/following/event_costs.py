@@ -27,8 +27,9 @@ from maceproc.series import NATIVE_PERTURBATION, PERTURBATION
 Counts = npt.NDArray[np.int64]
 Times = npt.NDArray[np.int64]
 
-# What one event costs where no untraced run measures it: with warm caches, and at most with cold
-# ones. Measured with 2 to 34 events per ping on kernel 6.18, see docs/experiment.
+# What one event costs where no untraced run measures it: the first value is with warm caches, the
+# second one is the most with cold caches. Measured with 2 to 34 events per ping on kernel 6.18, see
+# docs/experiment.
 USUAL_COST_NS = (100.0, 1300.0)
 UNTOLD = "not told from nothing"
 IMPOSSIBLE = "tracing cannot speed a ping up: the rounds differ by more than the interval knows"
@@ -99,7 +100,8 @@ def count_events(
 def points_on_path(rtts: pd.DataFrame, hops: pd.DataFrame) -> pd.DataFrame:
     """Return EVENTS_ON_PATH of pings that the tracer in the kernel followed: their packets' hops.
 
-    The first one of the request and of the reply of a container's ping are within its crossings.
+    For a container's ping, the first hop of the request and that of the reply are within the
+    crossings.
     """
     rows = rtts[rtts["status"].isin(["corrected", "native"])]
     count = hops.groupby("journey")["hop"].size()
@@ -194,7 +196,7 @@ def _cost(
 
 def _verdict(cost: tuple[float, float, float], untraced_ns: float) -> str:
     estimate_ns, low_ns, high_ns = cost
-    if low_ns <= 0:  # also where all of it is negative: tracing cannot speed a ping up
+    if low_ns <= 0:  # also where the whole interval is negative: tracing cannot speed a ping up
         return UNTOLD if high_ns >= 0 else IMPOSSIBLE
     share = abs(estimate_ns) / untraced_ns
     if share < SMALL_SHARE:

@@ -1,7 +1,8 @@
 """What following needs of the tables of a trace: these fields, of these types.
 
-Kernels and tools differ in what they print, text can be cut, and a file can be damaged: then the
-analysis ends with one line that names the event and the field, instead of a wrong match.
+Kernels and tools differ in what they print, text can be cut, and a file can be damaged. If a
+field that following needs is missing, the analysis ends with one line that names the event and the
+field, instead of matching wrong packets.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def _complaints(event: str, table: pd.DataFrame) -> Iterator[str]:
 
 
 def _integers(table: pd.DataFrame, name: str, *, may_be_missing: bool = False) -> Iterator[str]:
-    """Complain when a field is absent, no integer, or missing in a row where it must not be."""
+    """Complain when a field is absent, is no integer, or lacks a value that it must have."""
     if name not in table:
         yield f"has no field {name}"
         return

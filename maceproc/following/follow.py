@@ -200,7 +200,7 @@ def recorded_events(sidecar: Sidecar | None, trace: Trace | None) -> list[str]:
 
 
 def _uncrossed(rtts: pd.DataFrame) -> pd.DataFrame:
-    """Say of the pings of a container without a crossing that there was nothing to correct."""
+    """Mark the pings of a container without a crossing: there was nothing to correct."""
     alone = (rtts["arm"] == "container traced") & rtts["status"].isin(["incomplete", "ambiguous"])
     decided = {"status": "uncrossed", "reason": NO_CROSSING, "rule": "no-crossing"}
     columns = {

@@ -252,7 +252,7 @@ def in_order(hops: Hops) -> npt.NDArray[np.intp]:
 
 
 def life_starts(hops: Hops, recorded: Collection[Kind], links: Links) -> Bools:
-    """Tell of each hop, in order of address and time, whether a new life begins with it."""
+    """Tell for each hop, in order of address and time, whether a new life begins with it."""
     kind, dev, address = hops["kind"], hops["dev"], hops["skbaddr"]
     if len(kind) == 0:
         return np.empty(0, dtype=np.bool_)

@@ -1,8 +1,8 @@
-"""How many events were lost: by what the trace shows, and by the kernel's own count.
+"""How many events were lost, as the trace shows and as the kernel counted.
 
 The ring buffer marks in the trace where it lost events, often without a number, and it cannot mark
 what it lost after the last page that was read. The recorder reads the kernel's counters when it
-ends, and notes them in the sidecar: they know of both.
+ends, and notes them in the sidecar. These counters include both kinds of losses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Losses(NamedTuple):
     by_kernel
         How many were lost in all, by the kernel's counters; 0 also when nobody noted them.
     missing
-        How many the kernel handed over that the trace does not hold, by the sidecar.
+        How many events the kernel handed over and the trace does not hold, by the sidecar.
     """
 
     places: int
@@ -39,7 +39,7 @@ class Losses(NamedTuple):
 
     @property
     def known(self) -> int:
-        """How many are known to be lost: the larger count, as neither knows of all."""
+        """How many are known to be lost: the larger count, as neither count includes all losses."""
         return max(self.counted, self.by_kernel)
 
     @property

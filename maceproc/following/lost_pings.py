@@ -10,7 +10,7 @@ from maceproc.following.checks import Finding
 from maceproc.series import TRACED_ARMS
 
 MUCH = 0.01
-"""The share of lost pings of an arm from which RTTs say less than they seem to."""
+"""From this share of lost pings in an arm on, a finding warns about its RTTs."""
 
 LOST_STATUSES = ("unanswered", "error")
 """Statuses of PINGS that say that no reply came."""
@@ -42,7 +42,7 @@ def last_seen(rtts: pd.DataFrame, hops: pd.DataFrame) -> pd.Series:
 
 
 def loss_doubts(pings: pd.DataFrame, rtts: pd.DataFrame, hops: pd.DataFrame) -> Iterator[Finding]:
-    """Yield a finding about the pings without a reply: a problem where none got one."""
+    """Yield a finding about the pings without a reply; it is a problem if no ping got a reply."""
     counts = lost_by_arm(pings)
     sent, lost = int(counts["sent"].sum()), int(counts["lost"].sum())
     if not lost:

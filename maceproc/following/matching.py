@@ -152,8 +152,9 @@ def _conclusions(
 ) -> tuple[Stamp, int | None]:
     """Return who takes the receive stamps, and the icmp_seq of the first request.
 
-    Where the packets clearly speak against what the text says about the stamps, they decide; and
-    where the text does not say from where ping counts. None where they do not either.
+    The packets decide where they clearly speak against what the text says about the stamps, and
+    where the text does not say from which number ping counts. If the packets do not tell the first
+    number either, it is None.
     """
     said = stamp_of(run, printed)
     lines = (pings["status"] == "replied").to_numpy()
@@ -177,7 +178,7 @@ def _conclusions(
 
 
 def _clearly_least(totals: Mapping[tuple[Stamp, int], float]) -> tuple[Stamp, int] | None:
-    """Return what has the least disagreement, if it is clearly less than all others have."""
+    """Return the key with the least disagreement, if it is clearly less than that of all others."""
     ordered = sorted(totals, key=lambda key: totals[key])
     if not ordered or any(totals[key] < totals[ordered[0]] + CLEAR for key in ordered[1:]):
         return None

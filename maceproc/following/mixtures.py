@@ -24,7 +24,7 @@ def complete(passages: pd.DataFrame) -> Bools:
 def outbound_mixtures(
     packets: RunPackets, requests: Requests, send: Choice, request: Choice
 ) -> Bools:
-    """Tell which pings' requests may have their last events from another request of the same run.
+    """Tell which pings' requests may end with the events of another request of the same run.
 
     A later request that was not followed can have got the same address. So a request is not
     accepted if it was handed to the driver after the send call of such a later request.
@@ -42,7 +42,7 @@ def outbound_mixtures(
 
 
 def inbound_mixtures(due: Due, packets: RunPackets, reply: Choice) -> Bools:
-    """Tell which pings' replies may have their first events from another ping's reply.
+    """Tell which pings' replies may begin with the events of another ping's reply.
 
     That is possible if a reply that was not followed can have arrived while this one crossed.
     """

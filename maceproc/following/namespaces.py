@@ -19,8 +19,9 @@ def name_namespaces(
 ) -> pd.DataFrame:
     """Return HOPS with the namespace of every device that can be told from its namesakes.
 
-    A name that only one namespace has is told by itself; one that several have, by its place in a
-    crossing. Without a sidecar, or one that describes namespaces, nothing is known.
+    A name that only one namespace has tells the namespace. Where several namespaces have the name,
+    the position in a crossing tells it. Without a sidecar that describes namespaces, nothing is
+    known.
     """
     if sidecar is None or not sidecar.namespaces:
         return hops

@@ -1,4 +1,4 @@
-"""What to doubt, or to know, about a native RTT: findings."""
+"""Findings about a native RTT: what to doubt, and what to know."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from maceproc.following.native_rounds import TERMS
 from maceproc.following.native_rtt import warmth
 from maceproc.units import NS_PER_S, format_duration, format_us
 
-LARGE_SHARE = 0.2  # of the overhead: what is left of more is a warning
+LARGE_SHARE = 0.2  # of the overhead; when more than this is left over, a finding warns
 OLD_S = 24 * 3600
 SAME_WARMTH, OTHER_WARMTH = 1.25, 2.0
 
@@ -87,7 +87,7 @@ def _sources(native: Native) -> str:
 
 
 def _about_drift(native: Native) -> Iterator[Finding]:
-    """Hold the terms of a calibration against those of the capture's own natives."""
+    """Compare the terms of a calibration with those of the capture's own native pings."""
     if native.own is None or native.correction is None:
         return
     for i, name in enumerate(TERMS):

@@ -1,7 +1,8 @@
-"""The rounds of native and container's pings, as medians: what native RTTs are estimated from.
+"""The medians of native and container's pings in each round, from which native RTTs are estimated.
 
-A row per round, or a fifth of one where rounds are few. The first ping of a run is apart: it finds
-everything cold, the host's rules above all, and its host's part is several times the others'.
+There is a row per round; where rounds are few, a row per fifth of a round. The first ping of a run
+is left out of the medians: it finds all caches cold, above all for the host's netfilter rules, and
+its host's part is several times that of the other pings.
 """
 
 from __future__ import annotations
@@ -23,20 +24,21 @@ SIGNS = np.array([1.0, -1.0, 1.0])  # of the terms in the native RTT
 
 OFF_THE_WIRE = ("tx_stack_ns", "outer_queue_ns", "delivery_ns", "residual_ns")
 
-# Rounds in which somebody else took the CPUs stand out by far: they count less, as in the estimate
-# of a multivariate t distribution with so many degrees of freedom. With few rounds all count alike.
+# Rounds in which other programs took the CPUs lie far from the others. They get less weight, as in
+# the estimate of a multivariate t distribution with this many degrees of freedom. With few rounds
+# all have equal weight.
 FREEDOM, ROUNDS_TO_WEIGH = 4.0, 8
-WARM_PINGS = 2  # so many, at least, must be left of a run without its first one
-LEAST_PATH_NS = 1000.0  # of a host's own code, where clocks say less
-BLOCKS = 5  # that each run is cut into where rounds are too few to tell their own spread
+WARM_PINGS = 2  # the least number of pings of a run besides its first one
+LEAST_PATH_NS = 1000.0  # the least time of a host's own code, where the clocks show less
+BLOCKS = 5  # parts of each run, where rounds are too few to estimate their own spread
 
 
 @dataclass(frozen=True)
 class Rounds:
     """Medians by round [ns], of the rounds that have all arms but the container's untraced one.
 
-    Of fewer than `ROUNDS_TO_RESAMPLE` rounds, a row is a fifth of one: they tell how the pings
-    differ, and nothing of drift from one round to the next.
+    With fewer than `ROUNDS_TO_RESAMPLE` rounds, a row is a fifth of a round: such rows show how the
+    pings vary, but not how the machine drifts from one round to the next.
 
     Attributes
     ----------
@@ -49,13 +51,14 @@ class Rounds:
     overhead
         Container - native, both untraced; nan where the container's untraced pings are missing.
     own_path_ns
-        What of a native traced ping's RTT is neither crossing nor wire, median of all.
+        Median over the native traced pings of the part of the RTT that is not the wire.
     numbers
         The round of each row.
     weights
         How much each row counts: less, where it is far from the others.
     container_path_ns
-        What of a container's traced ping's RTT is neither crossing nor wire, median of all.
+        Median over the container's traced pings of the part of the RTT that is neither crossing nor
+        wire.
     first
         How much larger the host's part of the first pings is than that of the others; nan where
         there is none.
@@ -120,7 +123,7 @@ def rounds_of(rtts: pd.DataFrame) -> Rounds:
 
 
 def off_the_wire(rtts: pd.DataFrame) -> pd.Series[float]:
-    """Return what of each ping's RTT is neither crossing nor wire [ns].
+    """Return the part of each ping's RTT that is neither crossing nor wire [ns].
 
     Where the tracer in the kernel told its packets, send call and delivery are in the residual.
     """
@@ -132,10 +135,10 @@ def off_the_wire(rtts: pd.DataFrame) -> pd.Series[float]:
 
 
 def container_path(rtts: pd.DataFrame) -> float:
-    """Return what of a container's corrected ping is neither crossing nor wire, median [ns].
+    """Return the median part of a container's corrected RTT that is neither crossing nor wire [ns].
 
-    All of it is this machine's own code, the same in every capture: how long it takes tells how
-    warm the machine is, with natives or without.
+    The same code of this machine runs in that time in every capture. So this time shows how warm
+    the machine's caches are, also in a capture without native pings.
     """
     corrected = rtts[(rtts["status"] == "corrected") & ~first_of_run(rtts)]
     path_ns = off_the_wire(corrected).dropna()
@@ -143,7 +146,7 @@ def container_path(rtts: pd.DataFrame) -> float:
 
 
 def first_of_run(rtts: pd.DataFrame) -> pd.Series[bool]:
-    """Tell which pings are the first of their run; none, where that leaves too few of some run."""
+    """Tell which pings are the first of their run; none if that leaves too few pings of a run."""
     runs = rtts.groupby(["round", "arm"], observed=True)["seq"]
     if (runs.transform("size") <= WARM_PINGS).any():
         return pd.Series(False, index=rtts.index)
@@ -223,7 +226,7 @@ def weights_of(rows: Values) -> Values:
 
 
 def mean_and_covariance(rows: Values, weights: Values) -> tuple[Values, Values]:
-    """Return the weighted mean of rows, and the covariance of that mean: at least two rows."""
+    """Return the weighted mean of at least two rows, and the covariance of that mean."""
     n = len(rows)
     shares = weights / weights.sum()
     mean = shares @ rows

@@ -4,29 +4,32 @@
 
 * the **host's part**: a native ping passes the host's netfilter, routing and NAT before its first
   event; the container's ping pays them inside the crossing, which was taken out;
-* **tracing outside** the crossings: what the events outside of them took stays in;
+* **tracing outside** the crossings: the time that events outside of the crossings cost is still in
+  the bare-metal RTT;
 * the **wire**: its two ends, the driver and the first reception, are in this machine too, and run
   from warmer caches after a forwarded packet than after a native one.
 
-All three are told by native pings, traced and untraced, of the same rounds. With n the native
-traced, u the native untraced and c the container's traced pings, of medians by round:
+Native pings of the same rounds, traced and untraced, tell all three. Let n be the native traced
+pings, u the native untraced pings, and c the container's traced pings. With medians by round:
 
     host's part     = (tx stack + outer queue + delivery + residual) of n - of c
     tracing outside = RTT of n - RTT of u
     wire            = wire of n - of c
     native RTT      = bare-metal RTT of c + host's part - tracing outside + wire
 
-The sum is exact in a round, and noisy: the RTTs of n and u hold all that network and machine do. So
-the mean over the rounds is not taken as it is, but with what is known beforehand, each with
-its uncertainty (a normal prior, A. Gelman et al., "Bayesian Data Analysis", chapter 3): tracing
-costs the number of its events times what an event costs, and the wires of two pings on the same way
-are alike. What is measured well overrules that; what is measured badly is drawn towards it.
+The sum is exact in each round, but noisy: the RTTs of n and u vary with network and machine. So the
+mean over the rounds is combined with prior knowledge, each weighted by its uncertainty (a normal
+prior, A. Gelman et al., "Bayesian Data Analysis", chapter 3). Two things are known beforehand: the
+cost of tracing is the number of events times the cost of one event, and the wires of two pings on
+the same path take about the same time. A precise measurement outweighs the prior; an imprecise one
+is drawn towards it.
 
-All of this is this machine's own code, and takes longer the colder its caches are. So where another
-capture's measurement is used it is scaled by what the container's own code takes in both.
+All three terms are time in this machine's own code, which takes longer the colder its caches are.
+So the measurement of another capture is scaled by the ratio of the times that the container's own
+code takes in the two captures.
 
-The host's part of the first ping of a run is larger, for everything is cold: what it has more than
-the others is estimated likewise, and added to that ping alone.
+The host's part of the first ping of a run is larger, because its caches are cold. The additional
+time is estimated in the same way, and added to that ping alone.
 """
 
 from __future__ import annotations
@@ -68,7 +71,7 @@ LEAST_FIRST = 3  # rounds whose first ping was seen in both places
 def measure(
     rounds: Rounds, events: float, made_utc_ns: int = 0, capture: str = "", address: str = ""
 ) -> Measured:
-    """Return what the natives of one capture told, from two rows of `Rounds` on.
+    """Return what the native pings of one capture measure; needs two rows of `Rounds` or more.
 
     `events` is the mean number of events on a native traced ping's path, wire included.
     """
@@ -142,9 +145,10 @@ def estimate(
 ) -> Correction:
     """Combine what captures measured with what is known beforehand.
 
-    Each capture tells the terms with the uncertainty of its rounds and, `elsewhere`, with what
-    differs from one recording to the next; so does the capture that is to be corrected. Where that
-    one's `container_path_ns` is known, what was measured is scaled to it: see `warmth`.
+    Each capture tells the terms with the uncertainty of its rounds. With `elsewhere`, another
+    capture is corrected: then the variation from one recording to the next is added, for each
+    capture that measured and for the one to be corrected. If `container_path_ns` of the capture to
+    be corrected is known, the measurements are scaled to it: see `warmth`.
     """
     measured = [_scaled(one, warmth(one, container_path_ns)) for one in measured]
     last = measured[-1]
@@ -153,7 +157,7 @@ def estimate(
     covariance = prior
     weights = np.zeros((3, 3))
     for one in measured:
-        # With few rounds the spread itself is known badly: Student's t has this variance.
+        # With few rounds the variance itself is uncertain: Student's t has this variance.
         wider = (one.rounds - 1) / max(one.rounds - 3, 1)
         spread = np.array(one.covariance_ns2) * wider + drift
         weights = covariance @ np.linalg.inv(covariance + spread)
@@ -164,10 +168,10 @@ def estimate(
 
 
 def warmth(measured: Measured, container_path_ns: float) -> float:
-    """Return how many times as long the machine's own code takes as when that was measured.
+    """Return the ratio of the time that the machine's own code takes now to that in a measurement.
 
-    By what the container's own pings took outside of crossings and wire; at most `MOST_WARMTH`, at
-    least its inverse; 1 where it is not known.
+    Both times are those that the container's pings spent outside of crossings and wire. The ratio
+    is limited to `MOST_WARMTH` and its inverse; it is 1 where one of the times is not known.
     """
     if measured.container_path_ns is None or math.isnan(container_path_ns):
         return 1.0
@@ -194,7 +198,7 @@ def _drift_ns2(own_path_ns: float) -> float:
 
 
 def _first_ns(measured: Sequence[Measured]) -> float:
-    """Return what first pings have more [ns], drawn towards nothing as the terms are."""
+    """Return the additional time of first pings [ns], with a prior of 0 as for the terms."""
     own_path_ns = measured[-1].own_path_ns
     precision, total = (FIRST_SHARE * own_path_ns) ** -2, 0.0
     for one in measured:
@@ -228,8 +232,8 @@ def left_by_another(rounds: Rounds, correction: Correction) -> Estimate:
 def left_across_rounds(rounds: Rounds, events: float, *, awake: bool) -> Estimate:
     """Judge how well a capture calibrates itself: fit on half of its rounds, judge on the others.
 
-    Pairs of rounds are kept together: one is the other's reverse. With fewer than four rounds there
-    is nothing to judge with.
+    Two successive rounds are kept in the same half, because the second runs the arms in reverse
+    order. With fewer than four rounds nothing can be judged.
     """
     if rounds.count < 4:
         return statistics.NOTHING
@@ -269,7 +273,7 @@ def mean_of(values: Values, rounds: Rounds) -> Estimate:
 
 
 def _interval(values: Values, weights: Values, shift: float, variance: float) -> Estimate:
-    """Return the mean of rounds, plus something else that has a variance of its own."""
+    """Return the mean of rounds plus a shift, which has its own variance, with the interval."""
     from scipy.stats import t
 
     n = len(values)
@@ -278,7 +282,7 @@ def _interval(values: Values, weights: Values, shift: float, variance: float) ->
         return Estimate(mean, math.nan, math.nan, n, "nothing", math.nan)
     found, covariance = mean_and_covariance(values[:, None], weights)
     mean, own = float(found[0]) + shift, float(covariance[0, 0])
-    # Welch and Satterthwaite: only the rounds' variance is an estimate.
+    # Degrees of freedom by Welch and Satterthwaite: only the variance of the rounds is estimated.
     freedom = (n - 1) * ((own + variance) / own) ** 2 if own else 1e6
     error = math.sqrt(own + variance)
     reach, one_sided = (

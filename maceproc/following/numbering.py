@@ -23,8 +23,8 @@ class Numbering:
     send
         Positions in `RunPackets.send_ns`.
     counted
-        Whether the k-th call was taken for the k-th icmp_seq, because there were as many calls as
-        requests. Otherwise the time that the line was printed told the call.
+        Whether there were as many calls as requests, so that the k-th call was taken to send the
+        k-th icmp_seq. Otherwise the time at which the line was printed told the call.
     first_seq
         The icmp_seq of the first request; None where that could not be told.
     calls, requests

@@ -63,12 +63,12 @@ class Choice:
 
     @property
     def shared(self) -> Bools:
-        """Whether another one chose the same row."""
+        """Tell which choices have a row that another one chose, too."""
         found, counts = np.unique(self.position[self.exists], return_counts=True)
         return self.exists & np.isin(self.position, found[counts > 1])
 
     def differs(self, other: Choice) -> Bools:
-        """Tell where another row was chosen than in `other`, or one only here or only there."""
+        """Tell where the choices of the two differ: in the row, or in whether there is one."""
         same_row = ~self.exists | (self.position == other.position)
         return (self.exists != other.exists) | ~same_row
 
@@ -85,7 +85,8 @@ def only_one(
 ) -> tuple[Choice, Indices]:
     """Choose the only one of the sorted times within each interval, and count those within.
 
-    `where` tells which intervals to look at; by default all. The others hold nothing.
+    `where` tells which intervals to look at, by default all. For the others nothing is chosen, and
+    the count is 0.
     """
     first = np.searchsorted(times_ns, earliest_ns, side="left")
     count = np.searchsorted(times_ns, latest_ns, side="right") - first

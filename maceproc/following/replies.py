@@ -82,8 +82,8 @@ def find_replies(
 ) -> tuple[Replies, Due]:
     """Find the packet whose receive stamp gives the printed RTT, and the call that delivered it.
 
-    Where none does, because ping was held up or printed no RTT, the reply is the packet that came
-    in the ping's turn. Also returns when the replies were due, with the run's offset.
+    Where no packet does, because ping was held up or printed no RTT, the reply is the packet that
+    came in the ping's turn. Also returns when the replies were due, with the run's offset.
     """
     send, received_ns = numbering.send, packets.received_ns
     turn = send.through(_reply_by_turn(printed, packets))
@@ -93,7 +93,7 @@ def find_replies(
 
     by_device = stamp == "kernel"
     timed, count = only_one(received_ns, due.earliest_ns, due.latest_ns, due.known & by_device)
-    # Another packet whose event was late may have been stamped in time: then it is either.
+    # Another packet whose event was late may have been stamped in time: either may be the reply.
     late_events = np.where(count > 0, _stamped_until(due.latest_ns, packets), 0)
     timed, count = timed.where(late_events == 0), count + late_events
     turn_ns = turn.of(received_ns, FOREVER)

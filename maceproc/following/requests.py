@@ -24,8 +24,8 @@ class Requests:
     several
         By send call: whether it made more than one packet, so that `request` chose none.
     lost_call_ns
-        By send call: from when on a call that was not recorded can have followed it [ns];
-        `FOREVER` where none can.
+        By send call: the earliest time at which a call that was not recorded can have followed it
+        [ns]; `FOREVER` where no such call is possible.
     """
 
     request: Choice
@@ -36,8 +36,8 @@ class Requests:
 def requests_of_calls(numbering: Numbering, due: Due, packets: RunPackets) -> Requests:
     """Find every send call's packet.
 
-    It was queued by the task before the next call; or in softirq, if it had to wait for the
-    neighbour's link-layer address.
+    The task queued the packet before its next call. A packet that had to wait for the neighbour's
+    link-layer address was queued in softirq.
     """
     calls = packets.send_ns
     lost_call_ns = _lost_call_ns(numbering, due, packets)

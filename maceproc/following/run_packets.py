@@ -38,7 +38,7 @@ class RunPackets:
 
     @property
     def stamped_after_ns(self) -> Times:
-        """What each inbound packet's receive stamp cannot be older than: `with_earliest_stamps`."""
+        """The earliest time of each inbound packet's receive stamp: see `with_earliest_stamps`."""
         known = "stamped_after_ns" in self.inbound
         return self.inbound["stamped_after_ns"].to_numpy() if known else self.received_ns
 
@@ -86,10 +86,11 @@ def packets_of_run(
 def with_earliest_stamps(passages: pd.DataFrame, hops: pd.DataFrame) -> pd.DataFrame:
     """Return CROSSINGS with the column `stamped_after_ns`, from the HOPS they were found in.
 
-    The kernel takes the receive stamp after the packet's event before, and then calls what listens
-    to the receive event (net/core/dev.c, netif_rx_internal(), v6.8). An interrupt between the two
-    makes the receive event late, and the stamp can be as old as the event before. Where none of
-    the packet was recorded, this is the time of the receive event.
+    The kernel takes the receive stamp after the packet's previous event, and then calls the tracers
+    of the receive event (net/core/dev.c, netif_rx_internal(), v6.8). An interrupt between the stamp
+    and the tracers delays the recorded receive event. So the stamp can be as old as the previous
+    event. If no previous event of the packet was recorded, the column has the time of the receive
+    event.
     """
     last = passages["last_hop"].to_numpy(np.int64)
     time_ns, journey = hops["time_ns"].to_numpy(), hops["journey"].to_numpy()

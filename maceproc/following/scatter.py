@@ -2,10 +2,10 @@
 
 The residual (printed RTT minus the time from send call to reply) scatters by several microseconds
 where the send call was not recorded: then the way through the stack is part of it, which takes
-longer on a slow or busy machine. Such a run is believed where all of this holds:
+longer on a slow or busy machine. Such a run is accepted where all of this holds:
 
 * **order**: every reply that came has its line and every line its reply, so that numbers cannot be
-  shifted against packets. What is left is that the text is another run's, with as many pings;
+  shifted against packets. The text could still be that of another run with as many pings;
 * **size**: all residuals are possible, and few lie far from the others;
 * **chance**: the printed RTTs vary from ping to ping as those of the packets do. If the same RTTs
   are dealt to the packets at random, the residuals scatter as little only once in `AT_RANDOM`
@@ -30,24 +30,24 @@ FAR_NS = 10 * NS_PER_US
 """Only one residual in ten may be farther than this from their median."""
 
 AT_RANDOM = 200
-"""So many deals at random must scatter more, for one that scatters as little.
+"""For each random assignment that scatters as little, this many must scatter more.
 
 Size and chance together: of 2818 times that 7 pings of one run were given 7 RTTs of another run,
 most of them of the same machine, none passes; at 50 it would be 6.
 """
 
 FEWEST = 5
-"""Of fewer pings there are not enough different deals: 4 pings have 24."""
+"""Fewer pings do not have enough different assignments: 4 pings have 24."""
 
 DEALS = 2000
-"""How many deals are tried."""
+"""How many random assignments are tried."""
 
 SAMPLE = 256
-"""Of so many pings, evenly spaced, the deals are made."""
+"""The random assignments use at most this many pings, evenly spaced."""
 
 
 def scatter_of(rtt_ns: Times, step_ns: Times, kernel_rtt_ns: Times, tested: Bools) -> int | None:
-    """Return the scatter of the residuals of a run [ns]; None where it is not to be believed.
+    """Return the scatter of the residuals of a run [ns]; None where the run is not accepted.
 
     `rtt_ns` are the printed RTTs in steps of `step_ns`, `kernel_rtt_ns` the times from send call
     to reply, all of shape (pings,); `tested` tells which of them to compare. The order of calls
@@ -71,7 +71,7 @@ def scatter_of(rtt_ns: Times, step_ns: Times, kernel_rtt_ns: Times, tested: Bool
 
 
 def _share_as_near(rtt_ns: Times, kernel_rtt_ns: Times) -> float:
-    """Return how many of the deals at random scatter as little; the given one is among them."""
+    """Return the share of random assignments that scatter as little; the actual one counts too."""
     every = -(-len(rtt_ns) // SAMPLE)
     rtt_ns, kernel_rtt_ns = rtt_ns[::every], kernel_rtt_ns[::every]
     copies = np.tile(kernel_rtt_ns, (DEALS, 1))

@@ -1,4 +1,4 @@
-"""Where both tracers recorded, what packets carry settles what events alone could not tell.
+"""Where both tracers recorded, the content of packets tells what events alone do not tell.
 
 Every ping of a traced run has its echo by identity (`maceproc.following.by_identity`). A ping that
 the events left `ambiguous` or `incomplete` takes it; its send call and its delivery are then in the
@@ -26,7 +26,7 @@ OPEN = ("ambiguous", "incomplete")
 
 
 def settle(followed: Followed, sidecar: Sidecar, rows: Rows) -> tuple[pd.DataFrame, list[Finding]]:
-    """Return RTTS in which identity has settled what it can, and what there is to tell of it.
+    """Return RTTS corrected by identity where the events did not tell, and findings about that.
 
     `rows` are the echoes that were recorded beside the events of `followed`.
     """

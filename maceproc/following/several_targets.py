@@ -2,8 +2,8 @@
 
 One task makes all send calls. The program goes through its targets in the order in which they were
 named, again and again: the call of the k-th request to the t-th of n targets is call ``k * n + t``.
-So the pings of all targets together are numbered by their calls, and then held to the packets as
-those of one target are. A wrong order of the targets shows as a wrong number does: the lines are
+So the pings of all targets together are numbered by their calls, and then compared with the packets
+like those of one target. A wrong order of the targets shows as a wrong number does: the lines are
 printed in another order than the replies came, or the printed RTTs do not agree with the packets.
 
 Where the lines do not say in what order they were printed (``fping -C -q`` prints all results at
@@ -91,8 +91,9 @@ def join_targets(run: Run, parts: Sequence[Part]) -> Joined | str:
 def order_is_told(joined: Joined, matches: Matches) -> bool:
     """Tell whether any two targets that were exchanged would show.
 
-    Where the lines are in the order in which they were printed, it shows in that or in the RTTs.
-    Otherwise the RTTs must be clearly less like those of the packets when two are exchanged.
+    Where the lines are in the order in which they were printed, an exchange shows in that order or
+    in the RTTs. Otherwise the RTTs must agree with the packets clearly less when two targets are
+    exchanged.
     """
     if joined.ordered:
         return True

@@ -1,7 +1,7 @@
 """The one verdict on a capture: whether its numbers may be used.
 
-It follows from the findings: a problem means that a number may be wrong or is missing, a warning
-that one says less than it seems to.
+It follows from the findings. A problem means that a number may be wrong or is missing; a warning
+means that a number says less than it seems to.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Soundness(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """Why, and how many findings of that level there are besides; after the verdict."""
+        """The text after the verdict: the reason, and the number of other findings of its level."""
         more = self.findings - 1
         others = f" (and {more} more {self.level}{'s' * (more > 1)})" if more > 0 else ""
         return f": {self.why}{others}"

@@ -8,7 +8,7 @@ from maceproc.capture import Run
 from maceproc.pings import PingOutput
 
 Stamp = Literal["kernel", "program"]
-"""Who takes the receive stamp: the kernel on the device, or the program when it has the packet."""
+"""Who takes the receive stamp: the kernel on the device, or the program once it has the packet."""
 
 
 def stamp_of(run: Run, printed: PingOutput) -> Stamp:

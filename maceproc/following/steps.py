@@ -13,7 +13,7 @@ from maceproc.schema import STEPS
 
 
 def steps_of(hops: pd.DataFrame, crossings: pd.DataFrame, rtts: pd.DataFrame) -> pd.DataFrame:
-    """Return STEPS: the corrected pings' crossings hop by hop, for the way that most took."""
+    """Return STEPS: the crossings of the corrected pings, hop by hop, on the most common path."""
     corrected = rtts[rtts["status"] == "corrected"]
     rows = []
     for direction, column in ((OUTBOUND, "outbound_journey"), (INBOUND, "inbound_journey")):

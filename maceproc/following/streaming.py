@@ -33,16 +33,16 @@ from maceproc.schema import HOPS
 Bools = npt.NDArray[np.bool_]
 Columns = dict[str, npt.NDArray[Any]]
 Keep = Callable[[Hops], Bools]
-"""Tells of every hop whether its journey is to be kept: one such hop is enough."""
+"""Tells for every hop whether it makes its journey one to keep; one such hop is enough."""
 
 Sift = Callable[[pd.DataFrame], Bools]
-"""Looks at the HOPS of whole journeys, and tells of every hop whether its journey is still kept."""
+"""Takes the HOPS of whole journeys, and tells for every hop whether its journey is still kept."""
 
 NAMES = tuple(HOP_EVENTS)
 
 
 class SoftirqIsTold(Exception):  # noqa: N818  named after what was found
-    """The first hop in softirq was seen after lives were cut as if the trace told none."""
+    """The first hop in softirq came after lives were cut as if the trace did not tell softirq."""
 
 
 class PacketFollower:
@@ -57,7 +57,7 @@ class PacketFollower:
     keep
         Which journeys are kept.
     sift
-        Is given those that have ended, after every window, and says which of them stay.
+        Is called after every window with the journeys that have ended; tells which of them stay.
     tells_softirq
         Whether the trace tells what ran in softirq; None: what the first window says. If a later
         one says otherwise, `feed` raises SoftirqIsTold, and all must be fed again with True.
@@ -148,7 +148,7 @@ class PacketFollower:
         first = np.flatnonzero(starts)
         ends = np.append(first[1:], total) - 1
         address = hops["skbaddr"]
-        # An address's last life goes on, unless its packet was freed.
+        # The last life of an address continues in the next window, unless its packet was freed.
         goes_on = np.append(address[ends[:-1]] != address[first[1:]], True)
         goes_on &= (hops["kind"][ends] != Kind.FREE) & (not last)
         nth = self._count(address[first], ~goes_on)
@@ -170,7 +170,7 @@ class PacketFollower:
         self._open = {name: hops[name][carried] for name in hops.columns}
 
     def _count(self, address: npt.NDArray[np.uint64], ended: Bools) -> npt.NDArray[np.int64]:
-        """Count the lives that ended; return which of its address's each life is, from 0."""
+        """Count the lives that ended; return the number of each life within its address, from 0."""
         new = np.setdiff1d(address, self._addresses, assume_unique=False)
         if len(new):
             places = np.searchsorted(self._addresses, new)
@@ -200,7 +200,7 @@ def all_packets(hops: Hops) -> Bools:
 
 
 def packets_on(devices: Collection[str]) -> Keep:
-    """Return what keeps the journeys with a hop on one of these devices."""
+    """Return a function that keeps the journeys with a hop on one of these devices."""
 
     def keep(hops: Hops) -> Bools:
         return np.append(hops.devices.isin(list(devices)), False)[hops["dev"]]
@@ -209,7 +209,7 @@ def packets_on(devices: Collection[str]) -> Keep:
 
 
 def journeys_with(hops: pd.DataFrame, here: Bools) -> Bools:
-    """Tell of every hop whether its journey has one where `here` is true."""
+    """Tell for every hop whether its journey has a hop where `here` is true."""
     number = np.cumsum(hops["hop"].to_numpy() == 0) - 1
     met = np.zeros(number[-1] + 1 if len(number) else 0, np.bool_)
     met[number[here]] = True

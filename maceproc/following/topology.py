@@ -37,7 +37,7 @@ class Way:
         Names of the lowest of them, where packets leave and enter the machine: the outer device
         itself if it is on no other. `outer_uses_netif_rx` is about these.
     card_again
-        As `outer_again`, of the names of the cards.
+        Like `outer_again`, for the names of the cards.
     added_bytes
         What the tunnels and VLANs on the way may add to the length of a packet.
     """
@@ -162,7 +162,7 @@ def links_of(sidecar: Sidecar | None) -> Links:
                 if namespace.name in forwarding and link.peer_netns not in forwarding:
                     into_dead_end.add((link.name, far))
     ports = {link.name for n in sidecar.namespaces for link in n.links} - others
-    # Where the names read the same the other way round, the direction cannot be told.
+    # Where the path has the same names in both directions, the direction cannot be told.
     dead_ends = into_dead_end - {(far, near) for near, far in into_dead_end}
     known = ports - unknown
     return Links(frozenset(pairs), frozenset(ports), frozenset(known), frozenset(dead_ends))

@@ -1,9 +1,9 @@
 """Pings corrected from a trace that is read in windows of time.
 
-The rows are those that `follow.follow_pings` gives for the whole trace. Of the packets only those
-are kept that can belong to a traced run of the capture: those on the container's devices, and
-beside native runs those on the outer device, while the runs lasted. So memory grows with the pings
-and what the pinged container sent, not with the trace.
+The rows are those that `follow.follow_pings` gives for the whole trace. Only packets that can
+belong to a traced run of the capture are kept: packets on the container's devices and, during
+native runs, packets on the outer device. So memory grows with the number of pings and of packets
+that the container sent, and not with the trace.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def follow_in_windows(
 ) -> tuple[Trace, Followed] | None:
     """Return what `follow_pings` does, and the trace with what was kept of it.
 
-    `read` gives the trace of a window. None where a capture does not say enough to follow packets
-    without having seen all of them: no sidecar, or no peer of the container's device; and where
-    another tracer recorded as well.
+    `read` gives the trace of a window. Returns None where packets can only be followed once all of
+    them were seen, because the capture has no sidecar or does not name the peer of the container's
+    device; and where another tracer recorded as well.
     """
     sidecar = capture.sidecar
     if sidecar is None or sidecar.tracing.tracer != "ftrace":
@@ -237,7 +237,7 @@ class _Kept:
 
     def _needed(self, name: str, table: pd.DataFrame) -> pd.DataFrame:
         table = table.assign(comm=table["comm"].astype("str"))
-        if name not in CALLS:  # of the others, only who they are from is asked later
+        if name not in CALLS:  # later only the task of the other events is needed
             return table.drop_duplicates(["pid", "comm"])
         wanted = _within(table["time_ns"].to_numpy(), self.spans)
         if "ret" in table:

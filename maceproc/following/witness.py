@@ -1,7 +1,7 @@
 """Check what was matched by hop and by time against what the packets carry.
 
-Where both tracers ran at once, the one in the kernel has written of every echo which packets were
-its own, by their content. Each match of the analysis of the events is one of four checks:
+Where both tracers ran at once, the one in the kernel has recorded which packets belong to each
+echo, by their content. Each match of the analysis of the events is one of four checks:
 
     outbound   the request that was queued on the outer device is that of the container's device
     inbound    the reply received on the container's device is that of the outer device
@@ -9,9 +9,10 @@ its own, by their content. Each match of the analysis of the events is one of fo
     reply      the reply given to a ping answers the echo of that number and process
 
 An event and a row are of the same packet when they are of the same tracepoint: the same address of
-the sk_buff, at the nearest time, and no second event is as near to that row. Each end of a match is
-looked for on its own. What cannot be told so is not witnessed: packets with one address may follow
-one another faster than an interrupt between the two tracers lasts.
+the sk_buff, at the nearest time, and no second event is as near to that row. The two
+ends of a match are looked for separately. A match whose row cannot be found in this way is not
+witnessed: packets with one address may follow one another faster than an interrupt between the two
+tracers lasts.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from maceproc.pairing import Rows
 from maceproc.schema import WITNESSED
 
 SAME_EVENT_NS = 50_000
-"""Two tracers take the time of one tracepoint one after the other; an interrupt may be between."""
+"""Two tracers read the time of one tracepoint in turn; an interrupt may come in between."""
 RIGHT, WRONG, NOT_WITNESSED = "right", "wrong", "not witnessed"
 
 
@@ -63,7 +64,7 @@ def witness(
             "outcome": _outcome(witnessed, begin == end),
         }
     )
-    # A ping sends and receives inside: that end tells which one a packet is of.
+    # A ping sends and receives on the container's device: that end of a crossing tells its ping.
     inside = np.where(outbound, begin, end)
     row_of_journey = dict(
         zip(zip(by_hop["check"], whole["journey"], strict=True), inside.tolist(), strict=True)

@@ -1,4 +1,4 @@
-"""Join what perf has written, by a process of its own: the one that records stays small.
+"""Join what perf has written, in a separate process: so the process that records stays small.
 
     python -m maceproc.perfdata.after_recording joined.dat trace.dat.perf0000 trace.dat.perf0001
 

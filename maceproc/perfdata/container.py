@@ -42,7 +42,7 @@ from maceproc.tracedat.tracefile import SECTION_NAMES, TraceFile
 
 MAX_ATTRS = 1 << 16
 TEXT_FEATURES = {HOSTNAME: "hostname", OSRELEASE: "uname", ARCH: "arch", VERSION: "perf_version"}
-DIRECTORY_DATA = "data"  # and data.0, data.1, ... (tools/perf/util/data.c)
+DIRECTORY_DATA = "data"  # and data.0, data.1, ... (tools/perf/util/data.c, v6.18)
 
 
 @dataclass
@@ -151,7 +151,8 @@ def _read_file(perf: PerfFile, cursor: Cursor) -> None:
     elif bits:
         perf.features = _features(perf, data, data_at + data_size, bits)
     if not data_size and not perf.features:
-        # perf record writes the size last: it was killed, and there are no features either.
+        # perf record writes the size at the end. A perf that was killed wrote neither size nor
+        # features.
         data_size = max(len(data) - data_at, 0)
         perf.notes.append("perf record did not end this file: it was killed, or the disk was full")
     perf.streams = [data[data_at : data_at + data_size]]
@@ -267,7 +268,7 @@ def tracing_data(perf: PerfFile) -> TraceFile | None:
     """Return the kernel's formats, which a perf.data has as the head of a trace.dat of version 6.
 
     None where it has none. Its version is 0.5 (without command names) or 0.6
-    (tools/perf/util/trace-event-info.c).
+    (tools/perf/util/trace-event-info.c, v6.18).
     """
     blob = perf.features.get(TRACING_DATA)
     if blob is None:

@@ -1,8 +1,8 @@
-"""Several perf.data of one recording, in pipe form, made to one.
+"""Join several perf.data of one recording, in pipe form, to one.
 
-Each piece is of a perf of its own: the same events, in the same order, with other ids. In the
-joined file the samples of every piece have the first one's ids, as if one perf had recorded all;
-then perf reads it too.
+A different perf process wrote each piece: the pieces have the same events in the same order, but
+other ids. In the joined file the samples of every piece have the ids of the first piece, as if one
+perf had recorded all of them. So perf can read the joined file, too.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Joined:
 
     samples: int = 0
     lost: dict[str, int] = field(default_factory=dict)  # CPU, or "unknown" -> events
-    notes: list[str] = field(default_factory=list)  # what of the pieces is not in it
+    notes: list[str] = field(default_factory=list)  # which parts of the pieces are not in it
 
 
 def join(output: Path, pieces: Sequence[Path]) -> Joined:
@@ -106,8 +106,8 @@ def _read(piece: Path) -> tuple[PerfFile, Records, Samples]:
 def _ends_as_perf_ends(records: Records) -> bool:
     """Whether perf wrote all that it had read.
 
-    It marks the end of a round behind the samples that it wrote in it, and in the end may count
-    what was lost (tools/perf/builtin-record.c, record__mmap_read_evlist() and
+    perf marks the end of each round after the samples of that round. At the end it may count the
+    samples that were lost (tools/perf/builtin-record.c, record__mmap_read_evlist() and
     record__read_lost_samples(), v6.18).
     """
     last = records.types[-1]
@@ -125,7 +125,7 @@ def _append(file: BinaryIO, records: Records, perf: PerfFile, first: PerfFile) -
     """Append the kernel's records of a later piece, with the first one's ids."""
     ids = _ids(perf, first)
     wanted = (records.types < FIRST_USER_RECORD) | (records.types == RECORD_FINISHED_ROUND)
-    if ids is None:  # a CPU came or went: its own ids are declared
+    if ids is None:  # a CPU came or went: the piece's own ids are declared
         wanted |= records.types == RECORD_HEADER_ATTR
     start = file.tell()
     places = _copy(file, records, wanted)
@@ -142,7 +142,7 @@ def _append(file: BinaryIO, records: Records, perf: PerfFile, first: PerfFile) -
 def _copy(file: BinaryIO, records: Records, wanted: npt.NDArray[np.bool_]) -> Int64s:
     """Append the records wanted; return where each of them begins behind the file's end.
 
-    What follows a record without being in its size belongs to it.
+    Data that follows a record but is not part of its size belongs to the record.
     """
     ends = np.append(records.positions[1:], records.positions[-1:] + records.sizes[-1:])
     lengths = np.where(wanted, ends - records.positions, 0)
@@ -185,7 +185,7 @@ def _id_places(
     """Yield where ids are in records that were copied: of samples, of losses, of all others.
 
     A LOST record's first field is the id of the event that found no room; the others have an id at
-    their end (struct sample_id, include/uapi/linux/perf_event.h).
+    their end (struct sample_id, include/uapi/linux/perf_event.h, v6.18).
     """
     types, sizes = records.types[wanted], records.sizes[wanted]
     is_sample = types == RECORD_SAMPLE

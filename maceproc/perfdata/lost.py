@@ -28,8 +28,8 @@ UNKNOWN_CPU = -1
 def lost_table(perf: PerfFile, records: Records, samples: Samples) -> pd.DataFrame:
     """Return a row per LOST record: its CPU, the samples before and behind it, and the number lost.
 
-    LOST_SAMPLES records have each event's own count, at the end of the recording, of what LOST
-    records say too; they give a row only for what is more than that, whose place is not known.
+    LOST_SAMPLES records, at the end of the recording, count for each event what LOST records count
+    as well. So they give a row only for the samples in excess of that, whose place is not known.
     """
     rows: list[list[Any]] = [
         _row(perf, record, samples) for record in _records(records, RECORD_LOST)

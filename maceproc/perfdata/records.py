@@ -1,7 +1,8 @@
 """Bytes into records: their places, types and sizes; compressed ones unpacked.
 
 `perf record -z` puts one zstd stream over all its compressed records. A record can begin in one of
-them and end in the next (tools/perf/util/session.c, perf_session__process_compressed_event()).
+them and end in the next (tools/perf/util/session.c, perf_session__process_compressed_event(),
+v6.18).
 """
 
 from __future__ import annotations
@@ -189,12 +190,12 @@ class _Unpacker:
         self.stream = zstandard.ZstdDecompressor().decompressobj()
         self.error = zstandard.ZstdError
         self.failed = False
-        self.rest = b""  # the start of a record that goes on in the next piece
+        self.rest = b""  # the start of a record that continues in the next piece
 
     def __call__(self, data: memoryview, position: int) -> bytes:
         """Unpack the next piece into whole records; what is left begins the next piece's first.
 
-        Nothing, with a note, where it is damaged, and from there on.
+        Returns nothing where the stream is damaged and from there on; a note says so.
         """
         if self.failed:
             return b""

@@ -1,8 +1,8 @@
 """Where in a sample its time, CPU, task and the tracepoint's data are.
 
 A sample has the fields that its event's `sample_type` asks for, in a fixed order
-(kernel/events/core.c, perf_output_sample()). Up to the counters they have 8 bytes each; counters
-and call chains say themselves how long they are.
+(kernel/events/core.c, perf_output_sample(), v6.18). Each field up to the counters has 8 bytes;
+counters and call chains contain their own length.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def _attr_of_samples(
     """Return the number of each sample's attribute; their number where none has its id.
 
     Samples of several events have an id, at the same place in all of them: SAMPLE_IDENTIFIER is
-    the first field, SAMPLE_ID a later one (tools/perf/util/evlist.c, perf_evlist__id_pos()).
+    the first field, SAMPLE_ID a later one (tools/perf/util/evlist.c, perf_evlist__id_pos(), v6.18).
     """
     if len(perf.attrs) == 1:
         return np.zeros(len(positions), np.int32)
@@ -123,7 +123,7 @@ def _attr_of_samples(
     there = sizes >= at + WORD
     if there.any():
         ids[there] = word_view(data, 8, perf.order)[positions[there] + at]
-    # An id of 0 is the first event's (tools/perf/util/evlist.c, evlist__event2evsel()).
+    # An id of 0 is the first event's (tools/perf/util/evlist.c, evlist__event2evsel(), v6.18).
     owners = {0: 0} | {own: number for number, attr in enumerate(perf.attrs) for own in attr.ids}
     known = np.array(sorted(owners), np.uint64)
     numbers = np.array([owners[own] for own in sorted(owners)], np.int32)
@@ -204,7 +204,7 @@ def _raw_positions(
 def _skip_counters(
     perf: PerfFile, data: Bytes, at: Int64s, ends: Int64s, read_format: int
 ) -> tuple[Int64s, Bools]:
-    """Return the positions behind the counters (perf_output_read(), kernel/events/core.c)."""
+    """Return the positions behind the counters (kernel/events/core.c, perf_output_read())."""
     times = bool(read_format & READ_ENABLED) + bool(read_format & READ_RUNNING)
     each = 1 + bool(read_format & READ_ID) + bool(read_format & READ_LOST)
     if not read_format & READ_GROUP:

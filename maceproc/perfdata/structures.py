@@ -69,7 +69,7 @@ SAMPLE_PERIOD, SAMPLE_STREAM_ID, SAMPLE_RAW = 1 << 8, 1 << 9, 1 << 10
 SAMPLE_IDENTIFIER = 1 << 16
 
 # A sample's fields, in their order, up to the counters (perf_output_sample(),
-# kernel/events/core.c). Each has 8 bytes.
+# kernel/events/core.c, v6.18). Each has 8 bytes.
 SAMPLE_FIELDS = (
     SAMPLE_IDENTIFIER,
     SAMPLE_IP,
@@ -81,7 +81,7 @@ SAMPLE_FIELDS = (
     SAMPLE_CPU,
     SAMPLE_PERIOD,
 )
-# What ends every other record with sample_id_all (struct sample_id), each 8 bytes.
+# With sample_id_all, every other record ends with these fields (struct sample_id), 8 bytes each.
 SAMPLE_ID_FIELDS = (
     SAMPLE_TID,
     SAMPLE_TIME,
@@ -105,9 +105,9 @@ RECORD_FINISHED_ROUND = 68
 RECORD_HEADER_FEATURE, RECORD_COMPRESSED, RECORD_COMPRESSED2 = 80, 81, 83
 FIRST_USER_RECORD, LAST_RECORD = 64, 99  # above any known type
 
-MISC_LOST_SAMPLES_BPF = 1 << 15  # left out by a filter, not lost
+MISC_LOST_SAMPLES_BPF = 1 << 15  # samples that a filter left out: they are not lost
 
-# Features, enum of tools/perf/util/header.h.
+# Features: an enum in tools/perf/util/header.h, v6.18.
 TRACING_DATA, HOSTNAME, OSRELEASE, VERSION, ARCH, NRCPUS = 1, 3, 4, 5, 6, 7
 CMDLINE, EVENT_DESC, CLOCKID, CLOCK_DATA = 11, 12, 23, 29
 FEATURE_BITS = 256

@@ -1,7 +1,7 @@
 """Which command a thread ran at a time: COMM and FORK records.
 
 perf remembers a thread's command from a COMM record on, and a new thread has its parent's
-(tools/perf/util/machine.c, machine__process_comm_event() and _fork_event()).
+(tools/perf/util/machine.c, machine__process_comm_event() and machine__process_fork_event(), v6.18).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FORK_TIDS = RECORD_HEADER.size + 8  # tid and its parent's, behind the pids
 
 
 class Change(NamedTuple):
-    """A thread's new command: its name, or that of the parent it begins with."""
+    """A thread's new command: its name, or the parent thread whose command it starts with."""
 
     time: int  # [ns]
     position: int

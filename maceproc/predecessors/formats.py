@@ -90,7 +90,7 @@ _TRACED = re.compile(
 _OVERHEAD = re.compile(r"events_overhead: (\d+(?:\.\d+)?)")
 _DAEMON = re.compile(r"(?P<direction>send|recv) latency: (?P<value>-?\d+\.\d+)")
 _PCAP = re.compile(r"seq: (?P<seq>\d+), outbound: (?P<out>\d+\.\d+), inbound: (?P<in>\d+\.\d+)")
-_SETTING = re.compile(r"(?P<name>[A-Za-z][\w ]*?)\s*: *(?P<value>.+)")
+_SETTING = re.compile(r"(?P<name>[A-Za-z][\w ]{0,80}?)\s{0,80}: {0,80}(?P<value>.+)")
 _DISCARDED = re.compile(r"discarded (?:send|recv): ")
 _SAID = re.compile(
     r"Watching for|Listening for|Latency stats|Done|Activated capture|Starting capture|"

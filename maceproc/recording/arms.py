@@ -52,7 +52,7 @@ def balanced_orders(arms: int) -> list[list[int]]:
 def arms_of_round(
     site: Site, surveyed: Survey, command: Command, baseline: bool, notes: list[str]
 ) -> Iterator[Arm]:
-    """Yield the arms of a round; a note tells why one that was wanted is missing."""
+    """Yield the arms of a round; a note tells why an arm that was wanted is missing."""
     place: Place = "native" if site.is_native else "container"
     yield Arm(place, True, site.entrance)
     if not baseline:

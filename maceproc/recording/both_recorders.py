@@ -67,7 +67,7 @@ class BothRecorders:
 
     @property
     def notes(self) -> list[str]:
-        """What there is to say of a recording that is complete."""
+        """Remarks about a complete recording, for the sidecar."""
         return [*self._events.notes, *self._echoes.notes]
 
     @property

@@ -1,4 +1,4 @@
-"""`maceproc.record`: record a command where a name says, as the command line does."""
+"""`maceproc.record`: record a command in a place given by name, as on the command line."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def record(
     lab
         True: a lab that is made for this and removed afterwards. Or a lab, or the name of one.
     netns, pid, host
-        A network namespace by name or file; that of a process; this machine's own.
+        A network namespace by name or file; the one of a process; the one of this machine.
     rounds
         Runs per arm.
     baseline, events, outer, awake, force
-        As for `maceproc.recording.record.record`.
+        As in `maceproc.recording.options.Options`.
     others
         Another kind of place, with its name: ``compose``, ``pod``, ``lxc``, ``machine`` or
         ``unit``, as the options of these names.
@@ -98,7 +98,7 @@ def _site(
 
 
 def _known(kind: str) -> sites.NamedKind:
-    """Return a kind of place; TypeError for a word that is none, as of any unknown argument."""
+    """Return a kind of place; TypeError for another word, as for any unknown argument."""
     if kind not in get_args(sites.NamedKind):
         raise TypeError(f"record() got an unexpected keyword argument {kind!r}")
     return cast("sites.NamedKind", kind)

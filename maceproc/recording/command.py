@@ -24,7 +24,7 @@ PING_NAMES = frozenset({"ping", "ping4", "ping6"})
 _LOSS_IS_STATUS_1 = PING_NAMES | {"fping"}
 # Anybody may have chosen the name before the bracket: only the first bracket of a line counts.
 _HEADER_ADDRESS = re.compile(r"^PING [^(\n]{0,300}\(([0-9a-fA-F.:]{2,45})[)%]", re.MULTILINE)
-# Every option of iputils ping (s20221126 and 20240905, ping/ping.c) and, among them, busybox's.
+# Every option of iputils ping (s20221126 and 20240905, ping/ping.c); it includes those of busybox.
 _PING_OPTIONS = "?h46aABbc:C:dDe:fF:G:H3i:I:l:Lm:M:nN:Op:qQ:rRs:S:t:T:UvVw:W:"
 # Every option of fping 5.1 (src/fping.c) and 5.2; -g and -f say the targets in another way.
 _FPING_OPTIONS = "46ab:AB:c:C:dDeEf:ghH:i:I:Jk:lmMnNoO:p:qQ:r:RsS:t:T:uvX:x:"
@@ -46,7 +46,7 @@ class Command:
     argv
         What to execute.
     program
-        The program's name, without its directory; of ``busybox ping``, ping.
+        The program's name, without its directory; for ``busybox ping`` it is ping.
     destination
         The host name or address it sends to; empty when that is not known.
     options
@@ -54,7 +54,7 @@ class Command:
     prefix
         How many words at the start of `argv` only prepare the program: ``nice -n 5``.
     further
-        More hosts that it sends to, of fping.
+        The other hosts that fping sends to.
     """
 
     argv: tuple[str, ...]
@@ -66,7 +66,7 @@ class Command:
 
     @property
     def is_ping(self) -> bool:
-        """It is a ping, by its name."""
+        """Whether its name is that of a ping."""
         return self.program in PING_NAMES
 
     def has(self, option: str) -> bool:
@@ -115,9 +115,9 @@ class Command:
 
     @property
     def longest_s(self) -> float | None:
-        """How long this ping may take by its own options, generously; None when without end.
+        """Upper bound of the time that this ping takes by its options [s]; None when it has no end.
 
-        One second a packet at least, as adaptive pings wait that long for a lost reply.
+        It is at least one second per packet: an adaptive ping waits that long for a lost reply.
         """
         given = dict(self.options)
         try:
@@ -167,7 +167,7 @@ def parse_command(argv: list[str]) -> Command:
 
 
 def _fping_targets(words: list[str]) -> list[str]:
-    """Return the targets that fping's words name; none where a file or a range says them."""
+    """Return the targets that fping's words name; none where a file or a range gives them."""
     try:
         options, targets = getopt.gnu_getopt(words, _FPING_OPTIONS, _FPING_LONG)
     except getopt.GetoptError:  # an option we do not know: fping itself judges it
@@ -177,7 +177,7 @@ def _fping_targets(words: list[str]) -> list[str]:
 
 
 def _last_address(argv: list[str]) -> str:
-    """Return the last word that is an IP address: of a program we do not know, its destination."""
+    """Return the last word that is an IP address: the destination of a program we do not know."""
     for word in reversed(argv):
         with contextlib.suppress(ValueError):
             return str(ipaddress.ip_address(word))
@@ -226,7 +226,8 @@ def find_ping_in_container(command: Command, inside: EngineExec) -> None:
 def resolve_in_container(command: Command, inside: EngineExec) -> str:
     """Return the address of a ping's destination as a container resolves it, by one ping.
 
-    An engine gives names to the containers of a network that nobody else knows. Empty when unknown.
+    An engine gives names to the containers of a network, which only those containers can resolve.
+    Empty when unknown.
     """
     done = _probe(command.probe(command.destination), inside)
     return address_in(done.stdout) if done else ""
@@ -270,8 +271,9 @@ def resolve(
 ) -> str:
     """Return the address of a host name that a program takes somewhere; empty when there is none.
 
-    Of several, the C library puts those first that the namespace has a route to (RFC 6724). So it
-    is asked there: `enter` gives the command line for that; None asks here.
+    Where a name has several addresses, the C library puts those first that the namespace has a
+    route to (RFC 6724). So the name is resolved in the namespace: `enter` gives the command line
+    for that; None resolves it here.
     """
     found = addresses(destination, family)
     if len(found) < 2 or enter is None:

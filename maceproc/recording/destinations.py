@@ -1,4 +1,4 @@
-"""What is to be said of a command that may send to more than one address, before it is recorded."""
+"""Notes about a command that may send to more than one address, made before it is recorded."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from maceproc.recording.command import Command, addresses, resolve
 from maceproc.recording.sites import Netns, Site
 from maceproc.recording.survey import Survey, survey
 
-MOST_LOOKED_AT = 8  # targets of one command: each takes several programs
+MOST_LOOKED_AT = 8  # targets of one command: each lookup runs several programs
 
 
 def resolve_from(command: Command, destination: str, site: Site) -> str:
     """Return the address of a host name as a program takes it at a site; empty when there is none.
 
-    Nothing of a container is executed: there the names are this machine's.
+    No program of a container is executed: for a container, this machine resolves the name.
     """
     entrance = site.first_entrance
     return resolve(

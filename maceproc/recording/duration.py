@@ -9,11 +9,11 @@ from maceproc.recording.command import Command, parse_command
 from maceproc.recording.engine_command import is_engine, parse_engine_command
 
 DEFAULT_INTERVAL_S = 1.0  # of iputils and BusyBox ping, ping(8)
-FLOOD_INTERVAL_S = 0.01  # of ping -f at most: a hundred packets a second, ping(8)
+FLOOD_INTERVAL_S = 0.01  # upper limit for ping -f, a hundred packets a second: ping(8)
 
 
 def ping_duration_s(command: Command) -> float | None:
-    """Return how long one run of a ping takes when replies come [s]; None when nobody can say.
+    """Return how long one run of a ping takes when replies come [s]; None when it is not known.
 
     The time between the first packet and the last one, or the deadline of -w when that is earlier.
     Without -c and -w a ping has no end. An adaptive ping (-A) waits for replies, whose time is not
@@ -82,5 +82,5 @@ def own_command(argv: list[str]) -> Command | None:
     try:
         words = list(parse_engine_command(argv).argv) if is_engine(argv) else argv
         return parse_command(words)
-    except (CommandError, IndexError):  # whoever records says so
+    except (CommandError, IndexError):  # the recording itself reports the error
         return None

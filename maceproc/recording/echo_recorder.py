@@ -1,7 +1,7 @@
 """Record the echoes of a container by the tracer in the kernel, in place of raw events.
 
 The file holds `maceproc.echo_rows.MAGIC`, a line of JSON, and the points as the kernel wrote them.
-It is written while it is recorded: what is killed leaves every point that was read.
+The file is written during the recording: a recorder that is killed leaves every point that it read.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class EchoRecorder:
         self._take_points()
 
     def others(self) -> list[str]:
-        """Return the tracing instances that have events on: this tracer does not look for them."""
+        """Return no tracing instances: this tracer does not look for others."""
         return []
 
     def check_running(self) -> None:
@@ -119,7 +119,7 @@ class EchoRecorder:
             raise TracingError("; ".join(self.problems))
 
     def largest_piece(self) -> int:
-        """Return nothing: there is no limit to these files [bytes]."""
+        """Return 0 [bytes]: these files have no limit of size."""
         return 0
 
     def _read_on(self) -> None:

@@ -22,7 +22,9 @@ from maceproc.recording.inspected import Inspected, read_inspected
 
 ENGINES = ("docker", "podman", "nerdctl")
 ANSWER_TIMEOUT_S = 60.0
-OWN_NAME_PREFIX = "maceproc-"  # of containers made for a recording; the recorder's pid follows
+OWN_NAME_PREFIX = (
+    "maceproc-"  # names of containers made for a recording begin so; the recorder's pid follows
+)
 
 _OWN_NAME = re.compile(rf"{OWN_NAME_PREFIX}([0-9]{{1,10}})-[0-9a-f]{{8}}")
 _FIRST_LINE_IS_NOISE = re.compile(r"^(time=|WARN)")
@@ -105,7 +107,7 @@ def engine_answers(engine: str) -> str:
 
 
 def is_rootless(engine: str) -> bool:
-    """Tell whether an engine says that it runs without root: a program carries its packets then."""
+    """Tell whether an engine runs without root: then a program forwards the packets."""
     option = "{{.Host.Security.Rootless}}" if engine == "podman" else "{{.SecurityOptions}}"
     said = ask([engine, "info", "--format", option]).stdout
     return said.strip() == "true" or "rootless" in said
@@ -135,7 +137,7 @@ def processes(container: Container) -> list[int]:
 
 
 def inspect(engine: str, name: str) -> Inspected | str:
-    """Return what an engine says of a container, or why it says nothing."""
+    """Return an engine's description of a container, or a text that says why there is none."""
     # After "--" a name that the user gave is not taken for an option.
     done = ask([engine, "container", "inspect", "--", name])
     if done.returncode:
@@ -202,7 +204,7 @@ def _member_files(container: Container) -> Iterator[Path]:
 
 
 def reason(done: Finished) -> str:
-    """Return why an engine failed: the line of its own words that says so."""
+    """Return the line of an engine's output that says why it failed."""
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     said = [line for line in said if not _FIRST_LINE_IS_NOISE.match(line)] or said
     errors = [line for line in said if "rror" in line]  # "Unable to find image locally" comes first

@@ -58,7 +58,7 @@ class Entrance(Protocol):
         """Return the pid that `argv` has, once it is started; None when that is not known."""
 
     def is_alive(self) -> bool:
-        """Tell whether the place is still the one it was."""
+        """Tell whether the place still exists, and was not replaced by another."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,10 @@ class EngineExec:
         return self.container.netns.exists()
 
     def probe(self, argv: list[str]) -> Finished:
-        """Run a command that says something and ends, within the limits of a probe.
+        """Run a short command and return its output, within the limits of a probe.
 
-        One that does not end is ended: the engine's program, and what it started in the container.
+        If it does not end in time, the engine's program and what it started in the container are
+        ended.
         """
         done = run_bounded(self.enter(argv))
         if done.ended:
@@ -111,7 +112,7 @@ class EngineExec:
         return done
 
     def end(self) -> None:
-        """End what still runs of our commands in the container, as far as that can be told."""
+        """End the commands of ours that still run in the container, as far as they can be found."""
         _in_time(self._end_marked, CLOSING_TIME_S)
 
     def _end_marked(self) -> None:
@@ -119,7 +120,9 @@ class EngineExec:
             with contextlib.suppress(OSError):  # it has ended by itself
                 process = os.pidfd_open(pid)
                 try:
-                    if self._is_marked(pid):  # looked at with the process held: the pid is its own
+                    if self._is_marked(
+                        pid
+                    ):  # the process is held, so its pid cannot be given to another
                         signal.pidfd_send_signal(process, signal.SIGKILL)
                 finally:
                     os.close(process)
@@ -255,7 +258,7 @@ def _in_time(look: Callable[[], Found], limit_s: float) -> Found | None:
 
     The environment of a process is in its own memory, and is read from there (fs/proc/base.c,
     environ_read(), v6.8). A process can map a file there, of a file system that it serves itself
-    and that never answers. So a thread waits for it, which our end ends.
+    and that never answers. So a thread waits for it, which ends when this process ends.
     """
     found: list[Found] = []
     thread = threading.Thread(target=lambda: found.append(look()), daemon=True)

@@ -1,6 +1,6 @@
 """What is in the network namespaces around a site: devices, addresses, routes, NAT.
 
-All of it is what ip(8) and programs like it say, asked inside each namespace once.
+ip(8) and similar programs tell all of it; each is run once inside each namespace.
 """
 
 from __future__ import annotations

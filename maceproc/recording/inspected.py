@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}")
 
 
 class State(msgspec.Struct, rename="pascal"):
-    """How a container is."""
+    """The state of a container."""
 
     pid: int | None = 0
     status: str | None = ""
@@ -107,8 +107,8 @@ def read_inspected(text: str) -> Inspected | None:
 def confinement(engine: str, container: Inspected) -> list[str]:
     """Return the options of ``ENGINE run`` that confine another container as this one is.
 
-    Its user, capabilities, security options and limits, and the read-only root. Not its volumes,
-    devices and environment: a ping needs none of them.
+    The options give its user, capabilities, security options, limits and read-only root. They leave
+    out its volumes, devices and environment: a ping needs none of them.
     """
     host = container.host
     user = container.config.user if container.config else ""
@@ -136,7 +136,7 @@ def _limits(host: HostConfig) -> list[str]:
         "--memory": host.memory,
         "--pids-limit": host.pids_limit if (host.pids_limit or 0) > 0 else None,
     }
-    if host.nano_cpus:  # Podman tells a quota as well, which cannot be given beside it
+    if host.nano_cpus:  # Podman also tells a quota; the two options exclude each other
         limits["--cpus"] = f"{host.nano_cpus / 1e9:g}"
     else:
         limits |= {"--cpu-period": host.cpu_period, "--cpu-quota": host.cpu_quota}

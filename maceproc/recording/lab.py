@@ -6,12 +6,12 @@
 
 It is laid out as Docker lays out its default bridge, with more containers on the bridge if wanted.
 The host is a namespace too: nothing in the machine's own namespace, firewall or sysctls changes.
-That container and host both have an eth0 is meant: a name is not a place. The remote has none: of
-another machine no event would be seen. The host end of a veth has a name of its own in every lab,
-as in Docker: events do not say in which namespace they are.
+Container and host both have an eth0 on purpose: a name does not tell the namespace. The remote has
+no eth0: no event of another machine would be seen, either. The host end of a veth has a name of its
+own in every lab, as in Docker: events do not say in which namespace they are.
 
-Without NAT the remote knows the way to the containers, and the host has no netfilter rules at all:
-what these cost, the host's own pings among others, is the difference between two such labs.
+Without NAT the remote has a route to the containers, and the host has no netfilter rules at all.
+The difference between two such labs is the cost of these rules, also for the host's own pings.
 
 The remote can be a program instead, behind a tap device: `maceproc.recording.lab_remote`. That is
 the nearest to another machine that one machine can have, and what the command line makes where
@@ -48,7 +48,7 @@ BRIDGE = "br0"
 REMOTE_IPV4 = "192.0.2.2"
 WIRE = "wire0"  # the remote's end
 REMOTE_IPV6 = "fd6d:6163:6500:2::2"
-# The remote has a second address each: another target on the same way.
+# The remote has a second address of each family: another target on the same path.
 SECOND_IPV4, SECOND_IPV6 = "192.0.2.3", "fd6d:6163:6500:2::3"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")

@@ -10,9 +10,10 @@ CPU.
 makes the device in the namespace it is started in, and goes on in the background, where it answers
 until the device is gone, wherever that was moved meanwhile.
 
-Between recordings it sleeps until a packet comes. While somebody is connected to its socket it
-spins, so that a request waits for no wake-up: another machine does not fall asleep with this one.
-The kernel closes the connection of a recorder that is killed, so the spinning ends with it.
+Between recordings it sleeps until a packet comes. While a recorder is connected to its socket it
+polls without sleeping, so that no request waits for a wake-up: another machine would not sleep
+when this one does. The kernel closes the connection of a recorder that is killed, so the polling
+ends with the recorder.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ ALL_IPV6 = (IPV6, IPv6Address(SECOND_IPV6).packed)
 LONGEST_FRAME = 65_550
 SPINS = 1000  # looks at the device between two looks at the connections
 
-# include/uapi/linux/if_tun.h
+# include/uapi/linux/if_tun.h, v6.8
 TUN = "/dev/net/tun"
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 
@@ -99,7 +100,7 @@ def _serve(tap: int, listener: socket.socket, cpu: int) -> None:
             _spin(tap)
             connected = [one for one in connected if _is_open(one)]
         else:
-            # Asleep: POLLERR says that the device is gone, reading it then fails.
+            # Sleep here. POLLERR says that the device is gone; then the read fails.
             select.select([tap, listener.fileno()], [], [])
             _answer_one(tap)
         with contextlib.suppress(BlockingIOError):

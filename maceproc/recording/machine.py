@@ -28,7 +28,7 @@ _PROGRAMS = {
 
 CPU_DMA_LATENCY = Path("/dev/cpu_dma_latency")
 FIRST_PID_NAMESPACE = 0xEFFFFFFC
-CAP_SYS_ADMIN = 21  # include/uapi/linux/capability.h
+CAP_SYS_ADMIN = 21  # include/uapi/linux/capability.h, v6.8
 
 
 def require_root() -> None:
@@ -88,7 +88,7 @@ def cpus_awake() -> Iterator[None]:
 
 
 def describe_machine(awake: bool = False) -> Machine:
-    """Describe this machine, as far as it decides a latency."""
+    """Describe what of this machine influences a latency."""
     cpuinfo = _read("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.*)$", cpuinfo, re.MULTILINE)
     hypervisor = re.search(r"^flags\s*:.*\bhypervisor\b", cpuinfo, re.MULTILINE)

@@ -1,9 +1,10 @@
 """System containers and systemd units: their network namespaces, by their names.
 
-Asked are ``lxc-info`` (LXC), ``incus query`` and ``lxc query`` (Incus, LXD), ``machinectl show``
-(systemd-nspawn) and ``systemctl show``. Each tells the first process; its namespace is entered
-with this machine's own programs, so nothing of the container is executed. The names are the
-user's, and the answers foreign text: names go in as single words, answers are read up to a limit.
+The programs asked are ``lxc-info`` (LXC), ``incus query`` and ``lxc query`` (Incus, LXD),
+``machinectl show`` (systemd-nspawn) and ``systemctl show``. Each tells the first process; its
+namespace is entered with this machine's own programs, so nothing of the container is executed. The
+names are the user's, and the answers foreign text: names go in as single words, answers are read up
+to a limit.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _of_lxc(program: str, name: str) -> int | str:
 def _of_incus(program: str, name: str) -> int | str:
     """Return the first process of a container of Incus or LXD, or why there is none.
 
-    A virtual machine has no namespace here, and an instance on another server no process.
+    A virtual machine has no namespace here, and an instance on another server has no process here.
     """
     if not _INSTANCE.fullmatch(name):
         return "no such name is possible"

@@ -25,7 +25,7 @@ _OTHERWISE = "--native image runs the container's image on the host's network"
 
 
 def why_no_program(site: Site, command: Command) -> str:
-    """Return why no program of the host can stand for a container's; empty when one can."""
+    """Return why no program of the host can replace a container's; empty when one can."""
     if site.own_programs is None or site.native == "image":
         return ""
     if command.prefix:
@@ -51,7 +51,7 @@ def why_no_reply(site: Site, host: Netns, command: Command, address: str) -> str
     argv = command.trial() if stands_in else command.probe(address)
     for _ in range(PROBES):
         done = run_bounded(site.native_entrance(host).enter(argv))
-        if done.returncode != 1:  # 1: no reply came, ping(8); on a lossy path the next one may
+        if done.returncode != 1:  # 1: no reply came, ping(8); on a lossy path another may come
             break
     if not done.returncode:
         return ""

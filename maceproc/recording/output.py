@@ -23,7 +23,7 @@ def make_output(name: str, limit_bytes: int = OUTPUT_LIMIT_BYTES) -> int:
 
 
 def printed_bytes(fd: int) -> int:
-    """Return how much was printed to such a file: it is the position that writers and we share."""
+    """Return how many bytes were printed: the file position, which all writers share with us."""
     return os.lseek(fd, 0, os.SEEK_CUR)
 
 

@@ -96,7 +96,7 @@ class PerfRecorder:
 
         Raises TracingError when it cannot.
         """
-        self._log = os.memfd_create("perf")  # its messages, in memory: no file can be left behind
+        self._log = os.memfd_create("perf")  # messages stay in memory: no file can be left behind
         try:
             self.switch_on()
             self.switch_off()
@@ -152,7 +152,7 @@ class PerfRecorder:
             raise TracingError("; ".join(self.problems))
 
     def largest_piece(self) -> int:
-        """Return nothing: perf counts with 64 bits [bytes]."""
+        """Return 0 [bytes]: perf counts with 64 bits, so its files need no limit."""
         return 0
 
     def _started(self, command: int, answer: int) -> subprocess.Popen[bytes]:
@@ -178,7 +178,7 @@ class PerfRecorder:
                 stdout=file,
                 stderr=self._log,
                 pass_fds=[command, answer, *[self._lock] * (self._lock >= 0)],
-                process_group=0,  # Ctrl-C in the terminal is ours to pass on
+                process_group=0,  # we get Ctrl-C of the terminal, and pass it on
             )
         finally:
             os.close(file)

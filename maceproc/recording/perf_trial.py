@@ -17,7 +17,7 @@ SMALL_KB = 64
 def try_perf() -> tuple[str, str, str]:
     """Record a send call of our own by perf; return level, message and advice of a check.
 
-    Nothing else needs it: without it there is a warning, no problem.
+    Only ``--tracer perf`` needs perf. So a missing perf is a warning and no problem.
     """
     needed_for = "only `record --tracer perf` needs it"
     if os.geteuid() != 0:

@@ -37,7 +37,7 @@ def execute(
             stdout=stdout.fd,
             stderr=stderr.fd,
             env=os.environ | {"LC_ALL": "C"},
-            process_group=0,  # Ctrl-C in the terminal is ours to pass on
+            process_group=0,  # we get Ctrl-C of the terminal, and pass it on
         )
         pid = entrance.find_pid(process)
         run.pid = pid if sees_kernel_pids() else None

@@ -2,7 +2,7 @@
 
 A round runs the command once per arm: in the container traced and untraced, and natively (from the
 host) traced and untraced. Traced minus untraced is the cost of tracing. The two traced arms differ
-by what the host does to its own pings. The corrected RTT is held against the native untraced arm.
+by what the host does to its own pings. The corrected RTT is compared with the native untraced arm.
 The order of the arms is balanced over the rounds.
 """
 
@@ -105,9 +105,9 @@ def record(
     """Record a command, with its arms and rounds, into a trace file and its sidecar.
 
     Both files are made in a private directory beside the output, and moved out when they are
-    complete. Raises RecordError and its subclasses, CaptureError when the output exists, is being
-    recorded or cannot be written, TracingError when events are missing, and Interrupted after
-    Ctrl-C or SIGTERM. What was recorded until then is kept.
+    complete. Raises RecordError and its subclasses, and CaptureError when the output exists, is
+    being recorded or cannot be written. What was recorded until an error or Ctrl-C is kept.
+    >>> with Lab() as lab: record(["ping", "-c", "20"], lab_site(lab))        # doctest: +SKIP
 
     The parameters from `rounds` to `calibration` are described in
     `maceproc.recording.options.Options`, the others here. When `announce`, `tell` or `show` raises
@@ -236,7 +236,7 @@ def _quietly(callback: Callable[[News], None] | None) -> Callable[[News], None]:
 
 @contextlib.contextmanager
 def _understood(command: list[str], site: Site, tracer: Tracer) -> Iterator[tuple[Site, Command]]:
-    """Give where a command runs, and the command, which can be that of a container engine."""
+    """Give the site and the command; the command line of a container engine says both."""
     if not is_engine(command):
         parsed = with_destination(parse_command(command), site)
         require_command(parsed, site)
@@ -371,7 +371,7 @@ def describe_tracing(recorder: AnyRecorder, event_set: EventSet) -> Tracing:
 def _judge(
     sidecar: Sidecar, interruption: Interruption, command: Command, site: Site, trace: Path
 ) -> None:
-    """Raise what the recording ended with; the capture is on disk already."""
+    """Raise an error if the recording ended badly; the capture is on disk already."""
     runs = sidecar.runs
     what_is_kept = kept(command, runs, trace)
     if interruption.signal_number:

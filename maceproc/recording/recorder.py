@@ -41,10 +41,11 @@ mount --bind /dev/null /proc/kallsyms 2>/dev/null
 while [ "$1" != -- ]; do [ ! -e "$1" ] || mount --bind /dev/null "$1" || exit 125; shift; done
 shift; exec "$@"
 """
-# Waits until its standard input ends, which happens however we end. Then it switches off the events
-# of our instance, and ends the processes that a killed trace-cmd leaves: they would wait forever.
-# It is in their process group itself: while it runs, that number cannot become somebody else's.
-# The first step is done in a shell of its own: a redirection that fails ends the shell.
+# This script waits until its standard input ends, which happens however this process ends. Then it
+# switches off the events of our instance, and ends the processes that a killed trace-cmd leaves:
+# they would wait forever. The script is in their process group itself: while it runs, the number of
+# the group cannot be given to other processes. The first step runs in a subshell: a redirection
+# that fails ends the shell.
 _OFF_SWITCH = """
 trap "" HUP INT TERM
 read -r line
@@ -110,7 +111,7 @@ class Recorder:
         try:
             self._start()
         except BaseException:
-            with contextlib.suppress(TracingError):  # the first error is the one to tell
+            with contextlib.suppress(TracingError):  # the first error is the one to report
                 self._stop()
             raise
         return self
@@ -183,7 +184,7 @@ class Recorder:
             cwd=self.output.absolute().parent,
             umask=0o077,
             pass_fds=[self._lock] if self._lock >= 0 else [],
-            process_group=0,  # Ctrl-C in the terminal is ours to pass on
+            process_group=0,  # we get Ctrl-C of the terminal, and pass it on
         )
         self._resources.enter_context(self._off_switch(self._process.pid))
         self._wait_for(lambda: (self._directory / "tracing_on").read_text().strip() == "1")
@@ -245,7 +246,7 @@ class Recorder:
     def _stop(self) -> None:
         """End trace-cmd, make sure that its file is complete, and remove the instance."""
         try:
-            with contextlib.suppress(TracingError):  # a file that cannot be read is told below
+            with contextlib.suppress(TracingError):  # a file that cannot be read is reported below
                 self.switch_off()
             dead = len(self._writers - set(self._children()))
             status = self._end_process()
@@ -269,7 +270,7 @@ class Recorder:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
-        with contextlib.suppress(ProcessLookupError):  # its children, should it have been killed
+        with contextlib.suppress(ProcessLookupError):  # its children still run if it was killed
             os.killpg(process.pid, signal.SIGKILL)
         deadline = time.monotonic() + REMOVE_TIMEOUT_S
         while not all(map(_has_ended, self._writers)) and time.monotonic() < deadline:

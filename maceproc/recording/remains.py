@@ -24,9 +24,9 @@ _TEMPORARY = re.compile(r"maceproc-(\d+)-\w+")
 
 def remember(instance: str, trace: Path) -> None:
     """Note the trace that an instance is recorded to; it is read if we are killed."""
-    # Without the note, only the events in the ring buffer cannot be saved.
+    # If the note cannot be written, only the events in the ring buffer are lost after a kill.
     with contextlib.suppress(OSError):
-        REGISTRY.mkdir(mode=0o700, exist_ok=True)  # it stays, empty: others may be about to use it
+        REGISTRY.mkdir(mode=0o700, exist_ok=True)  # it stays when empty: others may need it
         (REGISTRY / instance).unlink(missing_ok=True)
         (REGISTRY / instance).symlink_to(trace.absolute())
 

@@ -27,18 +27,18 @@ from maceproc.recording.workplace import Workplace
 # trace-cmd 3.1.6 counts the bytes of a CPU with 32 bits. The limit leaves room for what is still in
 # the ring buffer, and for what is written until the size is checked again.
 PIECE_LIMIT_BYTES = 7 << 29
-FASTEST_BYTES_PER_S = 5e8  # that one CPU writes into its ring buffer, and more
+FASTEST_BYTES_PER_S = 5e8  # more than one CPU writes into its ring buffer
 SHORTEST_WATCH_S = 0.05
 KILLED = "the recorder was killed"
-SETTLE_S = 0.02  # between switching events and the run: enabling a tracepoint patches code
-# What a ping prints of what it has sent: its statistics, or a reply.
+SETTLE_S = 0.02  # pause between switching events and the run: enabling a tracepoint patches code
+# A ping that sent a packet prints its statistics or a reply.
 _SENT = re.compile(r"transmitted| bytes from ")
 
 AnyRecorder = Recorder | PerfRecorder | EchoRecorder | BothRecorders
 
 
 class Progress(NamedTuple):
-    """How far a recording is, before every run and after the last one."""
+    """How far a recording is; there is one before every run and one after the last run."""
 
     done: int
     total: int
@@ -85,7 +85,7 @@ class Session:
                     if not arm.entrance.is_alive():
                         break
         except TracingError as error:
-            with contextlib.suppress(CaptureError):  # the first error is the one to tell
+            with contextlib.suppress(CaptureError):  # the first error is the one to report
                 self._save()
             raise self._told(error) from error
         except BaseException:
@@ -98,7 +98,7 @@ class Session:
     def _save_unfinished(self) -> None:
         """Write what is known so far, for the case that we are killed."""
         self._sidecar.interrupted = KILLED
-        with contextlib.suppress(CaptureError):  # a full disk is told in the end
+        with contextlib.suppress(CaptureError):  # a full disk is reported at the end
             save_sidecar(self._workplace.sidecar, self._sidecar)
 
     def _save(self) -> None:
@@ -120,7 +120,7 @@ class Session:
             self._workplace.save(self._sidecar)
 
     def _told(self, error: TracingError) -> TracingError:
-        """Return an error of the recorder with what is kept and what to do next."""
+        """Add to a recorder's error what is kept, and what to do next."""
         output = self._workplace.output
         if self._workplace.keep:
             hint = f"`maceproc salvage {output}` makes a capture of what is left"
@@ -186,7 +186,7 @@ class Session:
 
 
 def note_losses(tracing: Tracing, recorder: AnyRecorder) -> None:
-    """Note in a sidecar what a recorder that has ended did not get, and what went wrong."""
+    """Note in a sidecar what a recorder that has ended lost, and what went wrong."""
     tracing.events_lost = recorder.events_lost
     tracing.events_missing = recorder.events_missing
     tracing.problems = list(recorder.problems)

@@ -86,8 +86,9 @@ class Site:
     """Where to run: a target by kind and name, its namespace, and others known by name.
 
     In a container the command is a program of the container, unless `host_ping` asks for the
-    host's. With `launch` every run has a container of its own; `container` is then another one
-    that was started to survey the path. `native` says what a container's command is compared with.
+    host's. With `launch` every run has a container of its own; `container` is then a separate
+    container that was started to survey the path. `native` says what a container's command is
+    compared with.
     """
 
     kind: PlaceKind
@@ -102,7 +103,7 @@ class Site:
 
     @property
     def is_native(self) -> bool:
-        """The command runs on the bare machine's network, as far as this site knows."""
+        """Whether the command runs on the bare machine's network, as far as this site knows."""
         if self.container:
             here = Netns("host", f"/proc/{os.getpid()}/ns/net")
             return self.container.network == "host" or self.inside.inode == here.inode
@@ -128,8 +129,8 @@ class Site:
     def native_entrance(self, host: Netns) -> Entrance:
         """Return the way to run the command from the host.
 
-        In place of a container's program that is this machine's own, or the container's image run
-        by its engine: nothing of the container is executed in any other way.
+        In place of a container's program, this machine's own program runs, or the engine runs the
+        container's image. The container's files are never executed in any other way.
         """
         if self.own_programs is None:
             return host

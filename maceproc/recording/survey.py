@@ -51,7 +51,7 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
     Parameters
     ----------
     address
-        What is sent to; empty when unknown: then the default route decides.
+        The address that the command sends to; empty when unknown: then the default route decides.
     outer
         The outer device by name, when the user knows better than the host's routes.
 
@@ -72,7 +72,7 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
 
 
 def _find_path(explorer: Explorer, site: Site, target: Target, outer: str) -> Netns | None:
-    """Fill in the target's path and notes; return the namespace of the outer device, if another."""
+    """Fill in the target's path and notes; return the outer device's namespace if it is another."""
     inner = _outgoing_link(explorer, site.inside, target)
     if inner is None:
         return None
@@ -191,13 +191,13 @@ def _translates(explorer: Explorer, inside: Netns, host: Netns) -> bool:
 
 
 def _covers(rule: str, sources: list[ipaddress.IPv4Address | ipaddress.IPv6Address]) -> bool:
-    """Tell whether a rule may apply to packets from one of these; yes when it names no source."""
+    """Tell whether a rule may apply to packets from one of these; a rule without source does."""
     network = _NAT_SOURCE.search(rule)
     if network is None:
         return True
     try:
         covered = ipaddress.ip_network(network[1], strict=False)
-    except ValueError:  # words of a comment, which may be anybody's
+    except ValueError:  # a word of a comment, which may hold any text
         return True
     return any(ip in covered for ip in sources)
 

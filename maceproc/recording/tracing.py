@@ -1,4 +1,4 @@
-"""The kernel's tracing system and trace-cmd: what there is on this machine, and what is allowed."""
+"""What the kernel's tracing system and trace-cmd offer and allow on this machine."""
 
 from __future__ import annotations
 

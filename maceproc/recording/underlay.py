@@ -18,7 +18,7 @@ from maceproc.recording.ip_answers import ip_json, output
 from maceproc.recording.sites import Netns
 from maceproc.uplinks import TUNNELS
 
-MOST_TUNNELS = 4  # one in another
+MOST_TUNNELS = 4  # nested in one another
 ENCRYPTING = ("wireguard", "xfrm")
 
 
@@ -120,10 +120,10 @@ def passes_tunnel(explorer: Explorer, target: Target) -> bool:
 
 
 def port_out(explorer: Explorer, target: Target, host: Netns, bridge: Link) -> Link | None:
-    """Return the port by which a bridge sends on what is for another machine, not for the host.
+    """Return the port by which a bridge sends packets to another machine, past the host.
 
-    That is so if the container's next hop is no address of the host's. None where that is not so,
-    or where several ports may be meant; ports that are veths lead to other containers.
+    A bridge does so if the container's next hop is no address of the host. None where the next hop
+    is the host, or where several ports are possible; ports that are veths lead to other containers.
     """
     if bridge.kind != "bridge":
         return None

@@ -85,12 +85,12 @@ class Workplace:
         return self._lock
 
     def _is_ours(self) -> bool:
-        """Whether we hold the directory's lock, and it is still the directory of that name."""
+        """Tell whether we hold the lock of the directory, and it still has its name."""
         if self._lock < 0:
             return False
         try:
             return os.path.samestat(os.fstat(self._lock), self.directory.lstat())
-        except FileNotFoundError:  # whoever had it has just removed it
+        except FileNotFoundError:  # its owner has just removed it
             return False
 
     def _locked(self) -> int:

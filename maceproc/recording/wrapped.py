@@ -18,7 +18,7 @@ from maceproc.recording.engines import ENGINES
 
 
 class Wrapper(NamedTuple):
-    """How the words of a program end where those of the next one begin."""
+    """How many words a program takes itself, before the command that it runs."""
 
     short: str  # options, as getopt(3) takes them
     long: tuple[str, ...]

@@ -83,7 +83,7 @@ def _echoes_in(path: Path) -> bool | None:
     """Tell whether a file of the BPF tracer holds anything; None when it is no such file."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         if file.read(len(MAGIC)) == MAGIC:
-            return bool(file.readline() and file.read(1))  # what was recorded follows a line
+            return bool(file.readline() and file.read(1))  # the points follow the line of JSON
     return None
 
 
@@ -143,10 +143,10 @@ def events_written(trace: Path, instance: str) -> dict[int, int]:
 
 
 class Joined(NamedTuple):
-    """What is known of a joined trace when its pieces are by perf; of trace-cmd's, nothing."""
+    """What is known of a trace joined from perf's pieces; empty for pieces of trace-cmd."""
 
     lost: Mapping[str, int] = MappingProxyType({})  # CPU -> events
-    notes: Sequence[str] = ()  # what of the pieces could not be kept
+    notes: Sequence[str] = ()  # which parts of the pieces could not be kept
     events: int = 0
 
 

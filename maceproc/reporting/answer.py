@@ -1,4 +1,4 @@
-"""The answer of a capture, as every report begins: a sentence, a verdict, and five numbers."""
+"""The answer that every report of a capture begins with: a sentence, a verdict, five numbers."""
 
 from __future__ import annotations
 

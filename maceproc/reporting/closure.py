@@ -1,4 +1,4 @@
-"""The small table that closes what is between a corrected RTT and the native one."""
+"""The small table that explains the difference between a corrected RTT and the native one."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ _SEGMENT_COLORS = {
     ledger.RESIDUAL: ("#39424c", "#d7dee5"),
 }
 SEGMENT_COLORS = {segment.name: _SEGMENT_COLORS[segment] for segment in ledger.LEDGER}
-# Of captures, tracers or levels, in turn.
+# Captures, tracers or levels get these colours in turn.
 DISTINCT_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 
 

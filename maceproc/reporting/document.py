@@ -1,4 +1,4 @@
-"""What a script reads: the object that ``maceproc analyze --json`` prints."""
+"""The object that ``maceproc analyze --json`` prints, for scripts."""
 
 from __future__ import annotations
 

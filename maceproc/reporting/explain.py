@@ -1,4 +1,4 @@
-"""One ping in detail: its events, its ledger, and why these packets were taken for it."""
+"""One ping in detail: its events, its ledger, and why these packets were taken to be its own."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def lines(
 
 
 def sentence(ping: pd.Series, ledger: pd.Series) -> str:
-    """Say what ping printed, what that is without the container, and where most of it passed."""
+    """Say what RTT ping printed, what it is without the container, and where most of it passed."""
     told = [f"icmp_seq {ping['seq']}, round {ping['round']}, {ping['arm']}: {ping['status']}."]
     if pd.notna(ping["rtt_ns"]):
         told.append(f"Ping printed {_us(ping['rtt_ns'])} us")

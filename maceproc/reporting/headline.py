@@ -1,4 +1,4 @@
-"""The result in a sentence: what a person wants to know first; and times as people read them."""
+"""The result of an analysis in one sentence; and times written for people."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _the_native_rtt(medians: dict[str, float]) -> str:
 
 
 def _the_loss(pings: pd.DataFrame) -> str:
-    """Say how many pings of each place got no reply; nothing where all got one, or none did."""
+    """Say how many pings of each place got no reply; say nothing where all or none got one."""
     counts = lost_by_arm(pings)
     if not counts["lost"].any() or (counts["lost"] == counts["sent"]).all():
         return ""

@@ -43,7 +43,7 @@ def schemas() -> dict[str, Schema]:
 
 
 def column_schema(column: Column) -> Schema:
-    """Return the schema of one value: integers where they are, null where it can be unknown."""
+    """Return the schema of one value; it allows null where the value can be unknown."""
     kind = next((t for name, t in TYPES.items() if column.dtype.lower().startswith(name)), "string")
     if column.dtype.lower() == "uint64":
         kind = "string"  # an address, in hexadecimal
@@ -224,7 +224,7 @@ def export_schema() -> Schema:
 
 
 def _capture() -> Schema:
-    """Return the schema of what is told of a capture; with a sidecar there is more."""
+    """Return the schema of the facts about a capture; with a sidecar there are more facts."""
     always = {
         "file": STRING,
         "maceproc": {"description": "version that analyzed", **STRING},

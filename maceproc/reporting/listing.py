@@ -72,7 +72,7 @@ def rows_csv(
     windows = [] if glob.has_magic(event) else windows_for(path, memory)
     notes: dict[str, None] = {}
     parts = _csv_parts(path, event, windows or [WHOLE], notes)
-    first = next(parts)  # what is wrong is told before anything is written
+    first = next(parts)  # errors are raised before anything is written
     return chain([first], parts), notes.keys()
 
 

@@ -1,4 +1,4 @@
-"""How results show themselves in a notebook: plain HTML that code-hosting pages render as well."""
+"""Results as plain HTML for notebooks; web pages that host code can render it, too."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def explanation_html(
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Render a table; nothing when it has no rows."""
+    """Render a table as HTML; a table without rows gives an empty text."""
     rows = list(rows)
     if not rows:
         return ""

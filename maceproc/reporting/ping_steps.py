@@ -117,6 +117,6 @@ def _hops_of_pings(analysis: Analysis) -> pd.DataFrame:
 
 
 def _end_ns(rtts: pd.DataFrame) -> pd.Series:
-    """Return until when a ping was on its way [ns]; missing when that is not known."""
+    """Return the time at which a ping ended [ns]; missing when it is not known."""
     printed_ns = rtts["sent_ns"] + rtts["rtt_ns"] + rtts["rtt_resolution_ns"]
     return rtts["received_ns"].where(rtts["received_ns"].notna(), printed_ns)

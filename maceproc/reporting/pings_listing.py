@@ -25,7 +25,7 @@ ROW_FIELDS = (
 
 
 class Printed(NamedTuple):
-    """One run and target, as read; the run is known of a capture only."""
+    """The output of one run to one target, as read; only a capture tells the run."""
 
     run: Run | None
     output: PingOutput
@@ -33,7 +33,7 @@ class Printed(NamedTuple):
 
 
 def read_outputs(file: str) -> list[Printed]:
-    """Read what pings printed: of a text (``-`` is standard input), or of a capture's runs.
+    """Read what pings printed, from a text (``-`` is standard input) or from a capture's runs.
 
     Raises CaptureError when there is no such file, or when nothing in it was understood.
     """

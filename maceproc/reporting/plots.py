@@ -202,7 +202,7 @@ def is_wide(times_ns: pd.Series) -> bool:
 
 
 def order_of_devices(analysis: Analysis, rows: pd.DataFrame) -> list[str]:
-    """Return the devices of a waterfall: those of the path outwards, then others as first seen."""
+    """Return the devices of a waterfall: the path outwards, then others in order of appearance."""
     sidecar = analysis.capture.sidecar
     on_path = [str(hop) for hop in sidecar.target.path] if sidecar else []
     seen = list(dict.fromkeys(rows["device"]))
@@ -282,7 +282,7 @@ def finish(ax: Axes, x: str, y: str, title: str, *, legend: str = "lines") -> Ax
     ax.grid(alpha=0.25)
     ax.spines[["top", "right"]].set_visible(False)
     if legend and ax.get_legend_handles_labels()[0]:
-        # Beside the picture, where it covers no points.
+        # The legend is beside the picture, where it covers no points.
         position: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0)}
         ax.legend(frameon=False, markerscale=2 if legend == "points" else 1, **position)
     return ax

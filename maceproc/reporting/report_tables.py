@@ -25,7 +25,7 @@ VERDICT_STYLE = {DO_NOT_USE: "bold red", WITH_CARE: "bold yellow"}
 
 
 def verdict_style(soundness: Soundness) -> str:
-    """Return how a verdict is printed."""
+    """Return the style in which a verdict is printed."""
     return VERDICT_STYLE.get(soundness.verdict, "bold green")
 
 
@@ -83,7 +83,7 @@ def event_cost_lines(costs: pd.DataFrame) -> Iterator[str]:
 
 
 def steps_table(steps: pd.DataFrame) -> Iterator[RenderableType]:
-    """Yield the points of the usual way, each with the time it took to get there."""
+    """Yield the points of the usual path, each with the time from the point before it."""
     table = report_table("||>median|>p95")
     segment, direction = "", ""
     for row in steps.itertuples():
@@ -110,7 +110,7 @@ def ledger_line(rtts: pd.DataFrame) -> Iterator[str]:
 
 
 def findings_list(findings: pd.DataFrame) -> Iterator[RenderableType]:
-    """Yield every finding as a sentence, and its advice apart."""
+    """Yield every finding as a sentence, with its advice in a line of its own."""
     yield "[bold]Findings[/bold]"
     for row in findings.itertuples():
         style = LEVEL_STYLE[row.level]

@@ -28,11 +28,12 @@ UTC_TIMES = Table(
 
 
 def utc_times(analysis: Analysis) -> pd.DataFrame:
-    """Return UTC_TIMES, row for row those of RTTS.
+    """Return UTC_TIMES, with a row for every row of RTTS in the same order.
 
-    Of a traced ping the times are the kernel's, put on UTC by the offset between the two clocks
-    when its run began. Of any other ping they are those that ``ping -D`` printed, and the time of
-    sending is that minus the printed RTT. Without a sidecar, and without -D, no time is known.
+    The times of a traced ping are the kernel's, converted to UTC by the offset between the two
+    clocks when its run began. The receive time of any other ping is the one that ``ping -D``
+    printed; its send time is that time minus the printed RTT. Without a sidecar, and without -D, no
+    time is known.
     """
     rtts = analysis.rtts
     offset_ns = utc_offset(analysis)

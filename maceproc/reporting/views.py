@@ -191,7 +191,7 @@ class Views:
             values_ns = corrected[segment.column].dropna().astype("float64")
             if segment.start and len(values_ns):
                 used, (median, p95) = len(values_ns), np.percentile(values_ns, [50, 95])
-                if p95:  # it is 0 where its events were not recorded
+                if p95:  # a step takes 0 where its events were not recorded
                     rows.append((segment.name, segment.start, segment.end, used, median, p95))
         return PATH.from_rows(rows)
 

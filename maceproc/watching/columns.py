@@ -1,4 +1,4 @@
-"""Echoes as columns under the names that people get them by: of JSON lines and Parquet files."""
+"""Echoes as columns, under the names that JSON lines and Parquet files give them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from maceproc.pairing import Rows
 
 
 class Column(NamedTuple):
-    """One value of an echo: its name, unit and meaning; some are not known of every echo."""
+    """One value of an echo: its name, unit and meaning; some echoes lack some values."""
 
     name: str
     unit: str
@@ -49,7 +49,7 @@ COLUMNS = (
 def echo_columns(
     rows: Rows, name_of: Callable[[int], str], utc_offset_ns: int
 ) -> dict[str, NDArray[Any] | list[str]]:
-    """Return the columns of rows; what is missing of an echo is -1.
+    """Return the columns of rows; a value that an echo lacks is -1.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def echo_columns(
 
 
 def echo_records(columns: dict[str, NDArray[Any] | list[str]]) -> Iterable[dict[str, Any]]:
-    """Yield an object for each echo; what is missing is None."""
+    """Yield an object for each echo; a missing value is None."""
     lists = [
         column if isinstance(column, list) else _with_none(column.tolist(), _MAY_MISS[name])
         for name, column in columns.items()

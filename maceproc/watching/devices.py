@@ -94,7 +94,7 @@ def _behind(explorer: Explorer, inside: Netns) -> Iterator[Behind]:
 def _inwards(way: Behind) -> list[str]:
     """Return the names of the host's devices that lead to the container and nowhere else."""
     if way.inner.kind in SHARED_DEVICE_KINDS:
-        return []  # such as a macvlan: its parent is the outer device
+        return []  # the parent of a macvlan, for example, is the outer device
     return [way.far.name, *([way.far.master] if way.far.master else [])]
 
 

@@ -13,7 +13,7 @@ _LOG_GROWTH = np.log(GROWTH)
 
 
 def bucket_of(durations_ns: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the bucket of each duration; the first one also has what is shorter."""
+    """Return the bucket of each duration; the first bucket also holds shorter durations."""
     grown = np.log(np.maximum(durations_ns, FIRST_NS) / FIRST_NS) / _LOG_GROWTH
     return np.minimum(grown.astype(np.int64), BUCKETS - 1)
 
@@ -21,8 +21,8 @@ def bucket_of(durations_ns: NDArray[np.int64]) -> NDArray[np.int64]:
 class RecentHistogram:
     """The durations of about the last minute, for percentiles.
 
-    Two halves: when the newer one is old enough, the older one is forgotten. Percentiles are within
-    half a bucket: 2.5 %.
+    The durations are kept in two halves. When the newer half is old enough, the older one is
+    forgotten. Percentiles are exact within half a bucket: 2.5 %.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""Echoes in Parquet files that are exchanged for new ones by time and size.
+"""Echoes in Parquet files; a new file is begun when the last one is old or large enough.
 
-A file has no name before it is whole (O_TMPFILE, open(2)): should the process be killed, the kernel
-removes it. Where the file system cannot do that, it has a name of its own meanwhile, and what a
-killed process left is removed by the next one that writes there.
+A file has no name before it is complete (O_TMPFILE, open(2)): if the process is killed, the kernel
+removes the file. Where the file system does not support that, the file has a temporary name. The
+next process that writes to the directory removes the files that a killed process left.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ParquetFiles:
         self._file: _NamelessFile | None = None
         self._writer: pq.ParquetWriter | None = None
         self._waiting: list[pa.RecordBatch] = []
-        self._rows = 0  # of the file, those that wait included
+        self._rows = 0  # rows of the file, with those that wait to be written
         self._since_s = 0.0
         self.files: list[Path] = []  # finished since they were last taken away
         try:
@@ -206,7 +206,7 @@ def _batch(columns: dict[str, NDArray[Any] | list[str]]) -> pa.RecordBatch:
 
 
 def _remove_partial_files(directory: Path) -> list[Path]:
-    """Remove what killed processes left; return it."""
+    """Remove the files that killed processes left; return their paths."""
     removed = []
     for path in directory.glob(_PARTIAL.format(pid="*")):
         pid = path.name.removeprefix(".maceproc-").removesuffix(".partial")

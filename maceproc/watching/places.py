@@ -1,7 +1,7 @@
 """The containers and namespaces that are to be watched, and which of them are there at the moment.
 
-To ask an engine takes a process and some of its time. So an engine is asked again only when the
-network namespaces of this machine have changed, which is read from /proc.
+Asking an engine costs a process and CPU time. So an engine is asked again only when the network
+namespaces of this machine have changed; /proc lists them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from maceproc.recording.sites import (
 
 SETTLING_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """When engines are asked after a change: a container's namespace is there before its devices."""
-NO_ANSWER_S = 10.0  # until an engine that did not answer is asked again
+NO_ANSWER_S = 10.0  # time until an engine that did not answer is asked again
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Places:
         return found
 
     def _named(self) -> Iterable[Place]:
-        """Yield the places that are not an engine's; those that are not there are told once."""
+        """Yield the places that need no engine; a note tells once that a place is not there."""
         makers: list[tuple[str, Callable[[], Site]]] = []
         makers += [(name, partial(netns_site, name)) for name in self._wanted.netns]
         makers += [(f"pid {pid}", partial(pid_site, pid)) for pid in self._wanted.pids]
@@ -211,7 +211,7 @@ def _running(engine: str) -> list[str]:
 
 
 def _life(site: Site) -> str:
-    """Return what tells a site's namespace from one before or after it with its inode number."""
+    """Return a text that differs between two namespaces that had the same inode number."""
     path = Path(site.inside.path)
     try:
         if path.parts[:2] == ("/", "proc"):  # /proc/PID/ns/net
@@ -226,7 +226,8 @@ def _life(site: Site) -> str:
 def _namespaces_in_use() -> dict[int, int]:
     """Return the network namespaces that processes of this machine are in, by inode number.
 
-    With each is the lowest pid of its processes: another one, and it may be another namespace.
+    The value is the lowest pid of the processes in it. When that pid changes, the inode number may
+    be that of another namespace.
     """
     found: dict[int, int] = {}
     with os.scandir("/proc") as entries:

@@ -1,4 +1,4 @@
-"""What is kept of the echoes of one container to one target, and of all of them: bounded memory."""
+"""Statistics of the echoes of each container to each target, in bounded memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from maceproc.watching.histograms import CumulativeHistogram, RecentHistogram
 
 MAX_SERIES = 1000
 HALF_WINDOW_NS = 30 * 10**9
-FORGET_AFTER_NS = 600 * 10**9  # a series without echoes, should there be no room
+FORGET_AFTER_NS = 600 * 10**9  # a series without echoes is dropped then, if there is no room
 
 QUANTITIES = {
     "rtt": "from the container's device and back to it: the kernel's part of an RTT",
@@ -68,7 +68,7 @@ class Series:
 
     @property
     def not_certain(self) -> int:
-        """How many had one that is ambiguous, or that did not arrive."""
+        """How many had a reply that is ambiguous, or that did not arrive."""
         return self.echoes - self.unanswered - int(self.statuses[COMPLETE])
 
 

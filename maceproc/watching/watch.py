@@ -1,4 +1,4 @@
-"""Watch until the time is over: read rows, and hand them to whoever wants them."""
+"""Watch for a time: read rows, and hand them to every sink."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Columns = dict[str, NDArray[Any] | list[str]]
 
 
 class Sink(Protocol):
-    """What every echo is handed to."""
+    """A function that takes every echo."""
 
     def __call__(self, columns: Columns) -> None:
         """Take echoes (`maceproc.watching.columns`); there may be none."""
@@ -68,7 +68,7 @@ class Watching:
                 show()
 
     def finish(self, sinks: list[Sink]) -> None:
-        """Follow no more, and hand on what has come until now."""
+        """Stop following, and hand on the echoes that have come until now."""
         self._take(self.watcher.finish(), sinks)
 
     def facts(self) -> dict[str, Any]:

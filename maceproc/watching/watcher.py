@@ -19,7 +19,9 @@ from maceproc.watching.devices import Surroundings, look_around
 from maceproc.watching.places import Place, Places, Wanted
 
 PLACES_EVERY_S = 1.0
-DEVICES_EVERY_S = 10.0  # what a host's devices are is asked so often, even if no container comes
+DEVICES_EVERY_S = (
+    10.0  # interval between two looks at the hosts' devices, even if no container comes
+)
 TRY_AT_LEAST_EVERY_S = 60.0  # a place without devices
 TRIES_BEFORE_IT_IS_TOLD = 3
 MOST_WAITING = 600_000  # points of echoes that are not complete: 58 MB
@@ -93,7 +95,7 @@ class Watcher:
         return self._take(self.tracer.read_points())
 
     def finish(self) -> Rows:
-        """Follow no more; return the last rows. What waits for its reply still is counted."""
+        """Stop following; return the last rows. Echoes that still wait for a reply are counted."""
         self.tracer.stop()
         rows = self._take(self.tracer.read_points())
         left = pair(self._waiting)
@@ -118,7 +120,7 @@ class Watcher:
         )
 
     def poll_places(self) -> None:
-        """Begin to watch what has come, and leave what has gone."""
+        """Begin to watch the places that have come, and stop watching those that have gone."""
         there = self._places.find()
         self.notes += self._places.notes
         self._places.notes.clear()
@@ -136,7 +138,7 @@ class Watcher:
     def _come(self, place: Place) -> bool:
         """Look for a place's devices; tell whether there are some that can be followed.
 
-        A place that is just being made has none yet: it is tried again, ever more seldom.
+        A place that is just being made has no devices yet: it is tried again, at growing intervals.
         """
         tries, next_s = self._tried.get(place.inode, (0, 0.0))
         now_s = time.monotonic()
@@ -158,7 +160,7 @@ class Watcher:
         return True
 
     def _number(self, place: Place) -> int:
-        """Return a place's number: the one it had, should it have come back under its name."""
+        """Return a place's number; a place that came back under its name keeps its number."""
         here = {around.number for around in self._around.values()}
         name, copies = place.name, 1
         for number, known in self._names.items():
@@ -211,7 +213,7 @@ class Watcher:
         points = np.concatenate([self._waiting, points_from(read.data)])
         found = pair(points, read.until_ns, self._timeout_ns)
         if len(found.rest) > MOST_WAITING:
-            # Memory is bounded: the oldest are given up before their time.
+            # Memory is bounded: the oldest echoes are given up before their timeout.
             times = np.sort(found.rest["time_ns"].astype(np.int64))
             sooner_ns = read.until_ns - int(times[-MOST_WAITING // 2])
             found = pair(points, read.until_ns, max(0, sooner_ns))

@@ -1,7 +1,8 @@
-"""What the site has beside its pages: pictures from captures; tables and commands from the code.
+"""Write the pages of the site, with what is made from the code: python docs/made.py DIRECTORY.
 
-MkDocs calls these functions. In a page, a comment such as ``<!-- tables -->`` stands for what the
-function of that name writes; see `MADE`. Every page ends with a link to the glossary.
+In a page, a comment such as ``<!-- tables -->`` stands for what the function of that name writes;
+see `MADE`. Every page ends with a link to the glossary. The pictures are drawn from captures.
+MkDocs, or whatever else reads mkdocs.yml, builds the site from the directory without any hook.
 """
 
 from __future__ import annotations
@@ -9,44 +10,38 @@ from __future__ import annotations
 import inspect
 import posixpath
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+import pictures
 
 DOCS = Path(__file__).parent
 GLOSSARY = "glossary.md"
-
-# Pages listed where they exist: title and file.
-ALSO = (
-    ("Read any trace.dat", "reading-trace-dat.md"),
-    ("Experiments", "experiment/index.md"),
-    ("Experiments", "experiment/README.md"),
-)
+NOT_COPIED = shutil.ignore_patterns("*.py", "*.md", "__pycache__", "pictures")
 
 
-def on_config(config: Any) -> Any:
-    """List pages that are there, and have the pictures drawn before files are looked for."""
-    sys.path.insert(0, str(DOCS))  # MkDocs takes it away again after loading this file
-    import pictures
-
-    listed = config["nav"]
-    listed[-1:-1] = [{title: page} for title, page in ALSO if (DOCS / page).exists()]
-    pictures.draw(DOCS / "pictures")
-    return config
+def write(directory: Path) -> None:
+    """Write every page, and whatever else the site has, into a directory."""
+    shutil.copytree(DOCS, directory, ignore=NOT_COPIED, dirs_exist_ok=True)
+    for page in DOCS.rglob("*.md"):
+        name = page.relative_to(DOCS).as_posix()
+        (directory / name).write_text(complete(page.read_text(), name))
+    pictures.draw(directory / "pictures")
 
 
-def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put in what is made from the code, and a link to the glossary."""
-    for name, make in MADE.items():
-        mark = f"<!-- {name} -->"
-        if mark in markdown:
-            markdown = markdown.replace(mark, "\n".join(make()))
-    if page.file.src_uri == GLOSSARY:
+def complete(markdown: str, name: str) -> str:
+    """Put in what is made from the code, and a link to the glossary; `name` is relative to DOCS."""
+    for mark, make in MADE.items():
+        comment = f"<!-- {mark} -->"
+        if comment in markdown:
+            markdown = markdown.replace(comment, "\n".join(make()))
+    if name == GLOSSARY:
         return markdown
-    glossary = posixpath.relpath(GLOSSARY, posixpath.dirname(page.file.src_uri) or ".")
+    glossary = posixpath.relpath(GLOSSARY, posixpath.dirname(name) or ".")
     return f"{markdown}\n\n[What the words mean: glossary]({glossary}){{ .glossary }}\n"
 
 
@@ -173,3 +168,6 @@ MADE = {
     "differences": differences,
 }
 """What a page can have in it, by the name in its comment."""
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))
