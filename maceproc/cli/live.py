@@ -20,7 +20,7 @@ LONGEST_LINE = 1000
 
 
 @dataclass
-class Arm:
+class ArmSoFar:
     """The pings of one arm: of ended runs as ping counted them, of the running one as printed."""
 
     runs: int = 0
@@ -58,15 +58,15 @@ class LivePings:
     """The arms of a recording, in the order in which they first ran."""
 
     def __init__(self) -> None:
-        self.arms: dict[str, Arm] = {}
+        self.arms: dict[str, ArmSoFar] = {}
         self.done, self.total = 0, 0
-        self._running = Arm()
+        self._running = ArmSoFar()
 
     def follow(self, progress: Progress) -> None:
         """Note which run begins."""
         self.done, self.total = progress.done, progress.total
         if progress.arm:
-            self._running = self.arms.setdefault(progress.arm, Arm())
+            self._running = self.arms.setdefault(progress.arm, ArmSoFar())
             self._running.runs += 1
             self._running.rest = ""
             self._running.numbers.clear()

@@ -204,7 +204,10 @@ def _raw_positions(
 def _skip_counters(
     perf: PerfFile, data: Bytes, at: Int64s, ends: Int64s, read_format: int
 ) -> tuple[Int64s, Bools]:
-    """Return the positions behind the counters (kernel/events/core.c, perf_output_read())."""
+    """Return the positions behind the counters.
+
+    kernel/events/core.c, perf_output_read(), v6.18.
+    """
     times = bool(read_format & READ_ENABLED) + bool(read_format & READ_RUNNING)
     each = 1 + bool(read_format & READ_ID) + bool(read_format & READ_LOST)
     if not read_format & READ_GROUP:

@@ -296,7 +296,7 @@ class Recorder:
     def _failure(self, status: int, dead: int) -> str:
         """Say how trace-cmd failed; empty if it did not."""
         if status:
-            # trace-cmd exits with the errno it died of (lib/trace-cmd/trace-util.c: die).
+            # trace-cmd exits with the errno it died of (trace-util.c, die(), 3.1.6).
             full = status == errno.ENOSPC
             said = os.strerror(status) if full else f"{self._said()} (status {status})"
             return f"trace-cmd failed: {said}"

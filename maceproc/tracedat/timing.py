@@ -37,7 +37,7 @@ class Clock:
         if not self.scales:
             scaled = raw
         else:
-            # The halves separately, as include/linux/math64.h, mul_u64_u32_shr(), does it.
+            # The halves separately, as mul_u64_u32_shr() does it (include/linux/math64.h, v6.8).
             mult, half = np.uint64(self.mult), np.uint64(32)
             low, high = (raw & np.uint64(0xFFFF_FFFF)) * mult, (raw >> half) * mult
             if self.shift < 32:

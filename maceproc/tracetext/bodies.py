@@ -31,7 +31,7 @@ NAMED = re.compile(r"^(?P<event>[A-Za-z_]\w*):(?:\s+(?P<text>.*))?$", re.ASCII |
 # numbers from 10 on have it. Either way they are hexadecimal.
 SYSTEM_CALL = re.compile(r"^sys_(?P<call>\w+)(?:\((?P<arguments>.*)\)?|\s+->\s*(?P<ret>\S.*))$")
 HEXADECIMAL = re.compile(r"^(?:0x)?(?P<digits>[0-9a-f]{1,16})\b")
-# include/trace/events/syscalls.h: NR 44 (5, 559f6e898b40, ...) in hexadecimal, NR 44 = 64.
+# include/trace/events/syscalls.h, v6.8: NR 44 (5, 559f6e898b40, ...) in hexadecimal, NR 44 = 64.
 RAW_ENTER = re.compile(r"^NR (?P<id>-?\d{1,9}) \((?P<args>[0-9a-f, ]*)\)$")
 RAW_EXIT = re.compile(r"^NR (?P<id>-?\d{1,9}) = (?P<ret>-?\d{1,19})$")
 
@@ -62,7 +62,7 @@ FUNCTION = re.compile(rf"^(?P<ip>{SYMBOL}(?:\(.*\))?)\s+<--?\s*(?P<parent_ip>{SY
 STACKS = {"<stack trace>": "kernel_stack", "<user stack trace>": "user_stack"}
 CALLER = re.compile(r"^\s*=>\s+(?P<caller>\S.*)$")
 
-# kernel/trace/trace_kprobe.c: (function+0x0/0x40) arg1=..., and on return (to <- from).
+# kernel/trace/trace_kprobe.c, v6.8: (function+0x0/0x40) arg1=..., and on return (to <- from).
 PROBE = re.compile(r"^\((?P<first>[^\s()]+)(?: <- (?P<second>[^\s()]+))?\)(?:\s|$)")
 
 # Events whose print format is a sentence, with the kernel's names for what it holds.
