@@ -101,6 +101,7 @@ POLICY := /usr/sbin/policy-rc.d
 tools:
 	@$(call install,tcpdump=tcpdump tshark=tshark jq=jq fping=fping busybox-static=busybox \
 	    iperf3=iperf3)
+	@{ $(call install,linux-perf=perf); } || echo "not installed: linux-perf"  # so named in Debian
 
 # What the bench of kernels runs; no service is started, see `engines`.
 bench-packages:
