@@ -236,7 +236,9 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    # What the libraries map is more than a gigabyte of addresses, and hardly any memory.
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY_BYTES,) * 2)
     outcomes, broken = run(given.kind, given.count, given.seed, tell=True)
     print(f"{given.kind}: {outcomes.total()} executions: {dict(outcomes)}")
     seen: set[str] = set()
