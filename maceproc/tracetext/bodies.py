@@ -70,7 +70,7 @@ SENTENCES = {
     # include/trace/events/napi.h, v6.18; without work and budget before v4.10.
     "napi_poll": re.compile(
         r"^napi poll on napi struct (?P<napi>\S+) for device (?P<dev_name>\S+)"
-        r"(?: work (?P<work>\d+) budget (?P<budget>\d+))?$"
+        r"(?: work (?P<work>\d{1,9}) budget (?P<budget>\d{1,9}))?$"
     ),
     # include/trace/events/workqueue.h, v6.18.
     "workqueue_execute_start": re.compile(

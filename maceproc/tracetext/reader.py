@@ -26,7 +26,9 @@ LOST_LINE = re.compile(
 PERF_LOST = re.compile(
     r"\[(?P<cpu>\d{1,5})\]\s+\d+\.\d+:\s+PERF_RECORD_LOST lost (?P<count>\d{1,18})"
 )
-OVERWRITTEN = re.compile(r"^# entries-in-buffer/entries-written:\s*(?P<kept>\d+)/(?P<all>\d+)")
+OVERWRITTEN = re.compile(
+    r"^# entries-in-buffer/entries-written:\s*(?P<kept>\d{1,18})/(?P<all>\d{1,18})(?!\d)"
+)
 # What programs say beside the events: counts, empty CPUs, plugins.
 ASIDE = re.compile(
     r"^\s*(?:cpus=\d+|version = \d+|CPU \d+ is empty|registering plugin: .*|overriding event .*"
