@@ -225,8 +225,8 @@ class _Kept:
         """Return the trace with what was kept, and how many events there were in all."""
         assert self.first is not None
         events = {name: pd.concat(parts) for name, parts in self.tables.items()}
-        lost = pd.concat([table.astype({"buffer": "str"}) for table in self.lost])
-        lost = lost.drop_duplicates().sort_values(["before_ns", "cpu"], kind="stable")
+        lost = pd.concat(self.lost).drop_duplicates()
+        lost = lost.sort_values(["before_ns", "cpu"], kind="stable")
         return replace(
             self.first,
             events=events,
