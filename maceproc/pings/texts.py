@@ -24,13 +24,12 @@ _CARET_C = re.compile(r"^(?:\^C|\^\\)+")
 _END_OF_LINE = re.compile(r"\r{0,3}\n|\r")
 # What collectors of logs put before a line, where nothing follows: the line was blank.
 _NOTHING_ELSE = re.compile(
-    r"[\s>|#*]{0,100}(?:<\d{1,3}>(?:1 )?)?"  # syslog: priority and version
+    r"[\s>|#*]{0,100}"
     r"(?:[^\s|]{1,100} {0,100}\|)?"  # docker compose
     r"(?:\[[^\]]{1,200}\])?"  # a pod, a time
     r"(?:(?:[A-Z][a-z]{2} {1,2}\d{1,2} |\d{4}-\d\d-\d\d[T ])?\d\d:\d\d:\d\d(?:[.,]\d{1,9})?"
     r"(?:Z|[+-]\d\d:?\d\d)?|\d{1,12}(?:\.\d{1,9})?)?"
-    r"(?: [\w.-]{1,255} [\w./-]{1,100}(?:\[\d{1,10}\])?:"  # syslog: host and program, RFC 3164
-    r"| [\w.-]{1,255} [\w./-]{1,48} [\w.-]{1,128} [\w.-]{1,32} -)?"  # the same, RFC 5424
+    r"(?: [\w.-]{1,255} [\w./-]{1,100}(?:\[\d{1,10}\])?:)?"  # syslog: host and program
     r"\s{0,100}"
 )
 # docker compose: "probe-1  | "
