@@ -284,7 +284,7 @@ def _from_what_is_left(comparisons: pd.DataFrame) -> Iterator[Finding]:
     yield Finding(
         "corrected is not native",
         "warning" if share > LARGE_LEFT else "note",
-        f"the corrected median is {format_us(row['estimate_ns'], signed=True)} us from the "
+        f"the median bare-metal RTT is {format_us(row['estimate_ns'], signed=True)} us from the "
         f"native one, 95 % interval {format_us(row['low_ns'], signed=True)} to "
         f"{format_us(row['high_ns'], signed=True)}"
         + ("" if math.isnan(share) else f": {share:.0%} of the container's overhead"),

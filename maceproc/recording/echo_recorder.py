@@ -20,7 +20,7 @@ from maceproc.recording.bpf.echo_tracer import POINT_BYTES, EchoTracer, Watched
 from maceproc.recording.bpf.memory import POINTS
 from maceproc.recording.survey import Survey
 
-READ_EVERY_S = 0.2
+READ_EVERY_S = 0.05  # where few points come; a flood fills the ring of a CPU within 0.1 to 0.3 s
 
 
 def devices_to_watch(surveyed: Survey) -> set[Watched]:
@@ -123,7 +123,8 @@ class EchoRecorder:
         return 0
 
     def _read_on(self) -> None:
-        while not self._over.wait(READ_EVERY_S):
+        assert self._tracer is not None
+        while not self._over.wait(self._tracer.pause_s(READ_EVERY_S)):
             self._take_points()
 
     def _take_points(self) -> None:

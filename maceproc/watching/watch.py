@@ -18,7 +18,7 @@ from maceproc.watching.columns import echo_columns
 from maceproc.watching.series import AllSeries
 from maceproc.watching.watcher import Watcher
 
-READ_EVERY_S = 0.25
+READ_EVERY_S = 0.1  # where few points come
 
 Columns = dict[str, NDArray[Any] | list[str]]
 
@@ -58,7 +58,7 @@ class Watching:
         began_s = time.monotonic()
         shown_s = began_s
         while not stop.is_set() and (duration_s is None or time.monotonic() - began_s < duration_s):
-            left_s = READ_EVERY_S
+            left_s = self.watcher.tracer.pause_s(READ_EVERY_S)
             if duration_s is not None:
                 left_s = min(left_s, began_s + duration_s - time.monotonic())
             stop.wait(max(left_s, 0.0))

@@ -29,6 +29,8 @@ from maceproc.recording.bpf.memory import (
 
 OBJECT = "echoes.bpf.o"
 POINT_BYTES = ctypes.sizeof(Point)
+FILLED = 1 / 8  # of a ring, between two reads: a read takes what was there at the read before
+SHORTEST_PAUSE_S = 0.002
 
 
 class Watched(NamedTuple):
@@ -87,6 +89,7 @@ class EchoTracer:
         self._read = [0] * self._rings
         self._there = [0] * self._rings  # points that were taken at the last look
         self._looked_ns = 0
+        self._fills_in_s = float("inf")  # the ring that fills fastest
 
     def __enter__(self) -> EchoTracer:
         return self
@@ -133,16 +136,27 @@ class EchoTracer:
         """
         data, lost = bytearray(), 0
         until_ns, self._looked_ns = self._looked_ns, time.monotonic_ns()
+        taken_s = (self._looked_ns - until_ns) / 1e9
         if not self._runs:
             until_ns = self._looked_ns
+        came = 0
         for number in range(self._rings):
             there = int(self._memory.rings[number].taken)
             end = self._there[number] if self._runs else there
+            came = max(came, there - self._there[number])
             self._there[number] = there
             more, lost_here = self._read_ring(number, end)
             data += more
             lost += lost_here
+        self._fills_in_s = taken_s * POINTS / self._rings / came if came else float("inf")
         return Points(bytes(data), lost, until_ns)
+
+    def pause_s(self, longest_s: float) -> float:
+        """Return how long to wait before the next read [s], at most `longest_s`.
+
+        No ring fills meanwhile if points keep coming as they came between the last two reads.
+        """
+        return min(longest_s, max(SHORTEST_PAUSE_S, FILLED * self._fills_in_s))
 
     def _read_ring(self, number: int, end: int) -> tuple[bytearray, int]:
         """Copy the points of a ring up to before one; tell how many were lost."""
