@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := build/demo
 
-.PHONY: demo test test-newcomers test-kernels bench-packages check docs man schemas notebooks bpf compiler setup develop packages tools engines browser clean
+.PHONY: demo test test-newcomers test-image test-kernels bench-packages check docs man schemas notebooks bpf compiler setup develop packages tools engines browser clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -23,6 +23,11 @@ test: develop tools compiler engines browser
 test-newcomers: develop
 	@$(call install,mmdebstrap=mmdebstrap util-linux=unshare)
 	$(BIN)/python -m tests.newcomers $(SYSTEMS)
+
+# The image of the Dockerfile is built, on a base that is made here, and recorded with; minutes.
+test-image: develop tools engines
+	@$(call install,mmdebstrap=mmdebstrap)
+	$(BIN)/python -m tests.image
 
 # Debian's kernels booted in qemu, which record in networks that this kernel may not have; minutes
 # per kernel. BENCH takes options and scenarios: make test-kernels BENCH="--kernel 6.1 bond-vlan"

@@ -165,7 +165,7 @@ def archive_of(name: str) -> Path:
     if not archive.exists():
         SYSTEMS.mkdir(parents=True, exist_ok=True)
         unfinished = archive.with_suffix(".unfinished.tar")
-        argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--mode=root"]
+        argv = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=apt", "--mode=root"]
         argv += [f"--components={system.components}", f"--keyring={_keyring(system)}"]
         subprocess.run([*argv, system.suite, str(unfinished), system.mirror], check=True)
         unfinished.rename(archive)

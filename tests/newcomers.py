@@ -30,7 +30,7 @@ DOCS_SECTIONS = ("Getting started", "In the lab, without any container", "One pi
 
 def section(text: str, heading: str) -> str:
     """Return what follows a heading of Markdown, up to the next of its kind."""
-    pattern = rf"^##? {re.escape(heading)}.*?\n(.*?)(?=^## |\Z)"
+    pattern = rf"^##? {re.escape(heading)}[^\n]*\n(.*?)(?=^## |\Z)"
     found = re.search(pattern, text, re.MULTILINE | re.DOTALL)
     assert found, heading
     return found[1]
