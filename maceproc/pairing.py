@@ -159,8 +159,8 @@ def pair(points: Points, until_ns: int | None = None, timeout_ns: int = TIMEOUT_
         native = way.links["queued"][echoes] < 0  # the host's own end with the reply
         last = np.where(native, replies, arrivals)
         done = ((last >= 0) & settled[last]) | old[echoes]
-    parts = (echoes, way.links["queued"][echoes], way.links["sent"][echoes])
-    parts += (replies, second, arrivals)
+    parts = [echoes, *(way.links[name][echoes] for name in ("queued", "sent"))]
+    parts += [replies, second, arrivals]
     used, waiting = _named(way, parts, done), _named(way, parts, ~done)
     # All that comes before a point is there: only a request may still get its outer device.
     inside = way.at(QUEUED) & ~_left(way)
@@ -176,7 +176,7 @@ def pair(points: Points, until_ns: int | None = None, timeout_ns: int = TIMEOUT_
     )
 
 
-def _named(way: _Way, parts: tuple[Places, ...], chosen: Bools) -> Bools:
+def _named(way: _Way, parts: list[Places], chosen: Bools) -> Bools:
     """Tell which points are parts of the chosen echoes."""
     named = np.full(len(way.points) + 1, False)  # the last one is for what there is not: -1
     for places in parts:
