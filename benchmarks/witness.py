@@ -195,6 +195,7 @@ def one_run(lab: Lab, name: str, pings: int, directory: Path) -> dict[str, Any]:
         "regime": name,
         "pings": len(analysis.rtts),
         "statuses": analysis.rtts["status"].value_counts().to_dict(),
+        "reasons": analysis.rtts["reason"].value_counts().to_dict(),
         "checks": {
             check: group["outcome"].value_counts().to_dict()
             for check, group in found.groupby("check", observed=True)
