@@ -57,12 +57,8 @@ class Engine:
 
     def __enter__(self) -> Engine:
         self._log = (self._directory / "log").open("wb")
-        # nsenter, not `ip netns exec`: that hides /sys, and with it the cgroups.
-        self._daemon = subprocess.Popen(
-            self._in_host(self._dockerd()), stdout=self._log, stderr=self._log, process_group=0
-        )
         try:
-            self._wait_until_it_answers()
+            self._start()
             self._import_images()
         except BaseException:
             self.__exit__()
@@ -89,6 +85,27 @@ class Engine:
         for cgroup in Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}"):
             with suppress(OSError):
                 cgroup.rmdir()
+
+    def _start(self) -> None:
+        # nsenter, not `ip netns exec`: that hides /sys, and with it the cgroups.
+        self._daemon = subprocess.Popen(
+            self._in_host(self._dockerd()), stdout=self._log, stderr=self._log, process_group=0
+        )
+        self._wait_until_it_answers()
+
+    @contextmanager
+    def killed(self) -> Iterator[None]:
+        """Have no daemon while the block runs: it is killed, and its containers go on.
+
+        The daemon that is started afterwards ends them; `docker start` starts them again.
+        """
+        assert self._daemon is not None
+        self._daemon.kill()
+        self._daemon.wait()
+        try:
+            yield
+        finally:
+            self._start()
 
     def docker(self, *words: str) -> str:
         """Run the docker command; return what it prints, without the last line's end."""
