@@ -71,12 +71,7 @@ class Engine:
             left = self.docker("ps", "--all", "--quiet").split()
             if left:
                 self.docker("rm", "--force", *left)
-        self._daemon.terminate()
-        try:
-            self._daemon.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._daemon.kill()
-            self._daemon.wait()
+        self._stop()
         if self._log:
             self._log.close()
         # A container on the host's network leaves this mounted.
@@ -93,15 +88,22 @@ class Engine:
         )
         self._wait_until_it_answers()
 
-    @contextmanager
-    def killed(self) -> Iterator[None]:
-        """Have no daemon while the block runs: it is killed, and its containers go on.
-
-        The daemon that is started afterwards ends them; `docker start` starts them again.
-        """
+    def _stop(self) -> None:
         assert self._daemon is not None
-        self._daemon.kill()
-        self._daemon.wait()
+        self._daemon.terminate()
+        try:
+            self._daemon.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._daemon.kill()
+            self._daemon.wait()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have no daemon while the block runs; it is started again afterwards.
+
+        Its containers end with it; those with the policy ``--restart always`` come back with it.
+        """
+        self._stop()
         try:
             yield
         finally:
