@@ -102,8 +102,11 @@ def export(
         given: dict[str, Any] = {"inner": inner, "outer": outer, "peer": peer, "memory": memory}
         analysis = analyze(file, ping=ping or None, **given)
     if output is None:
-        as_text = tables.as_csv if form == "csv" else tables.as_json
-        click.echo(as_text(analysis, table).rstrip("\n"))
+        pieces = tables.as_csv if form == "csv" else tables.as_json
+        for text in pieces(analysis, table):
+            click.echo(text, nl=False)
+        if form == "json":
+            click.echo()
         return
     with bar("writing") as show:
         given_form: Any = form
