@@ -7,7 +7,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := build/demo
 
-.PHONY: demo test test-newcomers test-image test-kernels bench-packages check docs man schemas notebooks bpf compiler setup develop packages tools engines browser clean
+.PHONY: demo test test-newcomers test-image test-kernels bench-packages emulator virtme check docs man schemas notebooks bpf compiler setup develop packages tools engines browser clean
 .DELETE_ON_ERROR:
 
 demo: setup
@@ -32,7 +32,6 @@ test-image: develop tools engines
 # Debian's kernels booted in qemu, which record in networks that this kernel may not have; minutes
 # per kernel. BENCH takes options and scenarios: make test-kernels BENCH="--kernel 6.1 bond-vlan"
 test-kernels: develop tools bench-packages
-	$(BIN)/pip install --quiet --editable '.[kernels]'
 	$(BIN)/python -m tests.kernels $(BENCH)
 
 check: develop
@@ -115,13 +114,19 @@ tools:
 	@{ $(call install,linux-perf=perf); } || echo "not installed: linux-perf"  # so named in Debian
 
 # What the bench of kernels runs; no service is started, see `engines`.
-bench-packages:
+bench-packages: emulator
 	@if [ ! -e $(POLICY) ]; then \
 	    trap 'rm -f $(POLICY)' EXIT; \
 	    printf '#!/bin/sh\nexit 101\n' >$(POLICY); chmod +x $(POLICY); \
 	fi; \
-	$(call install,qemu-system-x86=qemu-system-x86_64 kmod=depmod zstd=zstd \
-	    busybox-static=busybox wireguard-tools=wg openvswitch-switch=ovs-vsctl clang=clang)
+	$(call install,wireguard-tools=wg openvswitch-switch=ovs-vsctl clang=clang)
+
+# What boots a kernel; its smoke needs no more.
+emulator: virtme
+	@$(call install,qemu-system-x86=qemu-system-x86_64 kmod=depmod zstd=zstd \
+	    busybox-static=busybox)
+virtme: develop
+	@test -x $(BIN)/vng || $(BIN)/pip install --quiet --editable '.[kernels]'
 
 # The report page is tested in a real browser.
 browser:

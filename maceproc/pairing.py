@@ -62,6 +62,9 @@ TIMEOUT_NS = 2_000_000_000
 """A request without a reply for so long is no twin of a later one with the same number."""
 SAME_PACKET_NS = 1_000_000_000
 """Two points of one packet on its way in are not farther apart."""
+SETTLED_NS = 10_000_000
+"""Points are judged when they are so old: by then a second tracepoint has shown the same packet
+again, and a writer that was held up after it took its time has written."""
 
 
 class Paired(NamedTuple):
@@ -93,9 +96,9 @@ class _Way:
     start: Places  # where the points of the same address begin
     links: dict[str, Places] = field(default_factory=dict)
 
-    def at(self, *points: int) -> Bools:
-        """Tell which are of these points of the way."""
-        return np.asarray(np.isin(self.points["point"], points))
+    def at(self, point: int) -> Bools:
+        """Tell which are of this point of the way."""
+        return np.asarray(self.points["point"] == point)
 
     def last(self, wanted: Bools) -> Places:
         """Return for each point the last one before it of the same address that is wanted."""
@@ -105,8 +108,22 @@ class _Way:
 
     def same_packet(self, one: Places, other: Places) -> Bools:
         """Tell where two places, both of which may be -1, are of packets with the same content."""
-        known = (one >= 0) & (other >= 0)
-        return np.asarray(known & same_content(self.points[one], self.points[other]))
+        same = (one >= 0) & (other >= 0)
+        known = np.flatnonzero(same)
+        same[known] = same_content(self.points[one[known]], self.points[other[known]])
+        return np.asarray(same)
+
+    def second_sights(self, point: int) -> Bools:
+        """Tell which show a packet again at a point where the one before has shown it."""
+        before = self.last(np.full(len(self.points), True))
+        again = self.at(point)
+        again &= again[before] & (before >= 0)
+        at = np.flatnonzero(again)
+        gap_ns = self.points["time_ns"][at] - self.points["time_ns"][before[at]]
+        again[at] = (gap_ns < SAME_PACKET_NS) & same_content(
+            self.points[at], self.points[before[at]]
+        )
+        return again
 
 
 def same_content(one: Points, other: Points) -> Bools:
@@ -130,28 +147,41 @@ def pair(points: Points, until_ns: int | None = None, timeout_ns: int = TIMEOUT_
         points, later = points[known], points[~known]
     way = _way_of(points)
     echoes = _requests(way)
-    replies, repeated_ns, twins = _replies(way, echoes, timeout_ns)
+    replies, second, twins = _replies(way, echoes, timeout_ns)
     arrivals = _arrivals(way, echoes, replies)
-    rows = _rows(way, echoes, replies, arrivals, repeated_ns, twins)
-    done = np.full(len(echoes), True)
-    old = np.full(len(points), True)
-    if until_ns is not None:
-        before_ns = until_ns - timeout_ns
-        done = (rows["received_ns"] > 0) | (rows["queued_ns"].astype(np.int64) < before_ns)
-        old = way.points["time_ns"].astype(np.int64) < before_ns
-    used = np.full(len(points) + 1, False)  # the last one is for what there is not: -1
-    for name in ("queued", "sent"):
-        used[way.links[name][echoes[done]]] = True
-    used[echoes[done]] = used[replies[done]] = used[arrivals[done]] = True
-    used = used[:-1]
-    stray = old & ~used
+    rows = _rows(way, echoes, (replies, second), arrivals, twins)
+    if until_ns is None:
+        settled = old = np.full(len(points), True)
+        done = np.full(len(echoes), True)
+    else:
+        times = way.points["time_ns"].astype(np.int64)
+        settled, old = times <= until_ns - SETTLED_NS, times < until_ns - timeout_ns
+        native = way.links["queued"][echoes] < 0  # the host's own end with the reply
+        last = np.where(native, replies, arrivals)
+        done = ((last >= 0) & settled[last]) | old[echoes]
+    parts = [echoes, *(way.links[name][echoes] for name in ("queued", "sent"))]
+    parts += [replies, second, arrivals]
+    used, waiting = _named(way, parts, done), _named(way, parts, ~done)
+    # All that comes before a point is there: only a request may still get its outer device.
+    inside = way.at(QUEUED) & ~_left(way)
+    waiting |= (~used & ~settled) | (inside & ~old)
+    stray = ~used & ~waiting
+    unasked = stray & way.at(AT_CONTAINER) & ~way.second_sights(AT_CONTAINER)
     order = np.argsort(rows["queued_ns"][done], kind="stable")
     return Paired(
         rows[done][order],
-        np.concatenate([way.points[~used & ~old], later]),
-        {"no_request": int((stray & _unasked(way)).sum())},
-        int((stray & way.at(QUEUED) & ~_left(way)).sum()),
+        np.concatenate([way.points[waiting], later]),
+        {"no_request": int(unasked.sum())},
+        int((stray & inside).sum()),
     )
+
+
+def _named(way: _Way, parts: list[Places], chosen: Bools) -> Bools:
+    """Tell which points are parts of the chosen echoes."""
+    named = np.full(len(way.points) + 1, False)  # the last one is for what there is not: -1
+    for places in parts:
+        named[places[chosen]] = True
+    return named[:-1]
 
 
 def _way_of(points: Points) -> _Way:
@@ -195,15 +225,10 @@ def _first(places: Places) -> Places:
     return kept
 
 
-def _replies(way: _Way, echoes: Places, timeout_ns: int) -> tuple[Places, NDArray[np.int64], Bools]:
-    """Return of each echo its first reply, when a second one came [ns, 0: none], and its twins."""
+def _replies(way: _Way, echoes: Places, timeout_ns: int) -> tuple[Places, Places, Bools]:
+    """Return of each echo its first reply, a second one, and whether it has a twin; -1: none."""
     points = way.points
-    before = way.last(np.full(len(points), True))
-    seen = (points["point"][before] == OUTER_RECEIVED) & way.same_packet(
-        before, np.arange(len(points))
-    )
-    seen &= points["time_ns"] - points["time_ns"][before] < SAME_PACKET_NS
-    came = np.flatnonzero(way.at(OUTER_RECEIVED) & ~seen)
+    came = np.flatnonzero(way.at(OUTER_RECEIVED) & ~way.second_sights(OUTER_RECEIVED))
     places = np.concatenate([echoes, came])
     of_echo = np.arange(len(places)) < len(echoes)
     key = np.concatenate(
@@ -220,19 +245,19 @@ def _replies(way: _Way, echoes: Places, timeout_ns: int) -> tuple[Places, NDArra
     answers[answers] = _answers(points[places[answers]], points[places[asked[answers]]])
     number = np.full(len(points), -1, np.int64)
     number[echoes] = np.arange(len(echoes))
-    reply, second_ns = np.full(len(echoes), -1, np.int64), np.zeros(len(echoes), np.int64)
+    reply, second = np.full((2, len(echoes)), -1, np.int64)
     at = np.flatnonzero(answers)[::-1]  # backwards: the first one is written last
     nth = np.zeros(len(key), np.int64)
     nth[answers] = _count_within(asked[answers])
-    for n, target, values in ((0, reply, places), (1, second_ns, times)):
+    for n, target in ((0, reply), (1, second)):
         chosen = at[nth[at] == n]
-        target[number[places[asked[chosen]]]] = values[chosen]
+        target[number[places[asked[chosen]]]] = places[chosen]
     follows = of_echo & np.concatenate(([False], of_echo[:-1])) & ~begins
     follows[1:] &= times[1:] - times[:-1] < timeout_ns
     twin = follows | np.concatenate((follows[1:], [False]))
     twins = np.full(len(echoes), False)
     twins[number[places[twin]]] = True
-    return reply, second_ns, twins
+    return reply, second, twins
 
 
 def _count_within(groups: Places) -> Places:
@@ -278,15 +303,6 @@ def _arrivals(way: _Way, echoes: Places, replies: Places) -> Places:
     return np.asarray(arrivals)
 
 
-def _unasked(way: _Way) -> Bools:
-    """Tell which replies on a container's device are no second sight of the one before."""
-    before = way.last(np.full(len(way.points), True))
-    again = (way.points["point"][before] == AT_CONTAINER) & way.same_packet(
-        before, np.arange(len(way.points))
-    )
-    return np.asarray(way.at(AT_CONTAINER) & ~again)
-
-
 def _left(way: _Way) -> Bools:
     """Tell which queued requests left by an outer device."""
     left = np.full(len(way.points) + 1, False)
@@ -295,14 +311,10 @@ def _left(way: _Way) -> Bools:
 
 
 def _rows(
-    way: _Way,
-    echoes: Places,
-    replies: Places,
-    arrivals: Places,
-    repeated_ns: NDArray[np.int64],
-    twins: Bools,
+    way: _Way, echoes: Places, both_replies: tuple[Places, Places], arrivals: Places, twins: Bools
 ) -> Rows:
     points, queued_at = way.points, way.links["queued"][echoes]
+    replies, second = both_replies
     rows = np.zeros(len(echoes), ROW_DTYPE)
     outer = points[echoes]
     native = queued_at < 0
@@ -334,9 +346,7 @@ def _rows(
     altered = answered & ~same_content(outer, reply)
     fragments = (outer["kind"] | inner["kind"] | np.where(answered, reply["kind"], 0)) & FRAGMENT
     # A second reply is in doubt only if it came before the first one was received.
-    repeated = (repeated_ns > 0) & ~(
-        received & (repeated_ns > values["received_ns"].astype(np.int64))
-    )
+    repeated = (second >= 0) & ~(received & (points["time_ns"][second] > values["received_ns"]))
     flags = np.zeros(len(rows), np.uint8)
     for flag, holds in (
         (ANSWERED, answered),

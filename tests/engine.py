@@ -57,12 +57,8 @@ class Engine:
 
     def __enter__(self) -> Engine:
         self._log = (self._directory / "log").open("wb")
-        # nsenter, not `ip netns exec`: that hides /sys, and with it the cgroups.
-        self._daemon = subprocess.Popen(
-            self._in_host(self._dockerd()), stdout=self._log, stderr=self._log, process_group=0
-        )
         try:
-            self._wait_until_it_answers()
+            self._start()
             self._import_images()
         except BaseException:
             self.__exit__()
@@ -75,12 +71,7 @@ class Engine:
             left = self.docker("ps", "--all", "--quiet").split()
             if left:
                 self.docker("rm", "--force", *left)
-        self._daemon.terminate()
-        try:
-            self._daemon.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._daemon.kill()
-            self._daemon.wait()
+        self._stop()
         if self._log:
             self._log.close()
         # A container on the host's network leaves this mounted.
@@ -89,6 +80,34 @@ class Engine:
         for cgroup in Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}"):
             with suppress(OSError):
                 cgroup.rmdir()
+
+    def _start(self) -> None:
+        # nsenter, not `ip netns exec`: that hides /sys, and with it the cgroups.
+        self._daemon = subprocess.Popen(
+            self._in_host(self._dockerd()), stdout=self._log, stderr=self._log, process_group=0
+        )
+        self._wait_until_it_answers()
+
+    def _stop(self) -> None:
+        assert self._daemon is not None
+        self._daemon.terminate()
+        try:
+            self._daemon.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._daemon.kill()
+            self._daemon.wait()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have no daemon while the block runs; it is started again afterwards.
+
+        Its containers end with it; those with the policy ``--restart always`` come back with it.
+        """
+        self._stop()
+        try:
+            yield
+        finally:
+            self._start()
 
     def docker(self, *words: str) -> str:
         """Run the docker command; return what it prints, without the last line's end."""

@@ -44,6 +44,19 @@ def test_the_gravest_finding_is_the_verdict(levels: tuple[str, ...], sentence: s
     assert judge(findings(*levels)).sentence == sentence
 
 
+def test_a_warning_about_the_bare_metal_rtt_does_not_judge_a_native_rtt_that_held() -> None:
+    rows = [("corrected is not native", "warning", "it is 5 us from it", ""), ("n", "note", "", "")]
+    about = FINDINGS.from_rows(rows)
+    assert judge(about).sentence == "with care: it is 5 us from it"
+    assert judge(about, native_held=True).sentence == (
+        "sound: no reason to doubt the native RTT was found; of the bare-metal RTT see the findings"
+    )
+    more = FINDINGS.from_rows([*rows, ("drift", "warning", "rounds differ", "")])
+    assert judge(more, native_held=True).sentence == "with care: rounds differ"
+    problem = FINDINGS.from_rows([("corrected is not native", "problem", "why", "")])
+    assert judge(problem, native_held=True).verdict == "do not use"
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_report_begins_with_the_answer_and_fits_80_columns(name: str) -> None:
     text = as_text(analyzed(name))

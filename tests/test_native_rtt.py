@@ -223,6 +223,9 @@ def test_what_is_left_of_more_than_a_fifth_of_the_overhead_is_a_warning() -> Non
     (left,) = [f for f in native_doubts(None, native) if f.finding == "native RTT"]
     assert left.level == "warning"
     assert "% of the overhead" in left.message
+    assert not native.held
+    assert native_of(made_rtts(12, host_ns=6 * US, noise_ns=20)).held
+    assert not native_of(made_rtts(1)).held  # nothing judged it
 
 
 def test_what_was_measured_on_a_colder_machine_is_scaled() -> None:

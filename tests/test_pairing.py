@@ -23,7 +23,7 @@ from maceproc.echo_rows import (
     SENT,
     TWIN,
 )
-from maceproc.pairing import Points, Rows, pair
+from maceproc.pairing import SETTLED_NS, Points, Rows, pair
 from tests.echo_samples import echo_rows, points_of
 
 WHOLE = ANSWERED | RECEIVED
@@ -83,16 +83,21 @@ def test_in_pieces_it_is_the_same_as_at_once(cuts: list[int], seed: int) -> None
     rows[7:9]["received_ns"] = rows[7:9]["reply_skb"] = rows[7:9]["outer_in_ifindex"] = 0
     rows["flags"][7:9] = 0
     points = shuffled(points_of(rows), seed)
-    start_ns = int(rows["queued_ns"][0])
-    waiting, found = points[:0], []
+    together, _ = in_pieces(points, int(rows["queued_ns"][0]), cuts)
+    assert same(together, rows)
+
+
+def in_pieces(points: Points, start_ns: int, cuts: list[int]) -> tuple[Rows, int]:
+    """Pair points piece by piece; return the rows, and how many replies answer no request."""
+    waiting, found, counts = points[:0], [], 0
     for until_ns in [start_ns + cut for cut in sorted(cuts)] + [start_ns + 10**10]:
         new = points["time_ns"] <= until_ns
         paired = pair(np.concatenate([waiting, points[new]]), until_ns)
         points, waiting = points[~new], paired.rest
         found.append(paired.rows)
-    together = np.sort(np.concatenate(found), order="queued_ns")
-    assert same(together, rows)
+        counts += paired.counts["no_request"]
     assert len(waiting) == 0
+    return np.sort(np.concatenate(found), order="queued_ns"), counts
 
 
 def changed(points: Points, point: int, **values: object) -> Points:
@@ -179,7 +184,10 @@ def test_the_hosts_own_echoes_have_no_container(bridged: bool) -> None:
     points["kind"][points["point"] == OUTER_QUEUED] = LOCAL
     if bridged:  # a VLAN's card is a second outer device
         points = copies(points, OUTER_QUEUED, 200, ifindex=9)
+    known = pair(points, int(points["time_ns"].max()) + SETTLED_NS)
     found = pair(points).rows
+    assert same(known.rows, found)
+    assert len(known.rest) == 0
     assert set(found["flags"].tolist()) == {WHOLE | NATIVE}
     assert (found["queued_ns"] == found["outer_queued_ns"]).all()
     assert (found["received_ns"] == found["outer_received_ns"]).all()
@@ -191,3 +199,24 @@ def test_echoes_of_others_on_the_outer_device_are_nobodys() -> None:
     found = pair(points[(points["point"] != QUEUED) & (points["point"] != AT_CONTAINER)])
     assert len(found.rows) == 0
     assert found.stayed_inside == found.counts["no_request"] == 0
+
+
+def test_of_what_is_known_nothing_waits() -> None:
+    """What can belong to no echo that is still to come is not kept until the timeout."""
+    points = points_of(echo_rows(20))
+    others = points[(points["point"] != QUEUED) & (points["point"] != AT_CONTAINER)].copy()
+    others["id"] += 7
+    others["skb"] += 128
+    points = copies(copies(points, OUTER_RECEIVED, 300), AT_CONTAINER, 300)
+    points = np.concatenate([points, others])
+    assert len(pair(points, int(points["time_ns"].max()) + SETTLED_NS).rest) == 0
+
+
+@settings(deadline=None)
+@given(cuts=st.lists(st.integers(0, 2_000_000), max_size=6))
+def test_a_second_tracepoint_in_a_later_piece_is_no_reply_of_its_own(cuts: list[int]) -> None:
+    rows = echo_rows(20, every_ns=90_000)
+    points = copies(copies(points_of(rows), OUTER_RECEIVED, 900), AT_CONTAINER, 900)
+    found, counts = in_pieces(points, int(rows["queued_ns"][0]), cuts)
+    assert same(found, rows)
+    assert counts == 0

@@ -40,6 +40,7 @@ RECORD_NATIVES = (
 
 CORRECTED_LEAVES, REST, ADDED = "corrected - native", "rest", "added"
 LEFT = "native RTT - native"
+LARGE_SHARE = 0.2  # of the overhead; when more than this is left over, a finding warns
 MEANING = {
     CORRECTED_LEAVES: "what taking the crossings out leaves: the sum of the next four",
     "host's part": "a native ping pays the host's rules and routing before its first event",
@@ -92,6 +93,14 @@ class Native:
     doubts: tuple[Difference, ...]
     calibration: Calibration | None
     container_path_ns: float
+
+    @property
+    def held(self) -> bool:
+        """Whether natives that did not make it found little of the overhead left in it."""
+        if self.correction is None:
+            return False
+        shares = self.closure.loc[self.closure["term"] == LEFT, "share"]
+        return bool((shares.abs() <= LARGE_SHARE).any())
 
 
 def find_native(

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 import pandas as pd
 
 from maceproc.capture import Sidecar
-from maceproc.following.calibrating import CALIBRATION, LEFT, RECORD_NATIVES, Native
+from maceproc.following.calibrating import CALIBRATION, LARGE_SHARE, LEFT, RECORD_NATIVES, Native
 from maceproc.following.checks import Finding
 from maceproc.following.native_rounds import TERMS
 from maceproc.following.native_rtt import warmth
 from maceproc.units import NS_PER_S, format_duration, format_us
 
-LARGE_SHARE = 0.2  # of the overhead; when more than this is left over, a finding warns
 OLD_S = 24 * 3600
 SAME_WARMTH, OTHER_WARMTH = 1.25, 2.0
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 SOUND, WITH_CARE, DO_NOT_USE = "sound", "with care", "do not use"
+ABOUT_BARE_METAL = ("corrected is not native", "wire")  # the native RTT has it taken out
 
 
 class Soundness(NamedTuple):
@@ -46,10 +47,20 @@ class Soundness(NamedTuple):
         return self.verdict + self.reason
 
 
-def judge(findings: pd.DataFrame) -> Soundness:
-    """Judge a capture by its FINDINGS, of which the gravest are the first."""
+def judge(findings: pd.DataFrame, *, native_held: bool = False) -> Soundness:
+    """Judge a capture by its FINDINGS, of which the gravest are the first.
+
+    Where its native RTT was held against natives that did not make it, and held
+    (`maceproc.following.calibrating.Native`), a warning about the bare-metal RTT does not decide:
+    the report begins with the native RTT.
+    """
+    aside = findings["finding"].isin(ABOUT_BARE_METAL) & (findings["level"] == "warning")
+    decisive = findings[~aside] if native_held else findings
     for level, verdict in (("problem", DO_NOT_USE), ("warning", WITH_CARE)):
-        rows = findings[findings["level"] == level]
+        rows = decisive[decisive["level"] == level]
         if len(rows):
             return Soundness(verdict, str(rows["message"].iloc[0]), level, len(rows))
-    return Soundness(SOUND, "no reason to doubt these numbers was found", "", 0)
+    why = "no reason to doubt these numbers was found"
+    if len(decisive) < len(findings):
+        why = "no reason to doubt the native RTT was found; of the bare-metal RTT see the findings"
+    return Soundness(SOUND, why, "", 0)

@@ -59,7 +59,8 @@ def answer(analysis: Analysis) -> Answer:
         ("coverage", _coverage(analysis.rtts)),
     )
     known = tuple((name, text) for name, text in facts if text)
-    return Answer(headline(analysis), judge(analysis.findings), known)
+    judged = judge(analysis.findings, native_held=analysis.native.held)
+    return Answer(headline(analysis), judged, known)
 
 
 def median_of(analysis: Analysis, series: Series) -> Estimate:

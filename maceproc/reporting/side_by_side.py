@@ -90,7 +90,10 @@ def answer_lines(comparison: Comparison) -> Iterator[str]:
 
 def soundness_of(comparison: Comparison) -> Soundness:
     """Return the gravest verdict on the captures, with the name of its capture."""
-    judged = {name: judge(one.findings) for name, one in comparison.analyses.items()}
+    judged = {
+        name: judge(one.findings, native_held=one.native.held)
+        for name, one in comparison.analyses.items()
+    }
     for verdict in (DO_NOT_USE, WITH_CARE):
         for name, one in judged.items():
             if one.verdict == verdict:

@@ -18,7 +18,7 @@ from maceproc.watching.columns import echo_columns
 from maceproc.watching.series import AllSeries
 from maceproc.watching.watcher import Watcher
 
-READ_EVERY_S = 0.1  # where few points come
+READ_EVERY_S = 0.05  # where few points come
 
 Columns = dict[str, NDArray[Any] | list[str]]
 
@@ -62,7 +62,9 @@ class Watching:
             if duration_s is not None:
                 left_s = min(left_s, began_s + duration_s - time.monotonic())
             stop.wait(max(left_s, 0.0))
-            self._take(self.watcher.poll(), sinks)
+            rows = self.watcher.poll()
+            if rows is not None:
+                self._take(rows, sinks)
             if time.monotonic() - shown_s >= show_every_s:
                 shown_s = time.monotonic()
                 show()

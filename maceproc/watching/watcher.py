@@ -14,7 +14,7 @@ from maceproc.echoes import points_from
 from maceproc.errors import TargetError
 from maceproc.pairing import POINT_DTYPE, Paired, Rows, pair
 from maceproc.recording.bpf.devices import outer_devices
-from maceproc.recording.bpf.echo_tracer import EchoTracer, Points, Watched
+from maceproc.recording.bpf.echo_tracer import EchoTracer, Watched
 from maceproc.watching.devices import Surroundings, look_around
 from maceproc.watching.places import Place, Places, Wanted
 
@@ -24,6 +24,8 @@ DEVICES_EVERY_S = (
 )
 TRY_AT_LEAST_EVERY_S = 60.0  # a place without devices
 TRIES_BEFORE_IT_IS_TOLD = 3
+PAIR_EVERY_S = 0.5  # many points at once cost less than a few at a time
+PAIR_AT_ONCE = 50_000  # points, before that
 MOST_WAITING = 600_000  # points of echoes that are not complete: 58 MB
 
 
@@ -66,6 +68,9 @@ class Watcher:
         self.notes: list[str] = []
         self.gone: list[int] = []  # places that have left for good; taken away by whoever reads
         self._waiting = np.empty(0, POINT_DTYPE)  # points of echoes that are not complete
+        self._read = bytearray()  # points since the last pairing
+        self._until_ns = 0  # every point up to then was read
+        self._paired_s = time.monotonic()
         self._points_lost = 0
         self._not_followed = Counter[str]()
         self._stayed_inside = 0
@@ -86,22 +91,39 @@ class Watcher:
     ) -> None:
         self.tracer.__exit__(kind, error, traceback)
 
-    def poll(self) -> Rows:
-        """Look after the places where that is due, and return the rows since the last time."""
+    def poll(self) -> Rows | None:
+        """Read what the kernel has written; return the rows since the last time, if that is due.
+
+        Places are looked after where that is due.
+        """
         now_s = time.monotonic()
         if now_s >= self._next_s["places"]:
             self._next_s["places"] = now_s + PLACES_EVERY_S
             self.poll_places()
-        return self._take(self.tracer.read_points())
+        self._read_points()
+        due = now_s - self._paired_s >= PAIR_EVERY_S
+        if not due and len(self._read) < PAIR_AT_ONCE * POINT_DTYPE.itemsize:
+            return None
+        self._paired_s = now_s
+        return self._take()
 
     def finish(self) -> Rows:
         """Stop following; return the last rows. Echoes that still wait for a reply are counted."""
         self.tracer.stop()
-        rows = self._take(self.tracer.read_points())
+        self._read_points()
+        rows = self._take()
         left = pair(self._waiting)
         self._count(left)
-        self.waiting = int(((left.rows["flags"] & NATIVE) == 0).sum())
-        return rows
+        left_rows = left.rows[(left.rows["flags"] & NATIVE) == 0]
+        received = left_rows["received_ns"] > 0
+        self.waiting = int((~received).sum())
+        return np.concatenate([rows, left_rows[received]])
+
+    def _read_points(self) -> None:
+        read = self.tracer.read_points()
+        self._read += read.data
+        self._points_lost += read.lost
+        self._until_ns = read.until_ns
 
     def name(self, number: int) -> str:
         """Return the name of a place by its number."""
@@ -207,16 +229,16 @@ class Watcher:
             self.gone.append(number)
             self._names.pop(number, None)
 
-    def _take(self, read: Points) -> Rows:
+    def _take(self) -> Rows:
         """Return the echoes that are complete or given up, without those of the host itself."""
-        self._points_lost += read.lost
-        points = np.concatenate([self._waiting, points_from(read.data)])
-        found = pair(points, read.until_ns, self._timeout_ns)
+        until_ns = self._until_ns
+        points = np.concatenate([self._waiting, points_from(bytes(self._read))])
+        self._read.clear()
+        found = pair(points, until_ns, self._timeout_ns)
         if len(found.rest) > MOST_WAITING:
             # Memory is bounded: the oldest echoes are given up before their timeout.
             times = np.sort(found.rest["time_ns"].astype(np.int64))
-            sooner_ns = read.until_ns - int(times[-MOST_WAITING // 2])
-            found = pair(points, read.until_ns, max(0, sooner_ns))
+            found = pair(points, until_ns, max(0, until_ns - int(times[-MOST_WAITING // 2])))
             self._note_once(
                 f"more than {MOST_WAITING // 3} echoes wait for their replies: the oldest are "
                 "given up before the timeout"

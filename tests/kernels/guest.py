@@ -1,7 +1,7 @@
 """Inside the guest: ``python -m tests.kernels.guest RESULTS SCENARIO ...`` records each scenario.
 
 One process records them all: starting Python takes an emulated machine longer than recording. What
-is printed about a scenario goes to a file of its own.
+is printed about a scenario goes to a file of its own; another file says that it was done.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from maceproc.cli import cli
 from maceproc.errors import MaceprocError
-from tests.kernels.machine import CLEAN_UP, record_arguments, setup_script
+from tests.kernels.machine import CLEAN_UP, done_file, record_arguments, setup_script
 from tests.kernels.scenarios import SCENARIOS
 
 
@@ -32,6 +32,7 @@ def record(name: str, results: Path) -> None:
             print(error)
         sys.stdout.flush()
         subprocess.run(["bash", "-c", CLEAN_UP], check=False, stdin=subprocess.DEVNULL)
+    done_file(name, results).touch()
 
 
 if __name__ == "__main__":

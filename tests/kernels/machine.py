@@ -13,8 +13,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import BinaryIO
 
 from tests.kernels.scenarios import BASE, Scenario
 
@@ -26,10 +28,54 @@ NAMES = {
 }
 """What the kernels are called in the packages of Debian 12 and its backports."""
 
+FETCH_S = 300
 BOOT_S = 150  # and to start Python there
 SCENARIO_S = 120
 PINGS, ROUNDS = 20, 2
-RESULTS_MB = 64
+BEGUN = "begun"
+"""The file, among the results, that says that a guest has booted and runs its script."""
+
+
+class CannotRun(Exception):  # noqa: N818 - said of a machine, it is no error of the bench
+    """A kernel that cannot be fetched or booted on this machine; the message says why."""
+
+
+def fetched(series: str, seconds: float) -> tuple[str, Path]:
+    """Return the release of a series' newest kernel and where it is unpacked; fetch it if needed.
+
+    Raises CannotRun where no package of it can be had within these seconds.
+    """
+    end = time.monotonic() + seconds
+    for command in (None, ["apt-get", "update", "-qq"]):  # the lists may be missing, or old
+        try:
+            if command:
+                _apt(command, KERNELS, end)
+            package = newest_package(series)
+            if package is None:
+                raise CannotRun(f"no package of kernel {series}")
+            return unpacked(package, end)
+        except CannotRun as error:
+            why = error
+    raise why
+
+
+def _apt(argv: list[str], directory: Path, end: float) -> None:
+    """Run a program of the packages' until a time of the monotonic clock, or raise CannotRun."""
+    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        done = subprocess.run(
+            argv,
+            cwd=directory,
+            capture_output=True,
+            text=True,
+            timeout=max(1, end - time.monotonic()),
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise CannotRun(f"`{shlex.join(argv)}` was not done in time") from error
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:]
+        raise CannotRun(f"`{shlex.join(argv)}` failed: {''.join(said)}")
 
 
 def newest_package(series: str) -> str | None:
@@ -45,19 +91,22 @@ def newest_package(series: str) -> str | None:
     return max(names, key=lambda name: [int(n) for n in re.findall(r"\d+", name)], default=None)
 
 
-def unpacked(package: str) -> tuple[str, Path]:
-    """Return a kernel's release and the directory that it is unpacked in; fetch it if needed."""
+def unpacked(package: str, end: float) -> tuple[str, Path]:
+    """Return a kernel's release and the directory that it is unpacked in; fetch it if needed.
+
+    Raises CannotRun if that fails, or is not done at this time of the monotonic clock.
+    """
     release = package.removeprefix("linux-image-")
     root = KERNELS / release
     if (root / ".complete").exists():
         return release, root
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir(parents=True)
-    subprocess.run(["apt-get", "download", "-qq", package], cwd=root, check=True)
+    _apt(["apt-get", "download", "-qq", package], root, end)
     (archive,) = root.glob("*.deb")
-    subprocess.run(["dpkg", "-x", str(archive), str(root)], check=True)
+    _apt(["dpkg", "-x", str(archive), str(root)], root, end)
     archive.unlink()
-    subprocess.run(["depmod", "-b", str(root), release], check=True)
+    _apt(["depmod", "-b", str(root), release], root, end)
     (root / ".complete").touch()
     return release, root
 
@@ -70,29 +119,47 @@ def has_modules(root: Path, release: str, scenario: Scenario) -> bool:
     return all(module.replace("-", "_") in have for module in scenario.modules)
 
 
-def boot(root: Path, release: str, script: Path, results: Path, *, seconds: float) -> str:
-    """Boot a kernel, run a script in it as root, and return what the console showed."""
+def boot(root: Path, release: str, script: Path, results: Path, *, seconds: float) -> bool:
+    """Boot a kernel, and run a script in it as root; tell whether that came to its end in time.
+
+    What the console showed is kept in the directory for results. Raises CannotRun when the script
+    never began.
+    """
     programs = Path(sys.executable).parent  # vng calls others of its package by their names
     path = f"{programs}:{os.environ['PATH']}"
     argv = [str(programs / "vng"), "--verbose", "--run", str(root / "boot" / f"vmlinuz-{release}")]
     argv += ["--cpus", "2", "--memory", "3G", "--disable-microvm", "--user", "root"]
     argv += ["--force-9p", "--disable-kvm", "--rwdir", str(results)]
     argv += ["--", "bash", str(script)]
+    begun = results / BEGUN
+    begun.unlink(missing_ok=True)
+    with (results / "console.log").open("wb") as console:
+        in_time = ran_within(argv, console, {**os.environ, "PATH": path}, seconds)
+    if not begun.exists():
+        shown = (results / "console.log").read_text(errors="replace").strip().splitlines()[-1:]
+        when = "" if in_time else f" within {seconds:.0f} s"
+        raise CannotRun(f"{release} did not boot in qemu{when}: {''.join(shown) or 'no output'}")
+    return in_time
+
+
+def ran_within(argv: list[str], console: BinaryIO, environ: dict[str, str], seconds: float) -> bool:
+    """Run a program, and end it and those that it started after a time; tell if it ended itself."""
     with subprocess.Popen(
         argv,
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=console,
         stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        env={**os.environ, "PATH": path},
+        env=environ,
         start_new_session=True,
     ) as guest:
         try:
-            return guest.communicate(timeout=seconds)[0]
+            guest.wait(timeout=seconds)
+            return True
         except subprocess.TimeoutExpired:
-            os.killpg(guest.pid, signal.SIGKILL)
-            return guest.communicate()[0] + f"\nended after {seconds:.0f} s"
+            return False
+        finally:
+            if guest.poll() is None:
+                os.killpg(guest.pid, signal.SIGKILL)
 
 
 def run_here(script: Path, *, seconds: float) -> str:
@@ -108,7 +175,7 @@ def guest_script(names: Iterable[str], results: Path) -> str:
     argv = [sys.executable, "-m", "tests.kernels.guest", str(results), *names]
     return (
         f"cd {shlex.quote(str(ROOT))}\nexport HOME=/root PYTHONDONTWRITEBYTECODE=1\n"
-        f"exec {shlex.join(argv)}\n"
+        f"touch {shlex.quote(str(results / BEGUN))}\nexec {shlex.join(argv)}\n"
     )
 
 
@@ -118,6 +185,11 @@ def setup_script(scenario: Scenario) -> str:
     load = f"for m in {modules}; do modprobe -q $m; done\n" if modules else ""
     pings = f"ip netns exec ct ping -c 3 -i 0.3 -W 2 {scenario.target}\n"
     return f"set -x\n{load}{scenario.begins or BASE}{scenario.setup}\n{pings}"
+
+
+def done_file(name: str, results: Path) -> Path:
+    """Return the file that says that a scenario was recorded, as far as it could be."""
+    return results / f"{name}.done"
 
 
 def record_arguments(name: str, scenario: Scenario, results: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ APART_NS = 25_000_000  # pings follow one another by 50 ms
 LATE_NS = 45_000_000  # ping prints after the reply came, in an emulator long after, before the next
 EARLY_NS = 1_000_000  # the two clocks are read one after the other
 LEAST = 0.5  # of the pings; an emulator that is held up scatters a run's RTTs, and it is refused
+NOT_FOLLOWED = ("no-request", "request-not-followed", "reply-not-followed")  # whatever the load
 NETEM_ERROR_NS = 4_000_000  # emulated CPUs are slow; what netem adds is a lower bound
 
 
@@ -23,7 +25,8 @@ class Verdict:
     """The result of one scenario on one kernel.
 
     `wrong` counts the pings whose correction is not that of their own packets on the right
-    devices; `problem` says in words what is not as it must be, and is empty if all is well.
+    devices; `problem` says in words what is not as it must be, and is empty if all is well;
+    `held_up` what is so because the machine was too busy for an emulator, and shows nothing.
     """
 
     scenario: str
@@ -33,6 +36,7 @@ class Verdict:
     wrong: int
     refused: str
     problem: str
+    held_up: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """Return it as it is written to the results file."""
@@ -53,36 +57,55 @@ def judge(name: str, scenario: Scenario, kernel: str, trace: Path) -> Verdict:
     refusals = answered["reason"][answered["status"] != "corrected"]
     refused = str(refusals.mode().iloc[0]) if len(refusals) else ""
     counts = len(corrected), len(answered), wrong
-    return Verdict(name, kernel, *counts, refused, _problem(scenario, counts, corrected))
+    problem = _problem(scenario, counts, answered)
+    held_up = "" if problem else _held_up(scenario, answered)
+    return Verdict(name, kernel, *counts, refused, problem, held_up)
 
 
-def _problem(scenario: Scenario, counts: tuple[int, int, int], corrected: pd.DataFrame) -> str:
+def _problem(scenario: Scenario, counts: tuple[int, int, int], answered: pd.DataFrame) -> str:
     """Say what is not as the scenario says it must be; nothing if all is well."""
-    count, answered, wrong = counts
-    if not answered:
+    corrected, all_answered, wrong = counts
+    if not all_answered:
         return "no ping was answered"
     if wrong:
-        return f"{wrong} of {answered} pings were corrected wrong"
-    if scenario.corrected == "all" and count < LEAST * answered:
-        return f"only {count} of {answered} pings were corrected"
-    if scenario.corrected == "none" and count:
-        return f"{count} pings were corrected where nothing can be"
-    return _netem_problem(scenario, corrected) if any(scenario.added_ns) else ""
+        return f"{wrong} of {all_answered} pings were corrected wrong"
+    if scenario.corrected == "none" and corrected:
+        return f"{corrected} pings were corrected where nothing can be"
+    lost = (answered["status"].eq("uncrossed") | answered["rule"].isin(NOT_FOLLOWED)).sum()
+    if scenario.corrected == "all" and lost > LEAST * all_answered:
+        return f"{lost} of {all_answered} pings were not followed"
+    for part, least_ns, added_ns in _netem_parts(scenario, answered):
+        if least_ns < added_ns:
+            return f"netem added {added_ns} ns to the {part}, its least is {least_ns:.0f} ns"
+    return ""
 
 
-def _netem_problem(scenario: Scenario, corrected: pd.DataFrame) -> str:
-    """Compare the parts of the RTTs with the delays that netem added to each."""
-    rest_ns = corrected["bare_metal_rtt_ns"]
+def _held_up(scenario: Scenario, answered: pd.DataFrame) -> str:
+    """Say what a machine too busy for an emulator left unshown; nothing if all was shown."""
+    corrected = (answered["status"] == "corrected").sum()
+    if scenario.corrected == "all" and corrected < LEAST * len(answered):
+        return f"only {corrected} of {len(answered)} pings took the time that was printed"
+    for part, least_ns, added_ns in _netem_parts(scenario, answered):
+        if least_ns >= added_ns + NETEM_ERROR_NS:
+            return f"netem added {added_ns} ns to the {part}, its least is {least_ns:.0f} ns"
+    return ""
+
+
+def _netem_parts(scenario: Scenario, answered: pd.DataFrame) -> Iterator[tuple[str, float, int]]:
+    """Give each part of the corrected RTTs: its name, its least, and what netem added to it [ns].
+
+    netem delays every packet, and a busy machine delays some of them more; so the least counts.
+    """
+    corrected = answered[answered["status"] == "corrected"]
+    if not any(scenario.added_ns) or corrected.empty:
+        return
     parts = {
         "outbound": corrected["outbound_ns"],
         "inbound": corrected["inbound_ns"],
-        "corrected RTT": rest_ns,
+        "corrected RTT": corrected["bare_metal_rtt_ns"],
     }
     for (part, times_ns), added_ns in zip(parts.items(), scenario.added_ns, strict=True):
-        least_ns = times_ns.min()  # netem delays every packet, a busy machine some of them more
-        if not added_ns <= least_ns < added_ns + NETEM_ERROR_NS:
-            return f"netem added {added_ns} ns to the {part}, its least is {least_ns:.0f} ns"
-    return ""
+        yield part, float(times_ns.min()), added_ns
 
 
 def _is_right(analysis: maceproc.Analysis, row: Any, scenario: Scenario) -> bool:
