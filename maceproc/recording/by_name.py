@@ -6,12 +6,14 @@ import os
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import cast, get_args
+from typing import NamedTuple, cast, get_args
 
+from maceproc.calibration import Calibration, load_calibration
 from maceproc.capture_files import Capture
 from maceproc.errors import TargetError
 from maceproc.recording import sites
-from maceproc.recording.lab import Lab
+from maceproc.recording.lab import DEFAULT_NAME, Lab, RemoteKind, is_complete, usual_remote
+from maceproc.recording.options import Tracer
 from maceproc.recording.record import record as record_at
 
 
@@ -20,13 +22,19 @@ def record(
     output: str | os.PathLike[str] = "trace.dat",
     *,
     container: str = "",
+    host_ping: bool = False,
     lab: bool | str | Lab = False,
+    remote: RemoteKind | None = None,
     netns: str = "",
     pid: int | None = None,
     host: bool = False,
+    native: sites.NativeChoice = "",
     rounds: int = 5,
     baseline: bool = True,
     events: str = "minimal",
+    tracer: Tracer = "ftrace",
+    buffer_kb: int | None = None,
+    calibration: str | os.PathLike[str] | Calibration | None = None,
     outer: str = "",
     awake: bool = False,
     force: bool = False,
@@ -38,7 +46,8 @@ def record(
     >>> maceproc.analyze(capture.trace).rtts                                 # doctest: +SKIP
 
     It needs root. Without a place the command runs here, as a native ping. Raises TargetError when
-    more than one place is named or the place is not there, and what
+    more than one place is named or the place is not there, ValueError when arguments do not go
+    together, CaptureError when the calibration cannot be read, and what
     `maceproc.recording.record.record` raises.
 
     Parameters
@@ -49,21 +58,39 @@ def record(
         Where the trace goes; its sidecar is beside it.
     container
         A container of Docker, Podman or containerd, by name or id.
+    host_ping
+        With `container` or ``compose``: run this machine's ping in the container's network, not the
+        container's own.
     lab
-        True: a lab that is made for this and removed afterwards. Or a lab, or the name of one.
+        True: the lab that is up, or one that is made for this and removed afterwards. Or a lab, or
+        the name of one.
+    remote
+        What answers in a lab that is made: ``kernel``, this kernel's own stack, or ``program``, one
+        that spins on a CPU of its own. By default a program where there are two CPUs.
     netns, pid, host
         A network namespace by name or file; the one of a process; the one of this machine.
+    native
+        What runs from the host in place of a container's program: ``host``, this machine's, or
+        ``image``, the container's image, which then sees the host's network.
     rounds
         Runs per arm.
-    baseline, events, outer, awake, force
-        As in `maceproc.recording.options.Options`.
+    calibration
+        A calibration or its file: it is kept in the sidecar, and used by the analysis.
+    baseline, events, tracer, buffer_kb, outer, awake, force
+        As in `maceproc.recording.options.Options`. `events` and `buffer_kb` do not go with the
+        tracer ``bpf``.
     others
         Another kind of place, with its name: ``compose``, ``pod``, ``lxc``, ``machine`` or
         ``unit``, as the options of these names.
     """
     argv = shlex.split(command) if isinstance(command, str) else list(command)
     named = {"container": container, "netns": netns, **others}
-    with _site({kind: name for kind, name in named.items() if name}, lab, pid, host) as site:
+    named = {kind: name for kind, name in named.items() if name}
+    _check(tracer, events, buffer_kb, host_ping and not named.keys() & {"container", "compose"})
+    if calibration is not None and not isinstance(calibration, Calibration):
+        calibration = load_calibration(os.fspath(calibration))
+    place = _Place(named, lab, pid, host, host_ping, native, remote)
+    with _site(place) as site:
         return record_at(
             argv,
             site,
@@ -71,30 +98,66 @@ def record(
             rounds=rounds,
             baseline=baseline,
             events=events,
+            tracer=tracer,
+            buffer_kb=buffer_kb,
+            calibration=calibration,
             outer=outer,
             awake=awake,
             force=force,
         )
 
 
+def _check(tracer: str, events: str, buffer_kb: int | None, host_ping_alone: bool) -> None:
+    """Raise ValueError when arguments do not go together."""
+    if tracer not in get_args(Tracer):
+        raise ValueError(f"tracer is {tracer!r}; expected one of {', '.join(get_args(Tracer))}")
+    if tracer == "bpf" and (events != "minimal" or buffer_kb is not None):
+        raise ValueError("events and buffer_kb do not go with tracer='bpf'")
+    if host_ping_alone:
+        raise ValueError("host_ping goes with container or compose")
+
+
+class _Place(NamedTuple):
+    named: dict[str, str]
+    lab: bool | str | Lab
+    pid: int | None
+    host: bool
+    host_ping: bool
+    native: sites.NativeChoice
+    remote: RemoteKind | None
+
+
 @contextmanager
-def _site(
-    named: dict[str, str], lab: bool | str | Lab, pid: int | None, host: bool
-) -> Iterator[sites.Site]:
+def _site(place: _Place) -> Iterator[sites.Site]:
     """Give the one place that is named; TargetError when there are several."""
-    if len(named) + sum((bool(lab), pid is not None, host)) > 1:
+    if len(place.named) + sum((bool(place.lab), place.pid is not None, place.host)) > 1:
         raise TargetError("more than one place is named", hint="give one of them")
-    if lab is True:
-        with Lab() as made:
-            yield sites.lab_site(made)
-    elif lab:
-        yield sites.lab_site(lab if isinstance(lab, Lab) else Lab(lab))
-    elif pid is not None:
-        yield sites.pid_site(pid)
-    for kind, name in named.items():
-        yield sites.named_site(_known(kind), name)
-    if not (named or lab or pid is not None):
-        yield sites.here_site("host" if host else "here")
+    if isinstance(place.lab, Lab):
+        yield sites.lab_site(place.lab)
+    elif place.lab:
+        with some_lab("" if place.lab is True else place.lab, remote=place.remote) as lab:
+            yield sites.lab_site(lab)
+    elif place.pid is not None:
+        yield sites.pid_site(place.pid)
+    for kind, name in place.named.items():
+        yield sites.named_site(_known(kind), name, host_ping=place.host_ping, native=place.native)
+    if not (place.named or place.lab or place.pid is not None):
+        yield sites.here_site("host" if place.host else "here", native=place.native)
+
+
+@contextmanager
+def some_lab(
+    name: str = "", *, containers: int = 1, remote: RemoteKind | None = None
+) -> Iterator[Lab]:
+    """Give the lab of a name; without a name the one that is up, or one just for this context.
+
+    A lab that is made has `containers` containers and a `remote` (None: the usual one).
+    """
+    if name or is_complete(Lab(DEFAULT_NAME).existing()):
+        yield Lab(name or DEFAULT_NAME)
+        return
+    with Lab(containers=containers, remote=remote or usual_remote()) as made:
+        yield made
 
 
 def _known(kind: str) -> sites.NamedKind:
