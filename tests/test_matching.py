@@ -3,8 +3,8 @@
 A drawing has a line per event: the time [us] and what happened. ``send`` is a send call,
 ``request`` a packet that it queued, ``reply`` a packet that the container's device received, and
 ``delivery`` the return of a receive call. A packet that is ``torn`` was not followed to its end. A
-reply that was ``held 20`` had its last event but one 20 us before. A packet that is ``slow`` crossed
-in 20 us instead of 2.
+reply that was ``held 20`` had its last event but one 20 us before. A packet that is ``slow``
+crossed in 20 us instead of 2.
 """
 
 from __future__ import annotations
