@@ -23,6 +23,9 @@ The kernel stamps packets only while somebody asks for stamps. A deferred work i
 the first reply can come before (net/core/dev.c, net_enable_timestamp(), v6.8).
 """
 
+USUAL = (0.0, 0.9)
+"""Quantiles between which the times from send call to reply are usual."""
+
 MATCHED_BY: Mapping[str, str] = {
     "time": "it is the only packet received when the printed RTT says that the reply was",
     "turn": "no event was lost, as many packets came as replies were printed, and this one came "
@@ -56,6 +59,9 @@ class Replies:
         Whether the packets tell how far the send stamps are ahead of the send calls.
     several
         Whether several packets came when the reply was due.
+    usual_before
+        Whether another packet came before, as soon as replies usually come, and the reply took
+        longer than usual.
     stamped_late
         Whether a packet that came before may be the reply, stamped when it was delivered: only the
         first ping of a run.
@@ -68,6 +74,7 @@ class Replies:
     turn: Choice
     offset_known: bool
     several: Bools
+    usual_before: Bools
     stamped_late: Bools
 
     @property
@@ -120,9 +127,29 @@ def find_replies(
         turn=turn,
         offset_known=offset_ns is not None,
         several=count > 1,
+        usual_before=_usual_before(due, reply.where(~fits & ~in_turn), reply, received_ns),
         stamped_late=first & ~turn.exists & (_came_until(due, received_ns) > 1),
     )
     return found, due
+
+
+def _usual_before(due: Due, told_by_time: Choice, reply: Choice, received_ns: Times) -> Bools:
+    """Tell whether a packet came when the reply usually comes, before the one that was chosen.
+
+    A ping that is held up between its send stamp and its send call prints too long an RTT. The
+    packet of another program may have come just when that RTT says. Packets that are replies of
+    other pings of the run are not meant.
+    """
+    took_ns = told_by_time.of(received_ns, 0) - due.sent_ns
+    asked = told_by_time.exists & due.known
+    if not asked.any():
+        return asked
+    shortest_ns, longest_ns = np.quantile(took_ns[asked], USUAL).astype(np.int64)
+    others_ns = np.delete(received_ns, reply.position[reply.exists])
+    until_ns = longest_ns + due.tolerance_ns
+    first = np.searchsorted(others_ns, due.sent_ns + shortest_ns - due.tolerance_ns, side="left")
+    until = np.searchsorted(others_ns, due.sent_ns + until_ns, side="right")
+    return asked & (took_ns > until_ns) & (until > first)
 
 
 def _stamped_before(due: Due) -> Times:

@@ -311,6 +311,13 @@ MATCH_RULES: tuple[Rule, ...] = (
         "several packets came when its RTT says it came",
     ),
     Rule(
+        "usual-reply-before",
+        "ambiguous",
+        lambda case: case.traced.replies.usual_before,
+        "another packet came when its reply usually comes, and its RTT is longer than usual: ping "
+        "may have been held up before it sent",
+    ),
+    Rule(
         "stamped-late",
         "ambiguous",
         lambda case: case.traced.replies.stamped_late,
