@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from maceproc.following.side_by_side import side_by_side
 from maceproc.schema import HOPS, JOURNEYS
 
 SOFTIRQ_FLAG = 0x10  # TRACE_FLAG_SOFTIRQ, include/linux/trace_events.h, v6.8
@@ -167,9 +168,13 @@ class Hops:
 
     def take(self, order: npt.NDArray[np.intp]) -> Hops:
         """Return the rows in another order."""
-        columns = {
-            name: np.take(values, order) for name, values in self.columns.items() if name != "rank"
-        }
+        names = [name for name in self.columns if name != "rank"]
+        taken = side_by_side(lambda name: self.columns[name][order], names, len(order))
+        return replace(self, columns=dict(zip(names, taken, strict=True)))
+
+    def between(self, first: int, last: int) -> Hops:
+        """Return the rows from `first` to before `last`, not copied."""
+        columns = {name: values[first:last] for name, values in self.columns.items()}
         return replace(self, columns=columns)
 
 
@@ -179,16 +184,21 @@ def stack_hops(events: Mapping[str, pd.DataFrame]) -> Hops:
     tables = [_with_address(events[name]) for name in names]
     named = [_device_names(table) for table in tables]
     devices = pd.Index(sorted({dev for column in named for dev in column.categories}), dtype="str")
-    parts = [
-        _hop_columns(table, HOP_EVENTS[name], _recoded(dev, devices))
-        for table, name, dev in zip(tables, names, named, strict=True)
-    ]
+    rows = sum(map(len, tables))
+    parts = side_by_side(
+        lambda n: _hop_columns(tables[n], HOP_EVENTS[names[n]], _recoded(named[n], devices)),
+        range(len(tables)),
+        rows,
+    )
     for code, part in enumerate(parts):
         part["event"] = np.full(len(part["rank"]), code, dtype=np.int8)
     parts.append({column: np.empty(0, dtype) for column, dtype in HOP_DTYPES.items()})
-    return Hops(
-        {name: np.concatenate([p[name] for p in parts]) for name in HOP_DTYPES}, names, devices
+    stacked = side_by_side(
+        lambda name: np.concatenate([part[name] for part in parts]),
+        HOP_DTYPES,
+        rows,
     )
+    return Hops(dict(zip(HOP_DTYPES, stacked, strict=True)), names, devices)
 
 
 HOP_DTYPES: Mapping[str, Any] = {
@@ -243,28 +253,65 @@ def _hop_columns(
 
 def in_order(hops: Hops) -> npt.NDArray[np.intp]:
     """Return the order of address, then time; at equal times that of the reader, then of kinds."""
-    # Tables of a trace are sorted already, and sorting them again costs little.
+    by_time, by_address = side_by_side(
+        lambda sort: sort(hops), (_in_time, _address_codes), len(hops["rank"])
+    )
+    return np.asarray(by_time[np.argsort(by_address[by_time], kind="stable")])
+
+
+def _in_time(hops: Hops) -> npt.NDArray[np.intp]:
+    # Tables of a trace are sorted already, and merging sorted runs costs little.
     in_time = np.argsort(hops["rank"], kind="stable")
-    in_time = in_time[np.argsort(hops["time_ns"][in_time], kind="stable")]
+    times = hops["time_ns"][in_time]
+    if np.any(times[1:] < times[:-1]):
+        in_time = in_time[np.argsort(times, kind="stable")]
+    return in_time
+
+
+def _address_codes(hops: Hops) -> npt.NDArray[np.unsignedinteger[Any]]:
+    """Return the place of every hop's address among all addresses."""
     code, addresses = pd.factorize(hops["skbaddr"], sort=True)
-    small = np.uint16 if len(addresses) <= 1 << 16 else np.uint32  # 16 bits are sorted by radix
-    return in_time[np.argsort(code.astype(small)[in_time], kind="stable")]
+    # 16 bits are sorted by radix.
+    return code.astype(np.uint16 if len(addresses) <= 1 << 16 else np.uint32)
 
 
 def life_starts(hops: Hops, recorded: Collection[Kind], links: Links) -> Bools:
-    """Tell for each hop, in order of address and time, whether a new life begins with it."""
-    kind, dev, address = hops["kind"], hops["dev"], hops["skbaddr"]
-    if len(kind) == 0:
+    """Tell for each hop, in order of address and time, whether a new life begins with it.
+
+    A hop's answer needs the three hops before it. So blocks of rows, whose columns stay in the
+    CPU's cache, are looked at side by side.
+    """
+    count = len(hops["kind"])
+    if count == 0:
         return np.empty(0, dtype=np.bool_)
+    hops = replace(hops, tells_softirq=_tells_softirq(hops))
+    starts = np.empty(count, dtype=np.bool_)
+    starts[0] = True
+
+    def look(first: int) -> None:
+        before, last = max(0, first - HOPS_NEEDED), min(first + BLOCK_ROWS, count)
+        follows = _follows(hops.between(before, last), recorded, links)
+        starts[max(1, first) : last] = ~follows[max(1, first) - before - 1 :]
+
+    side_by_side(look, range(0, count, BLOCK_ROWS), count)
+    return starts
+
+
+BLOCK_ROWS = 1 << 17
+HOPS_NEEDED = 3  # before a hop, to tell whether it follows: see `_after_the_end`
+
+
+def _follows(hops: Hops, recorded: Collection[Kind], links: Links) -> Bools:
+    """Tell for each hop but the first whether it continues the life of the one before it."""
+    kind, dev, address = hops["kind"], hops["dev"], hops["skbaddr"]
     same_device = dev[1:] == dev[:-1]
-    follows = address[1:] == address[:-1]
+    follows: Bools = address[1:] == address[:-1]
     follows &= _allowed(recorded)[kind[:-1], kind[1:], same_device.astype(np.int8)]
     follows &= _keeps_length(hops)
     follows &= _in_context(hops)
     follows &= _from_the_backlog(hops)
     follows &= _along_links(hops, links, same_device)
-    follows &= ~_after_the_end(hops, follows, links)
-    return np.append(True, ~follows)
+    return follows & ~_after_the_end(hops, follows, links)
 
 
 def _keeps_length(hops: Hops) -> Bools:
