@@ -207,6 +207,19 @@ def test_a_rule_holds_of_a_ping(rule: str, seq: int, drawing: str, printed: str)
     assert (seq, rule) in found, found
 
 
+@pytest.mark.parametrize(("held", "rule"), [(1, "no-reply"), (3, "corrected")])
+def test_no_reply_is_stamped_later_than_its_rtt_after_the_send_call(held: int, rule: str) -> None:
+    """The send stamp comes before the send call: 52 us after that the reply was stamped already.
+
+    Ping 2 was held up before its call, so that its own reply came early, and one of another program
+    near the time that the printed RTT says. What stamps a packet comes after its event before.
+    """
+    own = drawn(6, [50] * 6).replace("1050 reply", "1036 reply")
+    found = dict(rules(own + f"\n1056 reply held {held}", text(lines_of([50] * 6), 6)))
+    assert found.pop(2) == rule
+    assert set(found.values()) == {"corrected"}
+
+
 def test_numbers_exchanged_of_calls_that_are_too_close_to_tell() -> None:
     burst = "0 send\n1 request\n2000 send\n2001 request\n2005 send\n2006 request\n"
     drawing = burst + "50 reply\n5000 reply\n9000 reply"

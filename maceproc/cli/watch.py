@@ -290,11 +290,13 @@ def _shown(watching: Watching, *, plain: bool) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def _end_told(watching: Watching) -> Iterator[None]:
-    """Say at the end how many echoes were followed, and what was not."""
-    yield
-    from maceproc.watching.live_table import loss_lines
+    """Say at the end how many echoes were followed, and what was not, whatever ends it."""
+    try:
+        yield
+    finally:
+        from maceproc.watching.live_table import loss_lines
 
-    followed = sum(series.echoes for series in watching.series.series.values())
-    waiting = watching.watcher.waiting
-    tell(f"{followed} echoes followed{f', {waiting} without a reply yet' * bool(waiting)}")
-    tell_notes(loss_lines(watching.watcher.losses(), watching.series))
+        followed = sum(series.echoes for series in watching.series.series.values())
+        waiting = watching.watcher.waiting
+        tell(f"{followed} echoes followed{f', {waiting} without a reply yet' * bool(waiting)}")
+        tell_notes(loss_lines(watching.watcher.losses(), watching.series))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from maceproc.following.due import Due, estimate_offset
+from maceproc.following.due import PRINT_ERROR_NS, Due, estimate_offset
 from maceproc.following.numbering import Numbering
 from maceproc.following.positions import FOREVER, Bools, Choice, Indices, Times, only_one
 from maceproc.following.run_packets import RunPackets
@@ -93,6 +93,8 @@ def find_replies(
 
     by_device = stamp == "kernel"
     timed, count = only_one(received_ns, due.earliest_ns, due.latest_ns, due.known & by_device)
+    too_late = timed.exists & (timed.of(packets.stamped_after_ns, 0) > _stamped_before(due))
+    timed, count = timed.where(~too_late), np.where(too_late, 0, count)
     # Another packet whose event was late may have been stamped in time: either may be the reply.
     late_events = np.where(count > 0, _stamped_until(due.latest_ns, packets), 0)
     timed, count = timed.where(late_events == 0), count + late_events
@@ -121,6 +123,18 @@ def find_replies(
         stamped_late=first & ~turn.exists & (_came_until(due, received_ns) > 1),
     )
     return found, due
+
+
+def _stamped_before(due: Due) -> Times:
+    """Return the latest time at which each reply can have been stamped.
+
+    The send stamp is older than the send call, so the reply was stamped less than one printed RTT
+    after the call. A device whose stamp is older than its event makes the offset negative
+    (`OFFSET_RANGE_NS`): its events come later by that.
+    """
+    centre_ns = (due.earliest_ns + due.latest_ns) // 2
+    rounding_ns = due.step_ns // 2 + PRINT_ERROR_NS
+    return np.where(due.known, np.maximum(due.at_ns, centre_ns) + rounding_ns, FOREVER)
 
 
 def _stamped_until(latest_ns: Times, packets: RunPackets) -> Indices:
