@@ -25,7 +25,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc.following.journeys import HOP_EVENTS, Kind, Links, hop_kinds
+from maceproc.following.hop_arrays import HOP_EVENTS, Kind, hop_kinds
+from maceproc.following.journeys import Links
 from maceproc.following.positions import Bools, Indices
 from maceproc.following.side_by_side import side_by_side
 from maceproc.following.topology import Way
