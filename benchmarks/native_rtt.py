@@ -73,7 +73,7 @@ REGIMES = {
     "4 flows": Regime(flows=4),
     "4 flows, awake": Regime(flows=4, awake=True),
     "IPv6": Regime(targets=TARGETS_IPV6),
-    "busybox": Regime(0.2, program="busybox ping"),
+    "busybox": Regime(0.02, program="busybox ping"),
     "kernel remote": Regime(remote="kernel"),
     "kernel remote, awake": Regime(remote="kernel", awake=True),
     "Docker": Regime(docker=True),

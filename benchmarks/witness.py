@@ -1,26 +1,29 @@
 """Check the matches of the events' analysis against what the packets carry, in many pings.
 
-    python -m benchmarks.witness [PINGS] [DIRECTORY]
+    python -m benchmarks.witness OUT.json --pings N [--regime NAME]
+    python -m benchmarks.witness OUT.json
 
-Records floods in the lab with both tracers at once: alone, beside rivals in the same container and
-in another, with loss, and without the outer device's queue. Prints a line for each regime: matches
-checked, right, wrong and not witnessed.
+records floods of N pings in the lab with both tracers at once, one for each regime or for the one
+that is named, and appends to OUT.json what was checked: alone, beside rivals in the same container
+and in another, with loss, with several in flight, by IPv6, by datagram sockets. Without --pings it
+prints what OUT.json holds: pings by status, and matches that were right, wrong and not witnessed.
+Captures of wrong matches are kept beside OUT.json.
 """
 
 from __future__ import annotations
 
-import shutil
+import argparse
+import json
 import subprocess
-import sys
-import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 import maceproc
 from maceproc.echoes import points_from
@@ -28,13 +31,12 @@ from maceproc.following.witness import witness
 from maceproc.pairing import Rows, pair
 from maceproc.recording.bpf.devices import inner_device, outer_devices
 from maceproc.recording.bpf.echo_tracer import EchoTracer
-from maceproc.recording.lab import REMOTE_IPV4, Lab
+from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6, Lab
 from maceproc.recording.record import record
 from maceproc.recording.sites import Netns, lab_site
 from maceproc.recording.survey import survey
 
-PINGS_A_RUN = 20_000
-READ_EVERY_S = 0.1
+READ_EVERY_S = 0.05
 
 
 class Rowing:
@@ -64,7 +66,7 @@ class Rowing:
         return pair(points_from(bytes(self._data))).rows
 
     def _read(self) -> None:
-        while not self._over.wait(READ_EVERY_S):
+        while not self._over.wait(self._tracer.pause_s(READ_EVERY_S)):
             self._take()
 
     def _take(self) -> None:
@@ -124,76 +126,119 @@ def loss(lab: Lab, probability: float) -> Iterator[None]:
         subprocess.run([*netns, "iptables", "-w", "-D", *rule.split()], check=True)
 
 
-FLOOD = ["-f", "-q", REMOTE_IPV4]
-PRINTED = ["-i", "0.0005"]  # rounded to 0: as fast as a flood, and every RTT is printed
-REGIMES: dict[str, tuple[tuple[tuple[str, list[str]], ...], float, list[str]]] = {
-    "flood alone": ((), 0.0, ["-f"]),
-    "printed, two rivals in the container": ((("container", FLOOD),) * 2, 0.0, PRINTED),
-    "a rival in another container": ((("container2", FLOOD),), 0.0, ["-f"]),
-    "printed, 5 % loss, a rival in the container": ((("container", FLOOD),), 0.05, PRINTED),
-    "four in flight": ((), 0.0, ["-f", "-l", "4"]),
+@contextmanager
+def datagram_sockets(lab: Lab) -> Iterator[None]:
+    """Let the pings of the container use them: the kernel then chooses their identifiers."""
+    words = ["ip", "netns", "exec", lab.netns("container"), "sysctl", "-qw"]
+    setting = "net.ipv4.ping_group_range"
+    subprocess.run([*words, f"{setting}=0 2147483647"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run([*words, f"{setting}=1 0"], check=True)
+
+
+class Regime(NamedTuple):
+    """What is pinged and how, and what runs beside it."""
+
+    options: tuple[str, ...]
+    rivals: tuple[tuple[str, list[str]], ...] = ()
+    loss: float = 0.0
+    target: str = REMOTE_IPV4
+    datagram: bool = False
+
+
+FLOOD, FLOOD_V6 = ["-f", "-q", REMOTE_IPV4], ["-f", "-q", REMOTE_IPV6]
+PRINTED = ("-i", "0.0005")  # rounded to 0: as fast as a flood, and every RTT is printed
+REGIMES = {
+    "flood alone": Regime(("-f",)),
+    "four in flight": Regime(("-f", "-l", "4")),
+    "a rival in another container": Regime(("-f",), (("container2", FLOOD),)),
+    "two rivals in the container": Regime(PRINTED, (("container", FLOOD),) * 2),
+    "a rival in the container, 5 % loss": Regime(PRINTED, (("container", FLOOD),), 0.05),
+    "IPv6, a rival in the container": Regime(
+        PRINTED, (("container", FLOOD_V6),), target=REMOTE_IPV6
+    ),
+    "datagram sockets, a rival in the container": Regime(
+        PRINTED, (("container", FLOOD),), datagram=True
+    ),
 }
 
 
-def one_run(lab: Lab, regime: str, pings: int, directory: Path) -> pd.DataFrame:
-    """Record pings in a regime with both tracers; return WITNESSED, with pings by status."""
-    commands, probability, options = REGIMES[regime]
-    path = directory / "trace.dat"
+def one_run(lab: Lab, name: str, pings: int, directory: Path) -> dict[str, Any]:
+    """Record pings in a regime with both tracers; return what was checked, as OUT.json has it."""
+    regime = REGIMES[name]
+    path = directory / f"witness-{time.time_ns()}.dat"
     with ExitStack() as stack:
         rowing = stack.enter_context(both_tracers(lab))
-        if probability:
-            stack.enter_context(loss(lab, probability))
-        stack.enter_context(rivals(lab, *commands))
-        command = ["ping", *options, "-c", str(pings), REMOTE_IPV4]
-        if probability:
+        if regime.loss:
+            stack.enter_context(loss(lab, regime.loss))
+        if regime.datagram:
+            stack.enter_context(datagram_sockets(lab))
+        stack.enter_context(rivals(lab, *regime.rivals))
+        command = ["ping", *regime.options, "-c", str(pings), regime.target]
+        if regime.loss:
             command[1:1] = ["-W", "0.2"]
         record(command, lab_site(lab), path, baseline=False, force=True, buffer_kb=65536)
     analysis = maceproc.analyze(path)
-    assert rowing.lost == 0
     runs = analysis.capture.sidecar.runs if analysis.capture.sidecar else []
-    found = witness(analysis.rtts, analysis.crossings, analysis.hops, runs, rowing.rows)
-    _keep_wrong(found, path, rowing.rows)
-    statuses = analysis.rtts["status"].value_counts()
-    print(f"  {regime}: {statuses.to_dict()}; rows {len(rowing.rows)}", flush=True)
-    return found
-
-
-def _keep_wrong(found: pd.DataFrame, path: Path, rows: Rows) -> None:
-    """Print what is wrong, and keep its capture and rows beside the others'."""
+    rows = rowing.rows
+    found = witness(analysis.rtts, analysis.crossings, analysis.hops, runs, rows)
     wrong = found[found["outcome"] == "wrong"]
     if len(wrong):
         print(wrong.to_string(), flush=True)
-        kept = path.with_name(f"wrong-{time.time_ns()}.dat")
+        np.save(path.with_suffix(".npy"), rows)
+    else:
         for suffix in ("", ".json"):
-            shutil.copy(f"{path}{suffix}", f"{kept}{suffix}")
-        np.save(kept.with_suffix(".npy"), rows)
+            Path(f"{path}{suffix}").unlink()
+    return {
+        "regime": name,
+        "pings": len(analysis.rtts),
+        "statuses": analysis.rtts["status"].value_counts().to_dict(),
+        "reasons": analysis.rtts["reason"].value_counts().to_dict(),
+        "checks": {
+            check: group["outcome"].value_counts().to_dict()
+            for check, group in found.groupby("check", observed=True)
+        },
+        "echoes": len(rows),
+        "addresses": len(np.unique(rows["request_skb"])),
+        "points_lost": rowing.lost,
+    }
 
 
-def main(pings: int, directory: Path) -> None:
-    """Record until so many pings were checked; print a table."""
-    tables: dict[str, list[pd.DataFrame]] = {regime: [] for regime in REGIMES}
-    checked = 0
-    with Lab(containers=2) as lab:
-        while checked < pings:
-            for regime in REGIMES:
-                tables[regime].append(one_run(lab, regime, PINGS_A_RUN, directory))
-                checked += PINGS_A_RUN
-                _print_table(tables, checked)
+def show(runs: list[dict[str, Any]]) -> None:
+    """Print, for every regime and for all, pings by status and checks by outcome."""
+    for name in [*dict.fromkeys(run["regime"] for run in runs), "all"]:
+        chosen = [run for run in runs if name in (run["regime"], "all")]
+        total = {key: sum(run[key] for run in chosen) for key in ("pings", "echoes", "addresses")}
+        lost = sum(run["points_lost"] for run in chosen)
+        print(
+            f"{name}: {total['pings']} pings in {len(chosen)} runs; {total['echoes']} echoes, "
+            f"on {total['addresses']} addresses of their runs; {lost} points lost"
+        )
+        print(f"    {dict(sum((Counter(run['statuses']) for run in chosen), Counter()))}")
+        for check in ("outbound", "inbound", "request", "reply"):
+            outcomes = sum((Counter(run["checks"].get(check, {})) for run in chosen), Counter())
+            print(f"    {check:8} {dict(outcomes)}")
 
 
-def _print_table(tables: dict[str, list[pd.DataFrame]], checked: int) -> None:
-    print(f"{checked} pings")
-    for regime, found in tables.items():
-        if found:
-            whole = pd.concat(found)
-            counts = pd.crosstab(whole["check"].astype(str), whole["outcome"].astype(str))
-            print(f"{regime}\n{counts.to_string()}", flush=True)
+def main() -> None:
+    """Record and check regimes, or print what was checked."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--pings", type=int, default=0)
+    parser.add_argument("--regime", action="append", choices=list(REGIMES))
+    options = parser.parse_args()
+    runs = json.loads(options.out.read_text()) if options.out.exists() else []
+    if options.pings:
+        with Lab(containers=2, remote="kernel") as lab:
+            for name in options.regime or REGIMES:
+                runs.append(one_run(lab, name, options.pings, options.out.parent))
+                options.out.write_text(json.dumps(runs, indent=1))
+                print(f"{name}: {runs[-1]['checks']}", flush=True)
+    else:
+        show(runs)
 
 
 if __name__ == "__main__":
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    if len(sys.argv) > 2:
-        main(wanted, Path(sys.argv[2]))
-    else:
-        with tempfile.TemporaryDirectory() as made:
-            main(wanted, Path(made))
+    main()

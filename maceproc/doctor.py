@@ -38,6 +38,7 @@ from maceproc.recording.machine import (
     require_root,
     sees_kernel_pids,
 )
+from maceproc.recording.owners import OWNER, has_ended
 from maceproc.recording.perf_trial import try_perf
 from maceproc.recording.recorder import Recorder
 from maceproc.recording.tracing import (
@@ -68,7 +69,7 @@ NEEDED_FIELDS = {
     "sys_exit_recvmsg": ("ret",),
     "sys_exit_recvfrom": ("ret",),
 }
-_PIECE = re.compile(rf"(?P<trace>.+?)(\.{remains.INSTANCE_PREFIX}(?P<pid>\d+))?\.cpu\d+")
+_PIECE = re.compile(rf"(?P<trace>.+?)(\.{remains.INSTANCE_PREFIX}(?P<owner>{OWNER}))?\.cpu\d+")
 
 
 def examine(directory: Path = Path()) -> list[Check]:
@@ -365,7 +366,7 @@ def _pieces(directory: Path) -> dict[str, int]:
     counts: dict[str, int] = {}
     for path in directory.glob("*.cpu*"):
         piece = _PIECE.fullmatch(path.name)
-        if piece and not (piece["pid"] and Path(f"/proc/{piece['pid']}").exists()):
+        if piece and (piece["owner"] is None or has_ended(piece["owner"])):
             trace = str(path.with_name(piece["trace"]))
             counts[trace] = counts.get(trace, 0) + 1
     return counts

@@ -47,7 +47,7 @@ class Engine:
         self.lab = lab
         self.host = lab.netns("host")
         self._directory = directory
-        self._cgroup = f"maceproc-test-{os.getpid()}"
+        self._cgroup = f"maceproc-{directory.name}"
         self._log: IO[bytes] | None = None
         self._daemon: subprocess.Popen[bytes] | None = None
         self.env = os.environ | {
@@ -57,12 +57,8 @@ class Engine:
 
     def __enter__(self) -> Engine:
         self._log = (self._directory / "log").open("wb")
-        # nsenter, not `ip netns exec`: that hides /sys, and with it the cgroups.
-        self._daemon = subprocess.Popen(
-            self._in_host(self._dockerd()), stdout=self._log, stderr=self._log, process_group=0
-        )
         try:
-            self._wait_until_it_answers()
+            self._start()
             self._import_images()
         except BaseException:
             self.__exit__()
@@ -75,12 +71,7 @@ class Engine:
             left = self.docker("ps", "--all", "--quiet").split()
             if left:
                 self.docker("rm", "--force", *left)
-        self._daemon.terminate()
-        try:
-            self._daemon.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._daemon.kill()
-            self._daemon.wait()
+        self._stop()
         if self._log:
             self._log.close()
         # A container on the host's network leaves this mounted.
@@ -89,6 +80,34 @@ class Engine:
         for cgroup in Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}"):
             with suppress(OSError):
                 cgroup.rmdir()
+
+    def _start(self) -> None:
+        # nsenter, not `ip netns exec`: that hides /sys, and with it the cgroups.
+        self._daemon = subprocess.Popen(
+            self._in_host(self._dockerd()), stdout=self._log, stderr=self._log, process_group=0
+        )
+        self._wait_until_it_answers()
+
+    def _stop(self) -> None:
+        assert self._daemon is not None
+        self._daemon.terminate()
+        try:
+            self._daemon.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._daemon.kill()
+            self._daemon.wait()
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Have no daemon while the block runs; it is started again afterwards.
+
+        Its containers end with it; those with the policy ``--restart always`` come back with it.
+        """
+        self._stop()
+        try:
+            yield
+        finally:
+            self._start()
 
     def docker(self, *words: str) -> str:
         """Run the docker command; return what it prints, without the last line's end."""
@@ -153,6 +172,11 @@ class Engine:
             # Docker's own default is refused where the machine allows less.
             "--default-ulimit=nofile=1024:1024",
             "--exec-opt=native.cgroupdriver=cgroupfs",  # also where systemd runs
+            *self._storage_and_networks(),
+        ]
+
+    def _storage_and_networks(self) -> list[str]:
+        return [
             "--storage-driver=vfs",
             "--bip=172.28.0.1/24",
             "--default-address-pool=base=172.29.0.0/16,size=24",
@@ -195,6 +219,22 @@ class Engine:
     def archive(self, image: str) -> Path:
         """Return the file that an image was imported from."""
         return self._directory / f"{image.replace('/', '-')}.tar"
+
+
+class Builder(Engine):
+    """An engine on the machine's own network, where a build can fetch packages.
+
+    It makes no network of its own and no rules: what it runs has the host's network or none.
+    """
+
+    def _in_host(self, argv: list[str]) -> list[str]:
+        return argv
+
+    def _storage_and_networks(self) -> list[str]:
+        return ["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"]
+
+    def _import_images(self) -> None:
+        pass
 
 
 class Podman:
@@ -310,6 +350,16 @@ def started_engine(remote: Literal["kernel", "program"] = "kernel") -> Iterator[
         Engine(lab, Path(directory)) as engine,
     ):
         yield engine
+
+
+@contextmanager
+def started_builder(beside: Engine) -> Iterator[Builder]:
+    """Give an engine that builds images, as another one runs them."""
+    with (
+        tempfile.TemporaryDirectory(prefix="maceproc-builder-") as directory,
+        Builder(beside.lab, Path(directory)) as builder,
+    ):
+        yield builder
 
 
 def _make_image(files: Path, programs: list[str]) -> None:

@@ -21,10 +21,11 @@ from perfetto.protos.perfetto.trace.perfetto_trace_pb2 import Trace, TracePacket
 
 import maceproc
 from maceproc.errors import AnalysisError
-from maceproc.reporting.export import export
+from maceproc.reporting.export import export, tables
 from maceproc.reporting.export.pcapng import Packet, echo, internet_checksum, packets_of
 from maceproc.reporting.export.provenance import required
 from maceproc.reporting.export.tables import TABLES, table_of
+from maceproc.schema import rows_of
 from tests import trace_processor
 from tests.recorded import NAMES, analyzed, path_of
 
@@ -82,6 +83,21 @@ def test_addresses_survive_every_format(tmp_path: Path) -> None:
     rows = json.loads(as_json.read_text())["rows"]
     assert list(from_csv) == list(hops["skbaddr"])
     assert [int(row["skbaddr"], 16) for row in rows] == list(hops["skbaddr"])
+
+
+@pytest.mark.parametrize("piece", [1, 7, 10**6])
+@pytest.mark.parametrize("table", ["rtts", "lost"])
+def test_pieces_of_text_are_those_of_the_whole_table(
+    table: str, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "PIECE", piece)
+    _, frame = table_of(analyzed("idle"), table)
+    text = "".join(tables.as_json(analyzed("idle"), table))
+    document = json.loads(text)
+    assert document["rows"] == rows_of(frame)
+    assert text == json.dumps(document, indent=1)
+    whole = tables.csv_ready(frame).to_csv(index=False)
+    assert "".join(tables.as_csv(analyzed("idle"), table)) == whole
 
 
 @pytest.mark.parametrize("ending", ["csv", "json", "parquet", "pftrace", "pcapng"])

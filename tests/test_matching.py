@@ -187,6 +187,8 @@ REPLY = "64 bytes from 192.0.2.2: icmp_seq={} ttl=63 time=0.0{} ms"
         ("stamps-not-told", 1, "0 send\n1 request\n50 reply\n900 reply", text([(1, 300)], 1)),
         ("several-replies", 2, TWO + "\n1052 reply", text(TWO_LINES, 2)),
         ("several-replies", 2, TWO + "\n1070 reply held 21", text(TWO_LINES, 2)),  # late event
+        ("usual-reply-before", 2, drawn(6, [50] * 6).replace("1050 reply", "1100 reply")
+         + "\n1047 reply", text([(n, 102 if n == 2 else 52) for n in range(1, 7)], 6)),
         ("stamped-late", 1, TWO + "\n30 reply", text(TWO_LINES, 2)),
         ("no-reply", 2, drawn(6, VARIED).replace("1061 reply", "1900 reply"),
          text(lines_of(VARIED[:6]), 6, 5)),
@@ -230,6 +232,26 @@ def test_a_coarse_rtt_ends_where_its_reply_can_have_been_stamped(
     )
     printed = text([(1, printed_us), (2, 50), (3, 50), (4, 50)], 4, decimals=2)
     assert (1, rule) in rules(drawing, printed)
+
+
+@pytest.mark.parametrize(("held", "rule"), [(1, "no-reply"), (3, "corrected")])
+def test_no_reply_is_stamped_later_than_its_rtt_after_the_send_call(held: int, rule: str) -> None:
+    """The send stamp comes before the send call: 52 us after that the reply was stamped already.
+
+    Ping 2 was held up before its call, so that its own reply came early, and one of another program
+    near the time that the printed RTT says. What stamps a packet comes after its event before.
+    """
+    own = drawn(6, [50] * 6).replace("1050 reply", "1036 reply")
+    found = dict(rules(own + f"\n1056 reply held {held}", text(lines_of([50] * 6), 6)))
+    assert found.pop(2) == rule
+    assert set(found.values()) == {"corrected"}
+
+
+def test_a_long_rtt_is_believed_where_no_other_packet_came_when_replies_usually_come() -> None:
+    rtts = [50.0, 100, *[50.0] * 18]
+    for beside in ("1020 reply", "1070 reply", "1130 reply"):
+        found = rules(f"{drawn(20, rtts)}\n{beside}", text(lines_of(rtts), 20))
+        assert {rule for _, rule in found} == {"corrected"}
 
 
 def test_numbers_exchanged_of_calls_that_are_too_close_to_tell() -> None:

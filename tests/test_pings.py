@@ -348,6 +348,18 @@ def test_absurd_counts_make_no_rows() -> None:
     assert one(IPUTILS + reply(1) + SUMMARY.format("9" * 200, 1)).sent is None
 
 
+@pytest.mark.parametrize("dots", [10, 20_000, 2_000_000])
+def test_a_floods_dots_are_on_one_line(dots: int) -> None:
+    text = (
+        "PING 192.0.2.2 (192.0.2.2) 56(84) bytes of data.\n" + "....\b \b\b \b" * (dots // 4) + "\n"
+        "--- 192.0.2.2 ping statistics ---\n"
+        f"{dots} packets transmitted, {dots} received, 0% packet loss, time 1439ms\n"
+    )
+    (output,) = parse_ping(text)
+    assert output.quiet
+    assert (output.not_understood, output.misread) == (0, False)
+
+
 def test_lines_not_understood_are_counted_and_kept() -> None:
     output = one(IPUTILS + "one\n" + reply(1) + "two\nthree\nfour\n" + "x" * 5000 + "\n")
     assert output.not_understood == 5
@@ -379,6 +391,7 @@ HOSTILE = {
     "escapes": "\x1b[" * 50_000,
     "labels": ("a" * 99 + " " * 99 + "|\n") * 500,
     "floods": ("." * 900 + "x\n") * 100,
+    "dots": "." * 100_000,
     "numbers in JSON": '{"resp": {"seq": ' + "1" * 99_000 + ', "rtt": 1}}\n',
 }
 

@@ -20,7 +20,7 @@ import pytest
 from maceproc.recording.lab import NETNS_DIR, REMOTE_IPV4, REMOTE_IPV6, Lab
 from tests.engine import Engine
 from tests.test_record import wait_until
-from tests.watched import watch, why_no_bpf
+from tests.watched import in_kernel, programs_of, watch, why_no_bpf
 
 pytestmark = [
     pytest.mark.kernel,
@@ -133,15 +133,37 @@ def test_killed_it_leaves_nothing(lab: Lab, tmp_path: Path) -> None:
     with watch(tmp_path / "said", "--lab", lab.name, "-o", str(tmp_path / "echoes")) as watching:
         watching.wait_for("followed", times=2)
         run_in(lab, "ping", "-q", "-f", "-c", "100", REMOTE_IPV4)
-        wait_until(lambda: _has_programs(watching.process.pid))
+        programs = programs_of(watching.process.pid)
+        assert in_kernel(programs) == programs
+        assert len(programs) >= 2
         watching.end(signal.SIGKILL)
+    wait_until(lambda: not in_kernel(programs))
     assert list((tmp_path / "echoes").iterdir()) == []
 
 
-def _has_programs(pid: int) -> bool:
-    """Tell whether a process holds BPF programs; they end with their last holder."""
-    shown = [path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir()]
-    return any("prog_type" in text or "link_type" in text for text in shown)
+def test_a_full_disk_ends_it_in_one_line_and_keeps_what_is_whole(lab: Lab, tmp_path: Path) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(full)], check=True)
+    try:
+        options = ["--lab", lab.name, "-o", str(full), "--rotate-s", "1"]
+        with watch(tmp_path / "said", *options) as watching:
+            watching.wait_for("followed", times=2)
+            run_in(lab, "ping", "-q", "-i", "0.01", "-c", "20", REMOTE_IPV4)
+            watching.wait_for("wrote ")
+            run_in(lab, "ping", "-q", "-f", "-c", "20000", REMOTE_IPV4)
+            assert watching.process.wait(30) == 1
+        assert watching.notes.count("No space left on device") == 1
+        lost = re.search(r"the last (\d+) echoes are not kept", watching.notes)
+        assert lost
+        files = list(full.iterdir())  # without the file that is not whole
+        whole = sum(pq.read_metadata(file).num_rows for file in files)
+        followed = re.search(r"(\d+) echoes followed", watching.notes)
+        assert followed
+        assert whole + int(lost[1]) == int(followed[1])
+        assert "Traceback" not in watching.notes
+    finally:
+        subprocess.run(["umount", str(full)], check=True)
 
 
 def test_nothing_is_chosen_or_found(tmp_path: Path) -> None:
@@ -177,6 +199,27 @@ def test_containers_that_come_and_go(engine: Engine, tmp_path: Path) -> None:
         echoes = watching.echoes
     assert Counter(echo["container"] for echo in echoes) == {"first": 40, "second": 20}
     assert {echo["status"] for echo in echoes} == {"complete"}
+
+
+def test_an_engine_that_is_started_again(engine: Engine, tmp_path: Path) -> None:
+    prefix = ["nsenter", f"--net={NETNS_DIR / engine.host}", "--"]
+    count = ["ping", "-q", "-i", "0.01", "-c", "20", REMOTE_IPV4]
+    with (
+        engine.container("lasting", "--restart", "always", "--stop-timeout", "1", "--init"),
+        watch(tmp_path, "--all", "--json", prefix=prefix, env=engine.env) as watching,
+    ):
+        watching.wait_for("lasting: followed")
+        engine.docker("exec", "lasting", *count)
+        with engine.stopped():
+            watching.wait_for("lasting: has left")
+        watching.wait_for("lasting: followed", times=2)
+        engine.docker("exec", "lasting", *count)
+        wait_until(lambda: watching.output.count("\n") == 40)
+        assert watching.end() == 0
+    assert Counter(echo["container"] for echo in watching.echoes) == {"lasting": 40}
+    assert {echo["status"] for echo in watching.echoes} == {"complete"}
+    assert "40 echoes followed" in watching.notes
+    assert "lost" not in watching.notes
 
 
 def test_an_engine_that_does_not_answer_is_told_and_asked_again(

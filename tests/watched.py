@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +28,26 @@ def why_no_bpf() -> str:
     except TracingError as error:
         return str(error)
     return "" if os.geteuid() == 0 else "needs root"
+
+
+def programs_of(pid: int) -> set[int]:
+    """Return the ids of the BPF programs that a process holds, proc_pid_fdinfo(5)."""
+    shown = [path.read_text() for path in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    return {
+        int(number) for text in shown for number in re.findall(r"^prog_id:\s*(\d+)", text, re.M)
+    }
+
+
+def in_kernel(programs: set[int]) -> set[int]:
+    """Return those of these BPF programs that the kernel still has."""
+    library = ctypes.CDLL("libbpf.so.1")
+    found = set()
+    for program in programs:
+        descriptor = library.bpf_prog_get_fd_by_id(program)
+        if descriptor >= 0:
+            os.close(descriptor)
+            found.add(program)
+    return found
 
 
 class Watch:

@@ -17,7 +17,7 @@ import click
 from maceproc import __version__
 from maceproc.cli.analyze import analyze, explain
 from maceproc.cli.calibrate import calibrate
-from maceproc.cli.collect import collect, query
+from maceproc.cli.collect import collect, compact, query
 from maceproc.cli.compare import compare
 from maceproc.cli.completion import NAME, completion
 from maceproc.cli.doctor import doctor
@@ -72,7 +72,7 @@ def cli() -> None:
 VERBS = (
     *(lab, doctor, selftest, run, record, watch),
     *(analyze, explain, calibrate, compare, experiment, export),
-    *(collect, query),
+    *(collect, compact, query),
     *(events, pings, salvage, import_, completion),
 )
 for verb in VERBS:

@@ -1,9 +1,10 @@
-"""`maceproc collect` and `maceproc query`: captures of many machines in one dataset."""
+"""`maceproc collect`, `compact` and `query`: captures of many machines in one dataset."""
 
 from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, TextIO
 
 import click
@@ -52,6 +53,7 @@ MOST_ROWS = 1000  # of an answer that is shown as a table
     "--host", "host", default="", metavar="NAME", help="Name of the machine, if not its own."
 )
 @click.option("--again", is_flag=True, help="Analyze also what the dataset has already.")
+@click.option("--compact", "compacted", is_flag=True, help="At the end, as maceproc compact does.")
 @click.option("--json", "as_json", is_flag=True, help="Print an array with a receipt per capture.")
 def collect(
     captures: tuple[str, ...],
@@ -62,6 +64,7 @@ def collect(
     tables: tuple[str, ...],
     host: str,
     again: bool,
+    compacted: bool,
     as_json: bool,
 ) -> None:
     r"""Analyze captures and write their tables into a dataset.
@@ -102,6 +105,14 @@ def collect(
             again=again,
             tell=lambda done, total, receipt: show(done, total, receipt.source),
         )
+    if compacted:
+        from maceproc.fleet.compacting import compact as compact_dataset
+
+        compact_dataset(output)
+    _tell_receipts(receipts, output, as_json=as_json)
+
+
+def _tell_receipts(receipts: list[Receipt], output: str, *, as_json: bool) -> None:
     failed = [receipt for receipt in receipts if receipt.state == "failed"]
     for receipt in failed[:MOST_FAILURES_TOLD]:
         click.echo(one_line(Exception(receipt.error)), err=True)
@@ -139,6 +150,39 @@ def _as_dict(receipt: Receipt) -> dict[str, object]:
         "took_s": round(receipt.took_s, 3),
         "error": receipt.error or None,
     }
+
+
+@click.command()
+@click.argument("dataset", type=click.Path(), metavar="DATASET")
+@click.option("--json", "as_json", is_flag=True, help="Print an object that says what was done.")
+def compact(dataset: str, as_json: bool) -> None:
+    r"""Put the small files of a dataset together, so that questions are answered at once.
+
+    Of ten thousand captures, every table has ten thousand files, and opening them takes most of a
+    query's time. This writes their rows into few files, with host and date as columns:
+
+    \b
+      DATASET/table=TABLE/packed/NAME.parquet
+
+    The answers stay the same. Collectors and queries may run at the same time, and this may be
+    killed: every row is found exactly once at every moment. maceproc collect knows what is packed.
+
+    \b
+    maceproc compact fleet
+    maceproc collect captures/ -o fleet --compact
+    """
+    from maceproc.fleet.compacting import compact as compact_dataset
+
+    done = compact_dataset(dataset)
+    if as_json:
+        click.echo(json.dumps(asdict(done)))
+    elif done.files_before == done.files_after:
+        tell(f"{dataset}: nothing to put together")
+    else:
+        tell(
+            f"{dataset}: {done.files_before:,} files are now {done.files_after:,}, with "
+            f"{done.captures:,} captures ({done.size_bytes / 1e6:.1f} MB)"
+        )
 
 
 @click.command()

@@ -78,13 +78,7 @@ def export(
     maceproc export trace.dat --format pcapng -o pings.pcapng
     """
     from maceproc.pipeline import analyze
-    from maceproc.reporting.export import (
-        OF_TABLES,
-        check_replaceable,
-        files_of,
-        format_of,
-        tables,
-    )
+    from maceproc.reporting.export import OF_TABLES, check_replaceable, files_of, format_of, tables
     from maceproc.reporting.export import export as write
 
     if output is None and (form := form or "csv") not in ("csv", "json"):
@@ -102,8 +96,9 @@ def export(
         given: dict[str, Any] = {"inner": inner, "outer": outer, "peer": peer, "memory": memory}
         analysis = analyze(file, ping=ping or None, **given)
     if output is None:
-        as_text = tables.as_csv if form == "csv" else tables.as_json
-        click.echo(as_text(analysis, table).rstrip("\n"))
+        for text in (tables.as_csv if form == "csv" else tables.as_json)(analysis, table):
+            click.echo(text, nl=False)
+        click.echo(nl=form == "json")
         return
     with bar("writing") as show:
         given_form: Any = form

@@ -6,6 +6,7 @@ tables         which tables a dataset has, and how they are stored
 layout store   where the files of a dataset are, and how they are written
 collecting     one capture: analyzed, and its tables written
 collect        many captures, by any executor
+packs compacting  the rows of many captures in few files, while others read and write
 cluster        the same by Dask's scheduler
 dataset        the tables, scanned when they are asked
 groups page    hosts or paths side by side, as tables and as a page

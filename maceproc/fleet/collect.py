@@ -70,7 +70,7 @@ def collect(
         for source in dict.fromkeys(map(_whole_name, find_captures(captures)))
     ]
     if isinstance(store, LocalStore):
-        store.remove_forgotten()
+        store.remove_forgotten(MARK)
     before = places(store, MARK)
     receipts: dict[str, Receipt] = {}
 

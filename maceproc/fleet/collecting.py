@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,8 +18,9 @@ from maceproc import __version__
 from maceproc.capture_files import Capture, open_capture
 from maceproc.comparison import describe
 from maceproc.errors import MaceprocError, as_error
-from maceproc.fleet.about import about, place_of_capture
+from maceproc.fleet.about import ABOUT, about, place_of_capture
 from maceproc.fleet.layout import Place
+from maceproc.fleet.packs import has, is_packed
 from maceproc.fleet.sources import at_hand
 from maceproc.fleet.store import Store, open_store
 from maceproc.fleet.tables import CAPTURES, FAILURES, MARK, QUANTITIES, STORED, as_parquet
@@ -104,7 +105,7 @@ def collect_one(job: Job) -> Receipt:
             try:
                 capture = open_capture(trace)
                 place = place_of_capture(capture, job.host)
-                if store.exists(place.file(MARK)) and not job.again:
+                if not job.again and has(store, place):
                     return Receipt(job.source, "present", *place, took_s=time.monotonic() - began)
                 files = dict(_files(job, capture, place, analyze(trace)))
             except Exception as error:
@@ -140,12 +141,11 @@ def tell_failure(
 def _write(
     store: Store, job: Job, place: Place, files: Mapping[str, tuple[int, bytes]], began: float
 ) -> Receipt:
+    _hide_former(store, job, place, files)
     for name, (_, data) in files.items():
         store.write(place.file(name), data)
     for stale in {place, unknown_place(job.source)}:
         store.remove(stale.file(FAILURES.name))
-    for name in set(STORED) - set(files) - {FAILURES.name} if job.again else ():
-        store.remove(place.file(name))
     return Receipt(
         job.source,
         "collected",
@@ -154,6 +154,19 @@ def _write(
         size_bytes=sum(len(data) for _, data in files.values()),
         took_s=time.monotonic() - began,
     )
+
+
+def _hide_former(store: Store, job: Job, place: Place, written: Collection[str]) -> None:
+    """See to it that tables without rows do not keep those of a former analysis.
+
+    A file without rows is read instead of a pack's rows; another process may be packing them now,
+    so that removing the former file would not do.
+    """
+    if job.again or is_packed(store, place.capture):
+        facts = dict.fromkeys(column.name for column in ABOUT)
+        for name in set(store.tables()) & set(STORED) - {*written, FAILURES.name}:
+            table = STORED[name]
+            store.write(place.file(name), as_parquet(table, table.from_rows([]), facts))
 
 
 def _files(

@@ -18,6 +18,8 @@ import pandas as pd
 
 from maceproc.errors import AnalysisError, MaceprocError
 from maceproc.fleet.about import PARTITIONS
+from maceproc.fleet.layout import place_of
+from maceproc.fleet.packs import ATTEMPTS, hidden_in, packs_of
 from maceproc.fleet.store import Store, filesystem, is_url, open_store
 from maceproc.fleet.tables import HINT, STORED, columns_of
 
@@ -118,10 +120,15 @@ class Dataset:
 
     def arrow(self, query: str) -> pa.Table:
         """Return the answer to a question in SQL as a pyarrow Table; as `sql`."""
-        try:
-            return self._answer(query, by_name=False)
-        except _OtherColumns:
-            return self._answer(query, by_name=True)
+        by_name = False
+        for _ in range(ATTEMPTS):
+            try:
+                return self._answer(query, by_name=by_name)
+            except _OtherColumns:
+                by_name = True
+            except FileNotFoundError:  # packed since the files were listed: list them again
+                continue
+        raise AnalysisError(f"{self.name}: its files change faster than they can be read")
 
     def names_of(self, table: str) -> list[str]:
         """Return the names of a table's columns."""
@@ -148,27 +155,53 @@ class Dataset:
 
     def _view(self, name: str, connection: Any, *, by_name: bool) -> str:
         """Return the SQL that makes a table of files; of a table without any, an empty one."""
-        columns = [column.name for column in columns_of(STORED[name])]
-        files = self._store.files(name)
-        if not files:
+        files = self._store.files(name)  # before the packs: see maceproc.fleet.packs
+        packs = packs_of(self._store)
+        own = {place_of(file).capture for file in files} if packs else ()
+        parts = [self._own(name, files, connection, by_name=by_name)] if files else []
+        hidden = hidden_in(packs, own)
+        for number, (pack, captures) in enumerate(zip(packs, hidden, strict=True)):
+            if name not in pack.tables or len(captures) == len(pack.places):
+                continue
+            part = f"select * from read_parquet({_text(self._path(pack.file(name)))}, {_NO_HIVE})"
+            if captures:
+                ignored = f"hidden_{name}_{number}"
+                connection.execute(
+                    f"create temp table {ignored} as select unnest(?) as capture", [list(captures)]
+                )
+                part += f" where capture not in (select capture from {ignored})"
+            parts.append(part)
+        if not parts:
             declared = (*columns_of(STORED[name]), *PARTITIONS)
             typed = (f"null::{SQL_TYPES[c.dtype.lower()]} as {_quoted(c.name)}" for c in declared)
             return f"create view {name} as select {', '.join(typed)} limit 0"
-        root = self.name.rstrip("/") if is_url(self.name) else _literal_path(self.name)
+        return f"create view {name} as {' union all by name '.join(parts)}"
+
+    def _own(self, name: str, files: list[str], connection: Any, *, by_name: bool) -> str:
+        """Return the SQL that reads the files that captures have of their own in a table."""
+        columns = [column.name for column in columns_of(STORED[name])]
         types = ", ".join(f"{c.name}: {SQL_TYPES[c.dtype]}" for c in PARTITIONS)
-        # The table's name is in the path as a partition, too.
-        first = f"read_parquet({_text(f'{root}/{files[0]}')}, hive_partitioning = false)"
+        first = f"read_parquet({_text(self._path(files[0]))}, {_NO_HIVE})"
         by_name = by_name or connection.sql(f"select * from {first} limit 0").columns != columns
-        every = _text(f"{root}/table={name}/*/*/*.parquet")
+        every = ", ".join(_text(self._path(file)) for file in files)
         options = f"hive_partitioning = true, hive_types = {{{types}}}, union_by_name = {by_name}"
-        return (
-            f'create view {name} as select * exclude ("table") '
-            f"from read_parquet({every}, {options})"
-        )
+        last = ", ".join(_quoted(column.name) for column in PARTITIONS)
+        return f'select * exclude ("table", {last}), {last} from read_parquet([{every}], {options})'
+
+    def _path(self, file: str) -> str:
+        """Return a file's path as DuckDB takes it."""
+        root = self.name.rstrip("/") if is_url(self.name) else _literal_path(self.name)
+        return f"{root}/{file}"
 
 
 # A question reads: it loads no extension from elsewhere.
 _SETTINGS = ("autoinstall_known_extensions = false", "enable_progress_bar = false")
+
+
+_NO_HIVE = "hive_partitioning = false"  # the table's name is in the path as a partition, too
+
+# What DuckDB says of a file that is not there, on a local file system and through fsspec.
+_GONE = re.compile("No files found|No such file|FileNotFound|not found", re.IGNORECASE)
 
 
 class _OtherColumns(Exception):  # noqa: N818  named after what was found
@@ -183,6 +216,8 @@ def _told(duckdb: Any) -> Iterator[None]:
         said = str(error)
         if "union_by_name" in said:
             raise _OtherColumns from error
+        if isinstance(error, duckdb.IOException) and _GONE.search(said):
+            raise FileNotFoundError(said) from error
         line = " ".join(said.split("\n\n", maxsplit=1)[0].split())
         hint = "the tables are " + ", ".join(STORED)
         raise AnalysisError(f"the query failed: {line[:500]}", hint=hint) from error

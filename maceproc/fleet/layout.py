@@ -14,6 +14,7 @@ from urllib.parse import quote, unquote
 UNKNOWN = "__HIVE_DEFAULT_PARTITION__"  # Hive's word for a value that is missing
 LONGEST_VALUE = 180  # of an encoded value; a file's name has at most 255 bytes
 SUFFIX = ".parquet"
+PACKED = "packed"  # directory of the files with the rows of many captures
 PARTIAL = "_partial"  # directory of files that are being written; a leading _ hides it from readers
 
 

@@ -154,17 +154,15 @@ def _first_unknown(case: Case) -> Bools:
 
 
 def _replies_unseen(case: Case) -> Bools:
-    """Tell which RTTs agree with no packet since most replies of their run were not seen."""
-    matches = case.traced
-    seen = len(matches.packets.received_ns)
-    return np.asarray(matches.doubts.disagrees & (2 * seen < matches.due.answered.sum()))
+    seen, answered = len(case.traced.packets.received_ns), case.traced.due.answered.sum()
+    return np.asarray(case.traced.doubts.disagrees & (2 * seen < answered))
 
 
 def _few_replies(case: Case) -> str:
     answered, seen = case.traced.due.answered.sum(), len(case.traced.packets.received_ns)
     return (
-        f"of {answered} replies, {seen} were seen on the container's device: something moved the "
-        "others past it (an eBPF program), or they came by another device"
+        f"of {answered} replies, {seen} were seen on the container's device: others came by another "
+        "one, had another length, or were moved past it (by an eBPF program)"
     )
 
 
@@ -221,18 +219,17 @@ def printed_is_enough(case: Case) -> Bools:
 
     The crossings are longer than the step of the RTT, and the RTT is one that ends where the reply
     can have been stamped: by the kernel when it arrived, or in the receive call that took it
-    (net/core/sock.c, __sock_recv_timestamp(), v6.8). Nothing stamps it while it waits for that
-    call, however long ping is kept from running: an RTT that ends there is another line's.
+    (net/socket.c, __sock_recv_timestamp(), v6.8); nothing stamps it while it waits for the call.
     """
     matches, packets = case.traced, case.traced.packets
     resolution_ns = case.pings["rtt_resolution_ns"].to_numpy(np.int64, na_value=FOREVER)
-    crossings_ns = matches.request.of(_latency(packets.outbound), 0)
-    crossings_ns = crossings_ns + matches.reply.of(_latency(packets.inbound), 0)
+    out_ns = matches.request.of(_latency(packets.outbound), 0)
+    crossings_ns = out_ns + matches.reply.of(_latency(packets.inbound), 0)
     received_ns = matches.reply.of(packets.received_ns, FOREVER)
     calls_ns = np.append(packets.delivered_ns, FOREVER)
     taken_ns = calls_ns[np.searchsorted(packets.delivered_ns, received_ns)]
-    printed_ns = matches.send.of(packets.send_ns, 0)
-    printed_ns = printed_ns + case.pings["rtt_ns"].to_numpy(np.int64, na_value=0)
+    rtt_ns = case.pings["rtt_ns"].to_numpy(np.int64, na_value=0)
+    printed_ns = matches.send.of(packets.send_ns, 0) + rtt_ns
     slack_ns = resolution_ns + OFFSET_RANGE_NS[1]
     ends_in_time = (received_ns <= printed_ns + resolution_ns) & (printed_ns <= taken_ns)
     ends_in_time &= (printed_ns <= received_ns + slack_ns) | (taken_ns <= printed_ns + slack_ns)
@@ -329,6 +326,13 @@ MATCH_RULES: tuple[Rule, ...] = (
         "ambiguous",
         lambda case: case.traced.replies.several,
         "several packets came when its RTT says it came",
+    ),
+    Rule(
+        "usual-reply-before",
+        "ambiguous",
+        lambda case: case.traced.replies.usual_before,
+        "another packet came when its reply usually comes, and its RTT is longer than usual: ping "
+        "may have been held up before it sent",
     ),
     Rule(
         "stamped-late",

@@ -15,7 +15,7 @@ from maceproc.pings.languages import WINDOWS, read_translated, read_windows
 from maceproc.pings.lines import Line
 from maceproc.pings.output import LINES_KEPT, LONGEST_LINE, LONGEST_LIST, PingOutput
 from maceproc.pings.texts import TextLine, is_blank, is_only, lines_of, prefixes_of, streams_of
-from maceproc.pings.unix import read_unix
+from maceproc.pings.unix import read_flood, read_unix
 
 if TYPE_CHECKING:
     from maceproc.capture import Run
@@ -64,7 +64,7 @@ def read_line(line: TextLine) -> Line | None:
     if len(text) <= LONGEST_LIST and (said := read_json(text)):
         return said
     if len(text) > LONGEST_LINE:
-        return read_results(text) if len(text) <= LONGEST_LIST else None
+        return read_flood(text) or (read_results(text) if len(text) <= LONGEST_LIST else None)
     found = read_unix(text) if " bytes from " in text else None  # most lines: the others can wait
     found = found or next(filter(None, (read(text) for read in _READERS)), None)
     if found is None and is_blank(text):

@@ -11,7 +11,7 @@ ICMP_HEADER_BYTES = 8
 ICMP_SEQ_MODULUS = 1 << 16
 
 LONGEST_LINE = 1000
-"""Longer lines are not understood [characters]; only lists of results may be longer."""
+"""Longer lines are not understood [characters]; only lists of results and a flood's dots are."""
 
 LONGEST_LIST = 1 << 20
 """The same for one line that lists all results (``fping -C``, JSON) [characters]."""

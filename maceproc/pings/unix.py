@@ -213,6 +213,11 @@ def _about_the_run(text: str) -> Line | None:
     for known in KNOWN:
         if known.search(text):
             return Line(known.kind, known.flavours)
+    return read_flood(text)
+
+
+def read_flood(text: str) -> Line | None:
+    """Read the dots of a flood: all are on one line, however many; None when it is no such line."""
     return Line("flood") if "." in text and _FLOOD.issuperset(text) else None
 
 

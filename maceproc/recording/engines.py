@@ -19,14 +19,13 @@ from pathlib import Path
 from maceproc.errors import TargetError
 from maceproc.recording.bounded import ANSWER_LIMIT_BYTES, Finished, run_bounded
 from maceproc.recording.inspected import Inspected, read_inspected
+from maceproc.recording.owners import OWNER, has_ended
 
 ENGINES = ("docker", "podman", "nerdctl")
 ANSWER_TIMEOUT_S = 60.0
-OWN_NAME_PREFIX = (
-    "maceproc-"  # names of containers made for a recording begin so; the recorder's pid follows
-)
+OWN_NAME_PREFIX = "maceproc-"  # of the names of containers that are made for a recording
 
-_OWN_NAME = re.compile(rf"{OWN_NAME_PREFIX}([0-9]{{1,10}})-[0-9a-f]{{8}}")
+_OWN_NAME = re.compile(rf"{OWN_NAME_PREFIX}({OWNER})-[0-9a-f]{{8}}")
 _FIRST_LINE_IS_NOISE = re.compile(r"^(time=|WARN)")
 _PROCESSES_LIMIT_BYTES = 1 << 20
 
@@ -118,7 +117,7 @@ def stale_containers(engine: str) -> list[str]:
     own = ["--filter", f"name={OWN_NAME_PREFIX}", "--format", "{{.Names}}"]
     names = ask([engine, "ps", "--all", *own]).stdout.split()
     owners = {name: _OWN_NAME.fullmatch(name) for name in names}
-    return [name for name, own in owners.items() if own and not Path(f"/proc/{own[1]}").exists()]
+    return [name for name, own in owners.items() if own and has_ended(own[1])]
 
 
 def remove_container(engine: str, name: str) -> None:

@@ -33,6 +33,7 @@ from maceproc.recording.engines import (
     remove_container,
 )
 from maceproc.recording.inspected import Inspected, confinement
+from maceproc.recording.owners import owner_name
 
 MARK = "MACEPROC_RUN"  # in the environment of what we run in a container
 LOOK_EVERY_S = 0.002  # only until the command has started
@@ -145,7 +146,7 @@ class EngineRun:
     image: str
     options: tuple[str, ...] = ()
     name: str = field(
-        default_factory=lambda: f"{OWN_NAME_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+        default_factory=lambda: f"{OWN_NAME_PREFIX}{owner_name()}-{secrets.token_hex(4)}"
     )
 
     def enter(self, argv: list[str]) -> list[str]:

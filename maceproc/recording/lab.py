@@ -36,6 +36,7 @@ from types import TracebackType
 from typing import Literal
 
 from maceproc.errors import LabError
+from maceproc.recording.owners import OWNER, has_ended, owner_name
 
 LOG = logging.getLogger("maceproc")
 
@@ -52,7 +53,7 @@ REMOTE_IPV6 = "fd6d:6163:6500:2::2"
 SECOND_IPV4, SECOND_IPV6 = "192.0.2.3", "fd6d:6163:6500:2::3"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_OWNED = re.compile(rf"{DEFAULT_NAME}-(\d+)-[0-9a-f]{{4}}")  # by the process of that pid
+_OWNED = re.compile(rf"{DEFAULT_NAME}-({OWNER})-[0-9a-f]{{4}}")
 _ROLE = re.compile(r"container([2-9]|[1-9]\d+)?|host|remote")
 
 # Addresses need no duplicate address detection here: nodad makes IPv6 usable at once.
@@ -117,7 +118,9 @@ class Lab:
 
     def __post_init__(self) -> None:
         if not self.name:
-            object.__setattr__(self, "name", f"{DEFAULT_NAME}-{os.getpid()}-{secrets.token_hex(2)}")
+            object.__setattr__(
+                self, "name", f"{DEFAULT_NAME}-{owner_name()}-{secrets.token_hex(2)}"
+            )
         if not _NAME.fullmatch(self.name):
             raise LabError(f"lab name {self.name!r}", hint="use letters, digits, '-', '_' and '.'")
         if not 1 <= self.containers <= MAX_CONTAINERS:
@@ -259,11 +262,7 @@ def labs() -> dict[str, list[str]]:
 
 def stale_labs() -> list[str]:
     """Return the labs without a name of their own whose process was killed."""
-    return [
-        name
-        for name in labs()
-        if (owner := _OWNED.fullmatch(name)) and not Path(f"/proc/{owner[1]}").exists()
-    ]
+    return [name for name in labs() if (owner := _OWNED.fullmatch(name)) and has_ended(owner[1])]
 
 
 def remove_stale_labs() -> list[str]:

@@ -15,6 +15,7 @@ from typing import Literal
 
 from maceproc.capture import Machine
 from maceproc.errors import PrivilegeError, TracingError
+from maceproc.recording.owners import FIRST_PID_NAMESPACE
 
 # What runs beside us, and the Debian package that has it.
 _PROGRAMS = {
@@ -27,7 +28,6 @@ _PROGRAMS = {
 }
 
 CPU_DMA_LATENCY = Path("/dev/cpu_dma_latency")
-FIRST_PID_NAMESPACE = 0xEFFFFFFC
 CAP_SYS_ADMIN = 21  # include/uapi/linux/capability.h, v6.8
 
 
@@ -62,8 +62,7 @@ def require_programs(
 def sees_kernel_pids() -> bool:
     """Tell whether a pid that we know is the one in the kernel's events.
 
-    They hold that of the first pid namespace, which has a fixed inode (PROC_PID_INIT_INO,
-    include/linux/proc_ns.h, v6.8).
+    They hold that of the first PID namespace.
     """
     return Path("/proc/self/ns/pid").stat().st_ino == FIRST_PID_NAMESPACE
 

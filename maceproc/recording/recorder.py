@@ -18,6 +18,7 @@ from pathlib import Path
 
 from maceproc.errors import TracingError
 from maceproc.recording import ring, written
+from maceproc.recording.owners import owner_name
 from maceproc.recording.remains import INSTANCE_PREFIX, forget, remember
 from maceproc.recording.tracing import (
     CLOCK,
@@ -80,7 +81,7 @@ class Recorder:
         self.output = output
         self.events = events
         self.buffer_kb = buffer_kb  # after the start: the size that the kernel reports
-        self.instance = "-".join(filter(None, (f"{INSTANCE_PREFIX}{os.getpid()}", name)))
+        self.instance = "-".join(filter(None, (f"{INSTANCE_PREFIX}{owner_name()}", name)))
         self.covers_function_tracer = function_tracer_denied(tracefs)
         self.events_lost: dict[str, int] = {}
         self.events_missing: dict[str, int] = {}

@@ -1,6 +1,6 @@
 """What killed recordings leave behind: tracing instances and temporary directories.
 
-Their names hold the pid of their owner. /run/maceproc says where the recording of an instance is.
+Their names hold their owner. /run/maceproc says where the recording of an instance is.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from maceproc.recording.owners import OWNER, has_ended, owner_name
 from maceproc.recording.tracing import TRACEFS
 
 INSTANCE_PREFIX = "maceproc-"
 REGISTRY = Path("/run/maceproc")  # links named after instances, to the traces they are recorded to
 
-_TEMPORARY = re.compile(r"maceproc-(\d+)-\w+")
+_TEMPORARY = re.compile(rf"maceproc-({OWNER})-\w+")
 
 
 def remember(instance: str, trace: Path) -> None:
@@ -51,7 +52,7 @@ def stale_notes(tracefs: Path = TRACEFS) -> list[Path]:
         noted = sorted(REGISTRY.iterdir())
     except OSError:  # nobody has noted anything, or we may not look
         return []
-    return [note for note in noted if note.name not in there and not _is_alive(_owner(note.name))]
+    return [note for note in noted if note.name not in there and has_ended(_owner(note.name))]
 
 
 def remove_stale_notes(tracefs: Path = TRACEFS) -> list[Path]:
@@ -65,13 +66,13 @@ def remove_stale_notes(tracefs: Path = TRACEFS) -> list[Path]:
 def stale_instances(tracefs: Path = TRACEFS) -> list[str]:
     """Return the names of the instances whose recordings were killed."""
     names = (path.name for path in (tracefs / "instances").glob(f"{INSTANCE_PREFIX}[0-9]*"))
-    return sorted(name for name in names if _owner(name).isdigit() and not _is_alive(_owner(name)))
+    return sorted(name for name in names if has_ended(_owner(name)))
 
 
 @contextlib.contextmanager
 def temporary_directory() -> Iterator[Path]:
-    """Give a new directory with our pid in its name, and remove it."""
-    with tempfile.TemporaryDirectory(prefix=f"maceproc-{os.getpid()}-") as directory:
+    """Give a new directory with our owner's name in its own, and remove it."""
+    with tempfile.TemporaryDirectory(prefix=f"maceproc-{owner_name()}-") as directory:
         yield Path(directory)
 
 
@@ -81,7 +82,7 @@ def stale_temporary_directories() -> list[Path]:
         path
         for path in sorted(Path(tempfile.gettempdir()).glob("maceproc-*"))
         if (owner := _TEMPORARY.fullmatch(path.name))
-        and not _is_alive(owner[1])
+        and has_ended(owner[1])
         and _is_our_directory(path)
     ]
 
@@ -100,9 +101,5 @@ def remove_stale_temporary_directories() -> list[Path]:
 
 
 def _owner(instance: str) -> str:
-    """Return the pid in an instance's name."""
+    """Return the owner in an instance's name."""
     return instance.removeprefix(INSTANCE_PREFIX).partition("-")[0]
-
-
-def _is_alive(pid: str) -> bool:
-    return Path(f"/proc/{pid}").exists()

@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from maceproc.errors import CaptureError
+from maceproc.recording.owners import has_ended, owner_name
 from maceproc.watching.columns import COLUMNS
 
 ROTATE_BYTES = 64 << 20
 ROW_GROUP = 50_000
-_PARTIAL = ".maceproc-{pid}.partial"
+_PARTIAL = ".maceproc-{owner}.partial"
 _CANNOT = (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL)
 
 _TYPES = {
@@ -77,8 +78,14 @@ class ParquetFiles:
         self.files: list[Path] = []  # finished since they were last taken away
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise CaptureError(
+                f"{directory}: not a directory", hint="name one for the files: -o DIR"
+            ) from error
         except OSError as error:
-            raise CaptureError(f"{directory}: {error.strerror}") from error
+            raise CaptureError(
+                f"{directory}: cannot be made: {error.strerror}", hint="watch with another -o"
+            ) from error
         self.removed = _remove_partial_files(self._directory)
 
     def add(self, columns: dict[str, NDArray[Any] | list[str]]) -> None:
@@ -155,7 +162,7 @@ class _NamelessFile:
         except OSError as error:
             if error.errno not in _CANNOT or not directory.is_dir():
                 raise
-            self._partial = directory / _PARTIAL.format(pid=os.getpid())
+            self._partial = directory / _PARTIAL.format(owner=owner_name())
             descriptor = os.open(self._partial, os.O_CREAT | os.O_TRUNC | os.O_RDWR, 0o644)
         self.stream: IO[bytes] = os.fdopen(descriptor, "wb")
 
@@ -208,9 +215,8 @@ def _batch(columns: dict[str, NDArray[Any] | list[str]]) -> pa.RecordBatch:
 def _remove_partial_files(directory: Path) -> list[Path]:
     """Remove the files that killed processes left; return their paths."""
     removed = []
-    for path in directory.glob(_PARTIAL.format(pid="*")):
-        pid = path.name.removeprefix(".maceproc-").removesuffix(".partial")
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+    for path in directory.glob(_PARTIAL.format(owner="*")):
+        if has_ended(path.name.removeprefix(".maceproc-").removesuffix(".partial")):
             path.unlink(missing_ok=True)
             removed.append(path)
     return removed

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from maceproc.following.journeys import HOP_EVENTS, Kind
+from maceproc.following.hop_arrays import HOP_EVENTS, Kind
 from maceproc.ledger import COLUMNS
 from maceproc.reporting.export.provenance import provenance, required, utc_offset
 
@@ -32,6 +32,7 @@ PINGS, LOST = "pings", "events lost"
 CLOCKS = {"mono": "MONOTONIC", "mono_raw": "MONOTONIC_RAW", "boot": "BOOTTIME"}
 SEQUENCE = 1  # one writer: any number but 0
 TELL_EVERY = 2000  # hops
+PIECE = 20_000  # hops
 
 
 @dataclass
@@ -210,7 +211,7 @@ def _write_hops(analysis: Analysis, tracks: _Tracks, tell: TellPackets) -> None:
     hops = _placed(analysis.hops)
     pings = _ping_of_journey(analysis.rtts)
     kinds = HOP_EVENTS
-    for done, hop in enumerate(hops.itertuples()):
+    for done, hop in enumerate(_by_pieces(hops)):
         if done % TELL_EVERY == 0:
             tell(done, len(hops))
         start_ns, end_ns = int(hop.time_ns), int(hop.end_ns)
@@ -232,6 +233,12 @@ def _write_hops(analysis: Analysis, tracks: _Tracks, tell: TellPackets) -> None:
     tell(len(hops), len(hops))
 
 
+def _by_pieces(rows: pd.DataFrame) -> Iterator[Any]:
+    """Give rows as named tuples; only those of one piece are Python objects at a time."""
+    for start in range(0, len(rows), PIECE):
+        yield from rows.iloc[start : start + PIECE].itertuples()
+
+
 def _placed(hops: pd.DataFrame) -> pd.DataFrame:
     """Return HOPS in the order of time, each with its track and the time of the packet's next hop.
 
@@ -240,18 +247,29 @@ def _placed(hops: pd.DataFrame) -> pd.DataFrame:
     journey = hops["journey"].to_numpy()
     time_ns = hops["time_ns"].to_numpy()
     is_last = np.append(journey[1:] != journey[:-1], True)[: len(hops)]
+    is_first = hops["hop"].to_numpy() == 0
     end_ns = np.where(is_last, time_ns, np.append(time_ns[1:], 0)[: len(hops)])
-    place = hops["dev"].astype(object).groupby(journey).ffill().fillna("(no device)")
-    group = hops["netns"].astype(object).where(hops["dev"].notna())
-    group = group.fillna(UNKNOWN).where(hops["dev"].notna()).groupby(journey).ffill()
+    number = np.arange(len(hops))
+    start = np.maximum.accumulate(np.where(is_first, number, 0))
+    seen_at = np.maximum.accumulate(np.where(hops["dev"].notna(), number, -1))
+    seen_at[seen_at < start] = -1  # not in this journey
     placed = hops.assign(
-        group=group.fillna(UNKNOWN),
-        place=place,
+        group=_taken(hops["netns"], seen_at, UNKNOWN),
+        place=_taken(hops["dev"], seen_at, "(no device)"),
         end_ns=end_ns,
-        is_first=hops["hop"] == 0,
+        is_first=is_first,
         is_last=is_last,
     )
     return placed.sort_values("time_ns", kind="stable")
+
+
+def _taken(texts: pd.Series, rows: np.ndarray, missing: str) -> pd.Categorical:
+    """Return a categorical column's values of these rows; `missing` where one is, or row -1."""
+    codes = texts.cat.codes.to_numpy()[rows] if len(texts) else np.empty(0, np.int64)
+    names = [*map(str, texts.cat.categories), missing]
+    unique = list(dict.fromkeys(names))
+    number = np.array([unique.index(name) for name in names])
+    return pd.Categorical.from_codes(number[np.where(rows < 0, -1, codes)], unique)
 
 
 def _ping_of_journey(rtts: pd.DataFrame) -> dict[int, Any]:

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,7 @@ TABLES: dict[str, Table] = {
     )
 }
 
+PIECE = 20_000  # rows that are text at a time
 FORMULA_STARTS = ("=", "+", "-", "@")  # of a cell that a spreadsheet takes for a formula
 
 # https://www.w3.org/TR/tabular-metadata/#built-in-datatypes
@@ -70,9 +72,12 @@ def write(analysis: Analysis, name: str, form: str, path: Path) -> None:
         if form == "parquet":
             _write_parquet(table, frame, provenance(analysis), file)
         elif form == "json":
-            file.write_text(as_json(analysis, name) + "\n")
+            with file.open("w", encoding="utf-8") as text:
+                text.writelines(as_json(analysis, name))
+                text.write("\n")
         else:
-            csv_ready(frame).to_csv(file, index=False, errors="backslashreplace")
+            with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as text:
+                text.writelines(as_csv(analysis, name))
             for about in beside(path):
                 document = csvw(table, path.name, provenance(analysis))
                 with written_whole(about) as metadata:
@@ -84,10 +89,12 @@ def beside(path: Path) -> list[Path]:
     return [] if is_stream(path) else [path.with_name(path.name + "-metadata.json")]
 
 
-def as_csv(analysis: Analysis, name: str) -> str:
-    """Return a table as CSV text, quoted as RFC 4180 says; missing values are empty."""
-    text: str = csv_ready(table_of(analysis, name)[1]).to_csv(index=False)
-    return text
+def as_csv(analysis: Analysis, name: str) -> Iterator[str]:
+    """Give a table as pieces of CSV text, quoted as RFC 4180 says; missing values are empty."""
+    frame = table_of(analysis, name)[1]
+    for start in range(0, max(len(frame), 1), PIECE):
+        rows = csv_ready(frame.iloc[start : start + PIECE])
+        yield rows.to_csv(index=False, header=start == 0)
 
 
 def csv_ready(frame: pd.DataFrame) -> pd.DataFrame:
@@ -116,17 +123,24 @@ def _harmless(value: object) -> object:
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
-def as_json(analysis: Analysis, name: str) -> str:
-    """Return a table as JSON text: its columns, where it comes from, and its rows."""
+def as_json(analysis: Analysis, name: str) -> Iterator[str]:
+    """Give a table as pieces of JSON text: its columns, where it comes from, and its rows."""
     table, frame = table_of(analysis, name)
     document = {
         "table": table.name,
         "row": table.row,
         "columns": [_described(column) for column in table.columns],
         "provenance": provenance(analysis),
-        "rows": rows_of(frame),
+        "rows": [],
     }
-    return json.dumps(document, indent=1, allow_nan=False)
+    head = json.dumps(document, indent=1, allow_nan=False).removesuffix("[]\n}")
+    yield head + ("[" if len(frame) else "[]\n}")
+    for start in range(0, len(frame), PIECE):
+        rows = rows_of(frame.iloc[start : start + PIECE])
+        text = json.dumps(rows, indent=1, allow_nan=False)
+        # The rows are one level deeper in the document than in a list of their own.
+        lines = text.removeprefix("[").removesuffix("\n]").replace("\n", "\n ")
+        yield lines + ("," if start + PIECE < len(frame) else "\n ]\n}")
 
 
 def csvw(table: Table, file: str, facts: dict[str, Any]) -> dict[str, Any]:
