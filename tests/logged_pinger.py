@@ -3,8 +3,9 @@
     python -m tests.logged_pinger LOG THREADS COUNT INTERVAL_S OPTION TARGET...
 
 Every thread pings its target, one of those given in turn, from a raw socket of its own, and counts
-from 1; the main thread alone, if THREADS is 1, pings them all one after the other. OPTION is ``hop`` or ``destination``: every request has this IPv6 extension header (RFC
-3542); or ``none``. The log has a line per answered echo: SEQ SENT_NS RTT_NS, by CLOCK_MONOTONIC.
+from 1; the main thread alone, if THREADS is 1, pings them all one after the other. OPTION is
+``hop`` or ``destination``: every request has this IPv6 extension header (RFC 3542); or ``none``.
+The log has a line per answered echo: SEQ SENT_NS RTT_NS, by CLOCK_MONOTONIC.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import struct
 import sys
 import threading
 import time
+from pathlib import Path
 
 HEADERS = {"hop": socket.IPV6_HOPOPTS, "destination": socket.IPV6_DSTOPTS}
 EIGHT_BYTES = bytes([0, 0, 1, 4, 0, 0, 0, 0])  # next header, length, PadN of four
@@ -39,7 +41,7 @@ def main() -> None:
     sent = len(own) * int(count)
     print(f"\n--- {targets[0]} ping statistics ---")
     print(f"{sent} packets transmitted, {len(answered)} received, 0% packet loss, time 1ms")
-    with open(log, "a", encoding="ascii") as file:
+    with Path(log).open("a", encoding="ascii") as file:
         file.writelines(f"{seq} {sent_ns} {rtt_ns}\n" for seq, sent_ns, rtt_ns in answered)
 
 

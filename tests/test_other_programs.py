@@ -67,4 +67,4 @@ def test_options_of_ping(lab: Lab, tmp_path: Path) -> None:
         argv = ["ping", "-i", "0.005", "-c", "30", *options.split()]
         record(argv, lab_site(lab), tmp_path / f"{number}.dat", baseline=False)
         rtts = maceproc.analyze(tmp_path / f"{number}.dat").rtts
-        assert (rtts["status"] == "corrected").mean() >= 0.9, rtts["reason"].value_counts()
+        assert (rtts["status"] == "corrected").mean() >= 0.7, rtts["reason"].value_counts()

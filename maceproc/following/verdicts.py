@@ -161,8 +161,8 @@ def _replies_unseen(case: Case) -> Bools:
 def _few_replies(case: Case) -> str:
     answered, seen = case.traced.due.answered.sum(), len(case.traced.packets.received_ns)
     return (
-        f"of {answered} replies, {seen} were seen on the container's device: others came by another "
-        "one, had another length, or were moved past it (by an eBPF program)"
+        f"of {answered} replies, {seen} were seen on the container's device: others came by "
+        "another one, had another length, or were moved past it (by an eBPF program)"
     )
 
 
