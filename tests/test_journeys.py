@@ -5,7 +5,12 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
+import maceproc
+from maceproc.capture_files import open_capture
+from maceproc.following import journeys, side_by_side
 from maceproc.following.journeys import Links, follow_packets, journeys_table
+from maceproc.following.topology import links_of
+from tests.recorded import path_of
 
 SOFTIRQ = 0x10
 A, B = 0xFFFF_8881_0000_0100, 0xFFFF_8881_0000_0200
@@ -134,3 +139,24 @@ def test_journeys_are_summarized() -> None:
 def test_nothing_gives_nothing() -> None:
     assert follow_packets({}).empty
     assert journeys_table(follow_packets({})).empty
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 5, 1000])
+@pytest.mark.parametrize("name", ["every_event", "in_flight"])
+def test_blocks_and_threads_change_nothing(
+    name: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = maceproc.read_events(path_of(name), end_ns=first_part_ns(name))
+    links = links_of(open_capture(path_of(name)).sidecar)
+    whole = follow_packets(trace.events, links=links)
+    monkeypatch.setattr(journeys, "BLOCK_ROWS", rows)
+    monkeypatch.setattr(side_by_side, "FEW_ROWS", 0)
+    monkeypatch.setattr(side_by_side, "THREADS", 3)
+    pd.testing.assert_frame_equal(follow_packets(trace.events, links=links), whole)
+    assert len(whole) > 100
+
+
+def first_part_ns(name: str) -> int:
+    """Return a time before which a capture has some thousand hops."""
+    queued = maceproc.read_events(path_of(name)).events["net_dev_queue"]["time_ns"]
+    return int(queued.iloc[min(1000, len(queued) - 1)])

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from maceproc.capture import Link
-from maceproc.errors import TracingError
+from maceproc.errors import TargetError, TracingError
 from maceproc.recording.bpf import memory
 from maceproc.recording.bpf.devices import devices_beneath, inner_device, outer_device
 from maceproc.recording.bpf.echo_tracer import Watched, _table
+from maceproc.watching import places as places_module
 from maceproc.watching.places import Places, Wanted, _namespaces_in_use
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -46,6 +47,33 @@ def test_a_namespace_that_is_made_again_is_another_place() -> None:
     # The kernel may give the same number again.
     assert (second, after[second].life) != (first, before[first].life)
     assert f"{NAME} is there again" in places.notes
+
+
+def test_an_engine_that_did_not_answer_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where no namespace comes or goes: its containers may have gone on without it."""
+    answers, clock = [TargetError("docker: no answer")] * 3, [100.0]
+
+    def running(engine: str) -> list[str]:
+        if answers:
+            raise answers.pop()
+        return []
+
+    monkeypatch.setattr(places_module, "ENGINES", ("docker",))
+    monkeypatch.setattr(places_module, "_running", running)
+    monkeypatch.setattr(places_module, "_namespaces_in_use", lambda: {1: 1})
+    monkeypatch.setattr(places_module, "SETTLING_S", (0.0,))
+    monkeypatch.setattr(places_module.shutil, "which", lambda engine: engine)
+    monkeypatch.setattr(places_module.time, "monotonic", lambda: clock[0])
+    places = Places(Wanted(every_container=True))
+    asked = []
+    for _ in range(60):
+        before = len(answers)
+        places.find()
+        asked += [clock[0] - 100] * (before - len(answers))
+        clock[0] += 1
+    assert asked == [0, 2, 6]
+    assert places.notes[-1] == "docker is there again"
+    assert len(places.notes) == 2
 
 
 @needs_root

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import click
@@ -120,14 +121,15 @@ def watch(
     wanted = _wanted(containers, every, netns, pids, lab, services, others)
     with _doctor_at_hand():
         require_root("watching")
-    with _doctor_at_hand(), _stopped_by_signals() as stop:
+    with _stopped_by_signals() as stop:
         from maceproc.watching.series import AllSeries
         from maceproc.watching.watch import Watching
         from maceproc.watching.watcher import Watcher
 
-        watcher = Watcher(wanted, timeout_ns=int(timeout * 1e9), outer=outer)
         with contextlib.ExitStack() as stack:
-            stack.enter_context(watcher)
+            with _doctor_at_hand():
+                watcher = Watcher(wanted, timeout_ns=int(timeout * 1e9), outer=outer)
+                stack.enter_context(watcher)
             watching = Watching(watcher, AllSeries())
             sinks = [_print_json] if as_json else []
             sinks += stack.enter_context(_parquet(output, rotate_s, watching))
@@ -281,7 +283,8 @@ def _shown(watching: Watching, *, plain: bool) -> Iterator[Callable[[], None]]:
         def show_table() -> None:
             for note in notes():
                 console.print(f"note: {note}", style="dim", highlight=False, markup=False)
-            live.update(rows(table), refresh=True)
+            size = console.size
+            live.update(rows(partial(table, size=(size.width, size.height))), refresh=True)
 
         show_table()
         yield show_table

@@ -18,18 +18,21 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import cached_property
 from itertools import product
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc.following.journeys import HOP_EVENTS, Kind, Links, hop_kinds
+from maceproc.following.hop_arrays import HOP_EVENTS, Kind, hop_kinds
+from maceproc.following.journeys import Links
 from maceproc.following.positions import Bools, Indices
+from maceproc.following.side_by_side import side_by_side
 from maceproc.following.topology import Way
 from maceproc.schema import CROSSINGS
 
-OUTBOUND, INBOUND = "outbound", "inbound"
+OUTBOUND, INBOUND = DIRECTIONS = ("outbound", "inbound")
 
 
 def find_crossings(
@@ -40,7 +43,8 @@ def find_crossings(
     `recorded` names the events that were enabled; by default those that occur.
     """
     walk = _Walk(hops, recorded)
-    crossings = pd.concat([_outbound(walk, way), _inbound(walk, way)], ignore_index=True)
+    both = side_by_side(lambda found: found(walk, way), (_outbound, _inbound), len(hops))
+    crossings = pd.concat(both, ignore_index=True)
     return crossings.sort_values("first_hop", kind="stable", ignore_index=True)
 
 
@@ -253,10 +257,10 @@ class _Walk:
         straight = before[sent] == before[np.where(queued == NOWHERE, 0, queued)]
         return np.asarray(np.where((sent != NOWHERE) & straight, sent, NOWHERE))
 
-    @property
+    @cached_property
     def handed_over(self) -> Bools:
         """Whether a hop is the last event of a sending that is recorded."""
-        return np.isin(self.kind, self.sending[-1:])
+        return np.asarray(self.kind == self.sending[-1])
 
     def first_receptions(self, *names: str) -> Indices:
         """Return where packets were first received on a device of one of these names."""
@@ -300,7 +304,9 @@ class _Walk:
         seen_at_both = (entered != NOWHERE) & (left != NOWHERE) & (wire != NOWHERE)
         length = self._hops["len"].to_numpy()
         headers = [sum(pair) for pair in product(HEADER_LENGTHS, added_bytes)]
-        same = np.isin(np.abs(length[left] - length[entered]), headers)
+        # The kind "table" reads the answers from an array; no length needs more than 32 bits.
+        differences = np.clip(np.abs(length[left] - length[entered]), -1, max(headers) + 1)
+        same = np.isin(differences.astype(np.int32), np.array(headers, np.int32), kind="table")
         complete = seen_at_both & same
         first = np.where(entered != NOWHERE, entered, seen)
         # The length of a packet in a tunnel, or with a VLAN's tag in it, is not the ping's.
@@ -310,7 +316,9 @@ class _Walk:
         return CROSSINGS.frame(
             {
                 "journey": self.journey[seen],
-                "direction": pd.Categorical([direction] * len(seen), [OUTBOUND, INBOUND]),
+                "direction": pd.Categorical.from_codes(
+                    np.full(len(seen), DIRECTIONS.index(direction), np.int8), DIRECTIONS
+                ),
                 "entered_ns": entered_ns,
                 "left_ns": left_ns,
                 "latency_ns": left_ns - entered_ns,
@@ -322,7 +330,9 @@ class _Walk:
                 "first_hop": first,
                 "last_hop": np.maximum(np.maximum(left, wire), seen),
                 "status": pd.Categorical.from_codes(complete.astype(int), STATUSES),
-                "reason": np.select([complete, seen_at_both], ["", CHANGED], NOT_SEEN),
+                "reason": pd.array(["", CHANGED, NOT_SEEN], dtype="str")[
+                    np.where(complete, 0, np.where(seen_at_both, 1, 2))
+                ],
             }
         )
 

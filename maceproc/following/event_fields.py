@@ -14,7 +14,7 @@ import pandas as pd
 
 from maceproc.errors import AnalysisError
 from maceproc.following.calls import RECEIVE_CALLS, SEND_CALLS
-from maceproc.following.journeys import HOP_EVENTS, Kind
+from maceproc.following.hop_arrays import HOP_EVENTS, Kind
 from maceproc.schema import Trace
 
 DEVICE_FIELDS = ("name", "dev")  # the kernel's name of the field, and what it prints

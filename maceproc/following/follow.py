@@ -16,7 +16,8 @@ from maceproc.errors import AnalysisError, CaptureError
 from maceproc.following.by_hand import runs_by_hand
 from maceproc.following.calls import RECEIVE_CALLS, SEND_CALLS, deliveries_table, sends_table
 from maceproc.following.crossings import OUTBOUND, find_crossings, find_passages
-from maceproc.following.journeys import HOP_EVENTS, Links, follow_packets
+from maceproc.following.hop_arrays import HOP_EVENTS
+from maceproc.following.journeys import Links, follow_packets
 from maceproc.following.losses import event_counts
 from maceproc.following.namespaces import name_namespaces
 from maceproc.following.rtts import rtts_table

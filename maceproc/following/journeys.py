@@ -11,42 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from enum import IntEnum
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from maceproc.following.hop_arrays import HOP_EVENTS, Bools, Hops, Kind, in_order, stack_hops
+from maceproc.following.side_by_side import side_by_side
 from maceproc.schema import HOPS, JOURNEYS
-
-SOFTIRQ_FLAG = 0x10  # TRACE_FLAG_SOFTIRQ, include/linux/trace_events.h, v6.8
-
-Bools = npt.NDArray[np.bool_]
-
-
-class Kind(IntEnum):
-    """What an event says of a packet, in the order of simultaneous events on one device."""
-
-    QUEUE = 0  # handed to the device's queue
-    XMIT = 1  # handed to the driver
-    RX = 2  # received in the backlog of a virtual device
-    RECEIVE = 3  # taken up by the network stack
-    COPY = 4  # copied to a user's buffer
-    FREE = 5  # freed
-
-
-# Events in include/trace/events/net.h and skb.h, v6.8. net_dev_xmit is not among them: it fires
-# after the driver returned, on veth after the packet was received by the peer.
-HOP_EVENTS: Mapping[str, Kind] = {
-    "net_dev_queue": Kind.QUEUE,
-    "net_dev_start_xmit": Kind.XMIT,
-    "netif_rx": Kind.RX,
-    "netif_receive_skb": Kind.RECEIVE,
-    "skb_copy_datagram_iovec": Kind.COPY,
-    "consume_skb": Kind.FREE,
-    "kfree_skb": Kind.FREE,
-}
 
 # The grammar: which kind of event may follow which in one life, and on which device. In the last
 # column is an event that comes between the two: if it is recorded but absent, the life has ended.
@@ -143,128 +115,43 @@ def journeys_table(hops: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def hop_kinds(hops: pd.DataFrame) -> npt.NDArray[np.int8]:
-    """Return the `Kind` of every hop, shape (len(hops),)."""
-    kinds = np.array([HOP_EVENTS[name] for name in hops["event"].cat.categories], dtype=np.int8)
-    return np.asarray(kinds[hops["event"].cat.codes.to_numpy()])
-
-
-@dataclass(frozen=True)
-class Hops:
-    """Columns of HOPS as arrays, with events and devices as codes, and the kind of each event.
-
-    `rank` is the place among all events of the trace. `tells_softirq` says whether the trace tells
-    what ran in softirq; None: if any of these hops does.
-    """
-
-    columns: dict[str, npt.NDArray[Any]]
-    events: list[str]
-    devices: pd.Index
-    tells_softirq: bool | None = None
-
-    def __getitem__(self, name: str) -> npt.NDArray[Any]:
-        return self.columns[name]
-
-    def take(self, order: npt.NDArray[np.intp]) -> Hops:
-        """Return the rows in another order."""
-        columns = {
-            name: np.take(values, order) for name, values in self.columns.items() if name != "rank"
-        }
-        return replace(self, columns=columns)
-
-
-def stack_hops(events: Mapping[str, pd.DataFrame]) -> Hops:
-    """Stack the tables of the events that are hops, in the order of their kinds."""
-    names = [name for name in HOP_EVENTS if name in events and "skbaddr" in events[name]]
-    tables = [_with_address(events[name]) for name in names]
-    named = [_device_names(table) for table in tables]
-    devices = pd.Index(sorted({dev for column in named for dev in column.categories}), dtype="str")
-    parts = [
-        _hop_columns(table, HOP_EVENTS[name], _recoded(dev, devices))
-        for table, name, dev in zip(tables, names, named, strict=True)
-    ]
-    for code, part in enumerate(parts):
-        part["event"] = np.full(len(part["rank"]), code, dtype=np.int8)
-    parts.append({column: np.empty(0, dtype) for column, dtype in HOP_DTYPES.items()})
-    return Hops(
-        {name: np.concatenate([p[name] for p in parts]) for name in HOP_DTYPES}, names, devices
-    )
-
-
-HOP_DTYPES: Mapping[str, Any] = {
-    "rank": np.int64,
-    "skbaddr": np.uint64,
-    "time_ns": np.int64,
-    "cpu": np.int32,
-    "pid": np.int32,
-    "softirq": np.bool_,
-    "len": np.int64,
-    "dev": np.int16,
-    "kind": np.int8,
-    "event": np.int8,
-}
-
-
-def _with_address(table: pd.DataFrame) -> pd.DataFrame:
-    """Remove rows without an address: they come from text lines that were cut."""
-    return table[table["skbaddr"].notna()] if table["skbaddr"].hasnans else table
-
-
-def _device_names(table: pd.DataFrame) -> pd.Categorical:
-    """Return every row's device: the field `name`, printed as dev=; some events have none."""
-    for name in ("name", "dev"):
-        if name in table:
-            return table[name].array
-    return pd.Categorical.from_codes(np.full(len(table), -1), categories=pd.Index([], dtype="str"))
-
-
-def _recoded(dev: pd.Categorical, devices: pd.Index) -> npt.NDArray[np.int16]:
-    """Return the place of every row's device in `devices`; -1 where it has none."""
-    places = np.append(devices.get_indexer(dev.categories), -1).astype(np.int16)
-    return np.asarray(places[dev.codes])
-
-
-def _hop_columns(
-    table: pd.DataFrame, kind: Kind, dev: npt.NDArray[np.int16]
-) -> dict[str, npt.NDArray[Any]]:
-    length = table["len"].to_numpy(np.int64) if kind < Kind.COPY else np.zeros(len(table), np.int64)
-    return {
-        "rank": table.index.to_numpy(),
-        "softirq": (table["flags"].to_numpy() & SOFTIRQ_FLAG) != 0,
-        "len": length,
-        "dev": dev,
-        "kind": np.full(len(table), kind, dtype=np.int8),
-        **{
-            name: table[name].to_numpy(HOP_DTYPES[name])
-            for name in ("skbaddr", "time_ns", "cpu", "pid")
-        },
-    }
-
-
-def in_order(hops: Hops) -> npt.NDArray[np.intp]:
-    """Return the order of address, then time; at equal times that of the reader, then of kinds."""
-    # Tables of a trace are sorted already, and sorting them again costs little.
-    in_time = np.argsort(hops["rank"], kind="stable")
-    in_time = in_time[np.argsort(hops["time_ns"][in_time], kind="stable")]
-    code, addresses = pd.factorize(hops["skbaddr"], sort=True)
-    small = np.uint16 if len(addresses) <= 1 << 16 else np.uint32  # 16 bits are sorted by radix
-    return in_time[np.argsort(code.astype(small)[in_time], kind="stable")]
-
-
 def life_starts(hops: Hops, recorded: Collection[Kind], links: Links) -> Bools:
-    """Tell for each hop, in order of address and time, whether a new life begins with it."""
-    kind, dev, address = hops["kind"], hops["dev"], hops["skbaddr"]
-    if len(kind) == 0:
+    """Tell for each hop, in order of address and time, whether a new life begins with it.
+
+    A hop's answer needs the three hops before it. So blocks of rows, whose columns stay in the
+    CPU's cache, are looked at side by side.
+    """
+    count = len(hops["kind"])
+    if count == 0:
         return np.empty(0, dtype=np.bool_)
+    hops = replace(hops, tells_softirq=_tells_softirq(hops))
+    starts = np.empty(count, dtype=np.bool_)
+    starts[0] = True
+
+    def look(first: int) -> None:
+        before, last = max(0, first - HOPS_NEEDED), min(first + BLOCK_ROWS, count)
+        follows = _follows(hops.between(before, last), recorded, links)
+        starts[max(1, first) : last] = ~follows[max(1, first) - before - 1 :]
+
+    side_by_side(look, range(0, count, BLOCK_ROWS), count)
+    return starts
+
+
+BLOCK_ROWS = 1 << 17
+HOPS_NEEDED = 3  # before a hop, to tell whether it follows: see `_after_the_end`
+
+
+def _follows(hops: Hops, recorded: Collection[Kind], links: Links) -> Bools:
+    """Tell for each hop but the first whether it continues the life of the one before it."""
+    kind, dev, address = hops["kind"], hops["dev"], hops["skbaddr"]
     same_device = dev[1:] == dev[:-1]
-    follows = address[1:] == address[:-1]
+    follows: Bools = address[1:] == address[:-1]
     follows &= _allowed(recorded)[kind[:-1], kind[1:], same_device.astype(np.int8)]
     follows &= _keeps_length(hops)
     follows &= _in_context(hops)
     follows &= _from_the_backlog(hops)
     follows &= _along_links(hops, links, same_device)
-    follows &= ~_after_the_end(hops, follows, links)
-    return np.append(True, ~follows)
+    return follows & ~_after_the_end(hops, follows, links)
 
 
 def _keeps_length(hops: Hops) -> Bools:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from maceproc.capture import Sidecar
 from maceproc.following.crossings import OUTBOUND
-from maceproc.following.journeys import Kind, hop_kinds
+from maceproc.following.hop_arrays import Kind, hop_kinds
 from maceproc.following.positions import Bools, Indices
 from maceproc.following.topology import stack_of
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from maceproc.following.due import PRINT_ERROR_NS, Due, estimate_offset
+from maceproc.following.due import PRINT_ERROR_NS, Due, Offset, estimate_offset
 from maceproc.following.numbering import Numbering
 from maceproc.following.positions import FOREVER, Bools, Choice, Indices, Times, only_one
 from maceproc.following.run_packets import RunPackets
@@ -22,6 +22,9 @@ LATE_STAMP_NS = 8 * NS_PER_US
 The kernel stamps packets only while somebody asks for stamps. A deferred work item turns that on:
 the first reply can come before (net/core/dev.c, net_enable_timestamp(), v6.8).
 """
+
+USUAL = (0.0, 0.9)
+"""Quantiles between which the times from send call to reply are usual."""
 
 MATCHED_BY: Mapping[str, str] = {
     "time": "it is the only packet received when the printed RTT says that the reply was",
@@ -56,6 +59,9 @@ class Replies:
         Whether the packets tell how far the send stamps are ahead of the send calls.
     several
         Whether several packets came when the reply was due.
+    usual_before
+        Whether another packet came before, as soon as replies usually come, and the reply took
+        longer than usual.
     stamped_late
         Whether a packet that came before may be the reply, stamped when it was delivered: only the
         first ping of a run.
@@ -68,6 +74,7 @@ class Replies:
     turn: Choice
     offset_known: bool
     several: Bools
+    usual_before: Bools
     stamped_late: Bools
 
     @property
@@ -88,8 +95,8 @@ def find_replies(
     send, received_ns = numbering.send, packets.received_ns
     turn = send.through(_reply_by_turn(printed, packets))
     first = send.exists & (due.sent_ns == packets.send_ns.min(initial=FOREVER))
-    offset_ns = _offset(due, first, stamp, packets)
-    due = due.without_offset(turn.exists) if offset_ns is None else due.settled(offset_ns)
+    offset = _offset(due, first, stamp, packets)
+    due = due.without_offset(turn.exists) if offset is None else due.settled(offset)
 
     by_device = stamp == "kernel"
     timed, count = only_one(received_ns, due.earliest_ns, due.latest_ns, due.known & by_device)
@@ -118,11 +125,31 @@ def find_replies(
         stamp_known=~(in_turn & due.known & unseen_call),
         turn_told=reply.exists & reply.differs(timed) & ~on_delivery,
         turn=turn,
-        offset_known=offset_ns is not None,
+        offset_known=offset is not None,
         several=count > 1,
+        usual_before=_usual_before(due, reply.where(~fits & ~in_turn), reply, received_ns),
         stamped_late=first & ~turn.exists & (_came_until(due, received_ns) > 1),
     )
     return found, due
+
+
+def _usual_before(due: Due, told_by_time: Choice, reply: Choice, received_ns: Times) -> Bools:
+    """Tell whether a packet came when the reply usually comes, before the one that was chosen.
+
+    A ping that is held up between its send stamp and its send call prints too long an RTT. The
+    packet of another program may have come just when that RTT says. Packets that are replies of
+    other pings of the run are not meant.
+    """
+    took_ns = told_by_time.of(received_ns, 0) - due.sent_ns
+    asked = told_by_time.exists & due.known
+    if not asked.any():
+        return asked
+    shortest_ns, longest_ns = np.quantile(took_ns[asked], USUAL).astype(np.int64)
+    others_ns = np.delete(received_ns, reply.position[reply.exists])
+    until_ns = longest_ns + due.tolerance_ns
+    first = np.searchsorted(others_ns, due.sent_ns + shortest_ns - due.tolerance_ns, side="left")
+    until = np.searchsorted(others_ns, due.sent_ns + until_ns, side="right")
+    return asked & (took_ns > until_ns) & (until > first)
 
 
 def _stamped_before(due: Due) -> Times:
@@ -143,7 +170,7 @@ def _stamped_until(latest_ns: Times, packets: RunPackets) -> Indices:
     return stamped - np.searchsorted(packets.received_ns, latest_ns, side="right")
 
 
-def _offset(due: Due, first: Bools, stamp: Stamp, packets: RunPackets) -> int | None:
+def _offset(due: Due, first: Bools, stamp: Stamp, packets: RunPackets) -> Offset | None:
     """Estimate the run's offset; None where the packets seen do not tell.
 
     The first ping is not asked where the kernel stamps: its stamp may be taken on delivery.

@@ -17,17 +17,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc.following.journeys import (
+from maceproc.following.hop_arrays import (
     HOP_DTYPES,
     HOP_EVENTS,
     Hops,
     Kind,
-    Links,
     in_order,
-    kinds_of,
-    life_starts,
     stack_hops,
 )
+from maceproc.following.journeys import Links, kinds_of, life_starts
 from maceproc.schema import HOPS
 
 Bools = npt.NDArray[np.bool_]

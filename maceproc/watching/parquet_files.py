@@ -78,8 +78,14 @@ class ParquetFiles:
         self.files: list[Path] = []  # finished since they were last taken away
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise CaptureError(
+                f"{directory}: not a directory", hint="name one for the files: -o DIR"
+            ) from error
         except OSError as error:
-            raise CaptureError(f"{directory}: {error.strerror}") from error
+            raise CaptureError(
+                f"{directory}: cannot be made: {error.strerror}", hint="watch with another -o"
+            ) from error
         self.removed = _remove_partial_files(self._directory)
 
     def add(self, columns: dict[str, NDArray[Any] | list[str]]) -> None:

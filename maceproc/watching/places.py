@@ -30,7 +30,11 @@ from maceproc.recording.sites import (
 
 SETTLING_S = (0.0, 1.0, 2.0, 4.0, 8.0)
 """When engines are asked after a change: a container's namespace is there before its devices."""
-NO_ANSWER_S = 10.0  # time until an engine that did not answer is asked again
+ASK_AGAIN_S = (1.0, 10.0)
+"""When engines are asked again where something was missing: first after so long, at most so long.
+
+An engine that was started again may have containers that went on: no namespace changes then.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,7 @@ class Places:
         self._wanted = wanted
         self._namespaces: dict[int, int] = {}
         self._ask_at: list[float] = []  # monotonic [s]
+        self._again_s = ASK_AGAIN_S[0]
         self._in_containers: dict[int, Place] = {}
         self._failures: set[str] = set()
         self.notes: list[str] = []  # what is new to tell, taken away by whoever tells it
@@ -123,9 +128,13 @@ class Places:
         if there != self._namespaces:
             self._namespaces = there
             self._ask_at = [now + after_s for after_s in SETTLING_S]
+            self._again_s = ASK_AGAIN_S[0]
         if self._ask_at and now >= self._ask_at[0]:
             self._ask_at = [at for at in self._ask_at if at > now]
             self._ask()
+            if self._failures and not self._ask_at:
+                self._again_s = min(2 * self._again_s, ASK_AGAIN_S[1])
+                self._ask_at = [now + self._again_s]
         self._in_containers = {
             inode: place
             for inode, place in self._in_containers.items()
@@ -142,7 +151,6 @@ class Places:
                 self._works(engine)
             except TargetError as error:
                 self._fails(engine, error)
-                self._ask_at.append(time.monotonic() + NO_ANSWER_S)
         known = {place.site.container for place in self._in_containers.values()}
         ids = {container.id for container in known if container}
         for name in dict.fromkeys(names):

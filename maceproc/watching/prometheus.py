@@ -48,7 +48,10 @@ class Exporter:
         try:
             self._server, self._thread = start_http_server(port, address, registry)
         except OSError as error:
-            raise TargetError(f"{address}:{port}: {error.strerror or error}") from error
+            raise TargetError(
+                f"{address}:{port}: {error.strerror or error}",
+                hint="serve on another address or port: --prometheus [ADDR]:PORT",
+            ) from error
         self.port = self._server.server_port
 
     def close(self) -> None:

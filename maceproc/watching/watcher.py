@@ -80,6 +80,10 @@ class Watcher:
 
     def __enter__(self) -> Watcher:
         self.poll_places()
+        if not self._around and not self.notes:
+            self.notes.append(
+                "nothing is there to watch yet; it is followed as soon as it is there"
+            )
         self.tracer.start()
         return self
 

@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pandas as pd
 
 from maceproc.errors import AnalysisError
-from maceproc.following.journeys import HOP_EVENTS, Kind
+from maceproc.following.hop_arrays import HOP_EVENTS, Kind
 from maceproc.reporting.export.pcapng_blocks import (
     enhanced_packet,
     interface_description,

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from maceproc.following.journeys import HOP_EVENTS, Kind
+from maceproc.following.hop_arrays import HOP_EVENTS, Kind
 from maceproc.ledger import COLUMNS
 from maceproc.reporting.export.provenance import provenance, required, utc_offset
 
