@@ -22,6 +22,7 @@ from maceproc import ledger
 from maceproc.calibration import save_calibration
 from maceproc.cli import cli
 from maceproc.errors import CaptureError
+from maceproc.recording.by_name import Place
 from maceproc.reporting.ping_steps import PING_STEPS
 from maceproc.reporting.utc import UTC_TIMES
 from tests.recorded import analyzed, path_of
@@ -60,21 +61,19 @@ def test_explain_and_export_take_a_capture_or_its_analysis(tmp_path: Path) -> No
         maceproc.export(analyzed("native"), tmp_path / "t.json")
 
 
-OTHER_PLACES = ("--compose", "--pod", "--lxc", "--machine", "--unit")
 BY_HAND = ("--ping", "--inner", "--outer", "--peer")
 # What a verb of the command line has and its function has not, and where that is in Python:
 # explain() and export() take the analysis that analyze() made with them.
 ANALYZE = "maceproc.pipeline.analyze"
-RECORD = "maceproc.recording.by_name.record"  # baseline=False, and others
 ONLY_VERB = {
-    "record": dict.fromkeys(("--no-baseline", *OTHER_PLACES), RECORD),
+    "record": {"--no-baseline": "maceproc.recording.by_name.record"},  # baseline=False
     "analyze": {
         "--json": "maceproc.pipeline.Analysis.as_dict",
         "--html": "maceproc.pipeline.Analysis.as_html",
     },
     "explain": {
         "--json": "maceproc.reporting.explain.Explanation.as_json",
-        **dict.fromkeys(BY_HAND, ANALYZE),
+        **dict.fromkeys((*BY_HAND, "--witness"), ANALYZE),
     },
     "export": dict.fromkeys(("--memory", *BY_HAND), ANALYZE),
     "compare": {
@@ -86,7 +85,7 @@ ONLY_VERB = {
     },
 }
 NAMES = {"--label": "labels", "--output": "path"}  # where a function's word is another one
-ONLY_FUNCTION = {"record": {"baseline", "others"}}
+ONLY_FUNCTION = {"record": {"baseline"}}
 
 
 @pytest.mark.parametrize("verb", list(ONLY_VERB))
@@ -96,7 +95,9 @@ def test_a_function_has_the_options_of_its_verb(verb: str) -> None:
         (max(parameter.opts, key=len) if isinstance(parameter, click.Option) else "")
         for parameter in command.params
     } - {"", "--help", "--quiet", "--verbose"}
-    parameters = inspect.signature(getattr(maceproc, verb)).parameters
+    parameters = set(inspect.signature(getattr(maceproc, verb)).parameters)
+    if "place" in parameters:
+        parameters = parameters - {"place"} | set(Place.__annotations__)
     assert ONLY_VERB[verb].keys() <= own
     named = NAMES if verb in ("compare", "export") else {}
     shared = {
@@ -104,7 +105,7 @@ def test_a_function_has_the_options_of_its_verb(verb: str) -> None:
         for option in own - ONLY_VERB[verb].keys()
     }
     given = {"file", "path", "capture", "captures", "command", "seq"}  # arguments of the verb
-    assert shared - given == set(parameters) - given - ONLY_FUNCTION.get(verb, set())
+    assert shared - given == parameters - given - ONLY_FUNCTION.get(verb, set())
     for place in ONLY_VERB[verb].values():
         module, name = re.fullmatch(r"([a-z_.]+)\.(.+)", place).groups()  # type: ignore[union-attr]
         found: object = importlib.import_module(module)
