@@ -1,14 +1,14 @@
-"""Memory and time against the size of a trace: analysis in windows, CSV, and trace-cmd report.
+"""Memory and time against the size of a trace: analysis in windows, CSV, trace-cmd report and C.
 
     python benchmarks/more_than_memory.py                          # records a loaded lab, as root
-    python benchmarks/more_than_memory.py --trace trace.dat --sizes 0.2 2 20 --memory 1G
+    python benchmarks/more_than_memory.py --trace captures/loaded.dat --sizes 0.2 2 20 --memory 1G
     python benchmarks/more_than_memory.py --trace trace.dat --write large.dat --sizes 20
 
 A large trace is a recorded one, again and again: the pages of every repetition are the same, with
-later times. With --write it is only made. The sidecar is that of the recorded one, so the pings are
-those of the first repetition; the packets of all others are followed as well, and belong to none.
-Every measurement is a process of its own. Peak memory is its largest resident set, in which the
-parts of the file that are mapped count.
+later times. They are not compressed. With --write it is only made. The sidecar is that of the
+recorded one, so the pings are those of the first repetition; the packets of all others are followed
+as well, and belong to none. Every measurement is a process of its own. Peak memory is its largest
+resident set, in which the parts of the file that are mapped count.
 """
 
 from __future__ import annotations
@@ -81,17 +81,18 @@ def _head(trace: TraceFile, buffer: Buffer, pages: list[np.ndarray], repetitions
     return head.replace(old, new)
 
 
-def measure(words: list[str]) -> tuple[float, float]:
-    """Run a command without its output; return its time [s] and its peak memory [bytes]."""
+def measure(words: list[str]) -> tuple[float, float, float]:
+    """Run a command without its output; return its time and CPU time [s], peak memory [bytes]."""
     began = time.perf_counter()
     with Path(os.devnull).open("wb") as nothing:
         process = subprocess.Popen(words, stdout=nothing, stderr=nothing)
         _, status, usage = os.wait4(process.pid, 0)
     assert status == 0, f"{words} failed: {status}"
-    return time.perf_counter() - began, usage.ru_maxrss * 1024
+    took_s = time.perf_counter() - began
+    return took_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
 
 
-def contenders(memory: str) -> dict[str, list[str]]:
+def contenders(memory: str, work: Path) -> dict[str, list[str]]:
     """Return the commands, each to be given a file."""
     maceproc = [sys.executable, "-m", "maceproc"]
     found = {
@@ -102,6 +103,10 @@ def contenders(memory: str) -> dict[str, list[str]]:
     }  # fmt: skip
     if shutil.which("trace-cmd"):
         found["trace-cmd report"] = ["trace-cmd", "report", "-i"]
+    program, source = work / "three_fields", Path(__file__).parent / "three_fields.c"
+    compiling = f"cc -O2 -o {program} {source} $(pkg-config --cflags --libs libtracecmd)"
+    if subprocess.run(["sh", "-c", compiling], capture_output=True, check=False).returncode == 0:
+        found["C with libtracecmd, 3 fields"] = [str(program)]
     return found
 
 
@@ -111,10 +116,11 @@ def main() -> None:
     parser.add_argument("--sizes", type=float, nargs="+", default=[0.2, 2.0], help="[GB]")
     parser.add_argument("--memory", default="1G")
     parser.add_argument("--write", type=Path, help="only write the trace of the first size")
+    parser.add_argument("--directory", type=Path, default=Path.cwd(), help="for the large traces")
     parser.add_argument("--only", default="", help="only commands whose name holds this")
     options = parser.parse_args()
-    directory = options.write.parent if options.write else None
-    with tempfile.TemporaryDirectory(dir=directory or Path.cwd()) as name:
+    directory = options.write.parent if options.write else options.directory
+    with tempfile.TemporaryDirectory(dir=directory) as name:
         work = Path(name)
         source = options.trace or work / "trace.dat"
         if options.trace is None:
@@ -124,21 +130,21 @@ def main() -> None:
         sidecar = load_sidecar(sidecar_path(source))
         sidecar.trace = None
         plain = uncompressed(source, work)
-        print(f"{'GB':>6} {'what':<28} {'s':>8} {'s/GB':>7} {'peak MB':>8}")
+        print(f"{'GB':>6} {'what':<28} {'s':>8} {'s/GB':>7} {'CPU s':>7} {'peak MB':>8}")
         for size in options.sizes:
             target = options.write or work / "large.dat"
             repeat(plain, target, int(size * 1e9))
             save_sidecar(sidecar_path(target), sidecar)
             if options.write:
                 return
-            for what, words in contenders(options.memory).items():
+            for what, words in contenders(options.memory, work).items():
                 if options.only not in what:
                     continue
                 given = [str(target) if word == "{file}" else word for word in words]
                 given += [] if "{file}" in words else [str(target)]
-                took_s, peak = measure(given)
-                print(f"{size:6g} {what:<28} {took_s:8.1f} {took_s / size:7.1f} {peak / 1e6:8.0f}",
-                      flush=True)  # fmt: skip
+                took_s, cpu_s, peak = measure(given)
+                print(f"{size:6g} {what:<28} {took_s:8.1f} {took_s / size:7.1f} {cpu_s:7.1f} "
+                      f"{peak / 1e6:8.0f}", flush=True)  # fmt: skip
             target.unlink()
 
 

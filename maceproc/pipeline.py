@@ -216,8 +216,9 @@ def _analyze_in_windows(
         event_costs.times_by_cpu(part.events)
         for part in read_ahead(during, lambda w: read_trace(path, recorded, *w, fields=()))
     )
+    followed, settled = _identify(capture, trace, followed, None)
     on_path = _count_events(capture, followed, each)
-    return _summarize(capture, trace, on_path, followed, calibration)
+    return _summarize(capture, trace, on_path, followed, calibration, settled)
 
 
 def _identify(

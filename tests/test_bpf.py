@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -182,3 +183,25 @@ def test_memory_is_declared_as_in_the_source() -> None:
     for name in ("DEVICES", "CHAIN", "POINTS", "RINGS"):
         assert re.search(rf"#define {name} {getattr(memory, name)}\b", source)
     assert ctypes.sizeof(memory.Point) % 32 == 0
+
+
+LINKED = """
+import ctypes, subprocess
+from maceproc.recording.bpf.device_programs import devices_with_links
+library = ctypes.CDLL("libbpf.so.1", use_errno=True)
+code = bytes.fromhex("b7000000ffffffff 9500000000000000")  # return TCX_NEXT
+program = library.bpf_prog_load(3, b"next", b"GPL", code, 2, None)  # BPF_PROG_TYPE_SCHED_CLS
+subprocess.run("ip link add v0 index 7777 type veth peer name v1".split(), check=True)
+before = devices_with_links().get(7777)
+link = library.bpf_link_create(program, 7777, 46, None)  # BPF_TCX_INGRESS
+print(link >= 0 or ctypes.get_errno(), before, devices_with_links().get(7777))
+"""
+
+
+@pytest.mark.kernel
+def test_programs_linked_to_a_device_are_found() -> None:
+    argv = ["unshare", "--net", sys.executable, "-c", LINKED]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    if done.stdout.startswith("22 "):
+        pytest.skip("this kernel has no tcx (6.6)")
+    assert done.stdout == "True None ['tcx']\n"

@@ -3,7 +3,8 @@
 A drawing has a line per event: the time [us] and what happened. ``send`` is a send call,
 ``request`` a packet that it queued, ``reply`` a packet that the container's device received, and
 ``delivery`` the return of a receive call. A packet that is ``torn`` was not followed to its end. A
-reply that was ``held 20`` had its last event but one 20 us before.
+reply that was ``held 20`` had its last event but one 20 us before. A packet that is ``slow``
+crossed in 20 us instead of 2.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ def crossings_of(lines: Sequence[Sequence[str]]) -> pd.DataFrame:
     out = np.array([line[1] == "request" for line in packets], dtype=bool)
     torn = np.array(["torn" in line for line in packets], dtype=bool)
     early = np.array(["early" in line for line in packets], dtype=bool)
-    # A request is queued at its time and crosses in 2 us; a reply has crossed at its time.
-    entered, left = np.where(out, at, at - 2000), np.where(out, at + 2000, at)
+    crossing = np.array([20_000 if "slow" in line else 2000 for line in packets], dtype=np.int64)
+    # A request is queued at its time and then crosses; a reply has crossed at its time.
+    entered, left = np.where(out, at, at - crossing), np.where(out, at + crossing, at)
     wire = np.where(out, left, entered) - np.where(early, 10_000 * NS_PER_US, 0)
     hidden = pd.arrays.IntegerArray
     held_ns = [ns(line[3]) - START_NS if "held" in line else 0 for line in packets]
@@ -179,6 +181,7 @@ REPLY = "64 bytes from 192.0.2.2: icmp_seq={} ttl=63 time=0.0{} ms"
                      "From 192.0.2.254 icmp_seq=2 Destination Host Unreachable"], 2, 1)),
         ("calls-and-requests-differ", 2, TWO, text(TWO_LINES, 3, 2)),
         ("printed-error", 9, TWO, text([(1, 52), (9, 52)], 2)),  # two requests were sent
+        ("replies-unseen", 2, "0 send\n1 request\n1000 send\n1001 request", text(TWO_LINES, 2)),
         ("rtts-disagree", 2, TWO, text([(1, 52), (2, 90)], 2)),
         ("printed-in-another-order", 1, TWO, text(TWO_LINES[::-1], 2)),
         ("stamps-not-told", 1, "0 send\n1 request\n50 reply\n900 reply", text([(1, 300)], 1)),
@@ -207,6 +210,28 @@ def test_a_rule_holds_of_a_ping(rule: str, seq: int, drawing: str, printed: str)
     # In order of time, but for what is drawn: the tables are sorted as the readers sort them.
     found = rules(drawing, printed)
     assert (seq, rule) in found, found
+
+
+@pytest.mark.parametrize(
+    ("printed_us", "rule"),
+    [
+        (50, "corrected"),  # the kernel stamped the reply when it came
+        (890, "corrected"),  # the program stamped it when it had taken it
+        (400, "coarse-without-stamp"),  # nobody stamped it while it waited
+        (700, "coarse-without-stamp"),
+        (950, "coarse-without-stamp"),
+    ],
+)
+def test_a_coarse_rtt_ends_where_its_reply_can_have_been_stamped(
+    printed_us: float, rule: str
+) -> None:
+    # The first reply waits in the socket for 840 us, as it does where ping is kept from running.
+    drawing = "0 send\n1 request slow\n50 reply slow\n890 delivery\n" + "\n".join(
+        f"{at} send\n{at + 1} request slow\n{at + 50} reply slow\n{at + 60} delivery"
+        for at in (1000, 2000, 3000)
+    )
+    printed = text([(1, printed_us), (2, 50), (3, 50), (4, 50)], 4, decimals=2)
+    assert (1, rule) in rules(drawing, printed)
 
 
 @pytest.mark.parametrize(("held", "rule"), [(1, "no-reply"), (3, "corrected")])

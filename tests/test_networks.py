@@ -53,6 +53,26 @@ def test_uplink_bridge_and_tunnels_are_followed_on_this_kernel() -> None:
     judged = run_on_this_kernel(("uplink-bridge", "vxlan-own-namespace"))
     assert [verdict.problem for verdict in judged] == ["", ""]
     assert all(verdict.corrected for verdict in judged)
+    assert "eBPF" not in recorded("uplink-bridge")
+
+
+def recorded(name: str) -> str:
+    """Return what a recording on this kernel said before it began."""
+    log = (machine.KERNELS / "results" / "here" / f"{name}.log").read_text()
+    return " ".join(log.partition("\npath: ")[2].split())
+
+
+@pytest.mark.kernel
+def test_copies_and_redirections_are_said_before_recording_and_refused() -> None:
+    copied, redirected = run_on_this_kernel(("vxlan-ipv6", "redirect-peer"))
+    assert (copied.problem, copied.corrected) == ("", 0)
+    assert copied.refused == "its request: not seen on the outer device"
+    assert "ho:vxlan0: the kernel copies IPv6 packets that it forwards" in recorded("vxlan-ipv6")
+    assert (redirected.problem, redirected.corrected) == ("", 0)
+    assert "were seen on the container's device" in redirected.refused
+    said = recorded("redirect-peer")
+    assert "eBPF programs see packets at ho:vct (tc ingress redirect_peer.o:[tc_outbound])" in said
+    assert "ho:nic0 (tc ingress redirect_peer.o:[tc_inbound])" in said
 
 
 def test_the_page_shows_the_results_as_they_are() -> None:

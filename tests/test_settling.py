@@ -10,16 +10,19 @@ from click.testing import CliRunner
 
 import maceproc
 from benchmarks.witness import rivals
+from maceproc import pipeline
 from maceproc.capture_files import echoes_path
 from maceproc.cli import cli
 from maceproc.echo_rows import ANSWERED
 from maceproc.following.follow import Followed
+from maceproc.following.losses import is_partial
 from maceproc.following.settling import settle
 from maceproc.pairing import Rows
 from maceproc.pings import parse_runs, pings_table
 from maceproc.recording.lab import REMOTE_IPV4, Lab
 from maceproc.recording.record import record
 from maceproc.recording.sites import lab_site
+from maceproc.tracedat.windows import windows_of
 from tests.test_by_identity import rows_of, run_of, sidecar_of
 from tests.test_witness import by_hand, needs_both
 
@@ -117,3 +120,10 @@ class TestRecorded:
         assert ", 0 were wrong;" in told["message"].iloc[0]
         done = CliRunner().invoke(cli, ["explain", str(path), str(answered["seq"].iloc[0])])
         assert done.exit_code == 0, done.output
+        windows = windows_of(path, 200_000)
+        assert len(windows) > 1
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, "windows_for", lambda *_: windows)
+            found = maceproc.analyze(path)
+        assert is_partial(found.trace), "it was read as a whole"
+        assert found.as_dict() == analysis.as_dict()

@@ -37,6 +37,12 @@ def ledger_gap_ns(rtts: pd.DataFrame) -> pd.Series:
 @given(worlds)
 @example(World(seed=1))
 @example(World(seed=2, interval_us=20, wire_us=3000, neighbours=2))
+@example(  # a rival's replies come shortly after most replies, as if the offset were negative
+    World(
+        seed=2, pings=7, interval_us=20, wire_us=5, step_us=1, rivals=1, addresses=1, cpus=2,
+        first_on_delivery=True,
+    )
+)  # fmt: skip
 def test_what_is_corrected_is_true_and_its_ledger_closes(world: World) -> None:
     happened = simulate(world)
     rtts = follow_pings(happened.capture, happened.trace).rtts

@@ -8,6 +8,9 @@ from maceproc.capture import Link, Machine, Namespace, PathDevice, Sidecar, Targ
 from maceproc.following.crossings import find_crossings
 from maceproc.following.journeys import follow_packets
 from maceproc.following.topology import Way, stack_of, way_of
+from maceproc.recording.explorer import Explorer
+from maceproc.recording.sites import Netns
+from maceproc.recording.unseen import _copy_notes
 from maceproc.uplinks import added_bytes, cards_of, devices_below
 from tests.test_journeys import events
 
@@ -74,6 +77,49 @@ def test_the_container_s_own_port_is_no_uplink() -> None:
         device(3, "br0", "bridge"),
     )
     assert stack(host(*ports), "br0", "vct", "br0") == (["nic0"], ["nic0"])
+
+
+class _Known(Explorer):
+    """An explorer of one namespace that is described already."""
+
+    def __init__(self, *links: Link) -> None:
+        super().__init__([Netns("ho", "/proc/self/ns/net")])
+        self._links = {link.name: link for link in links}
+
+    def link(self, netns: Netns, name: str) -> Link | None:
+        return self._links.get(name)
+
+
+VETH, BR0 = device(10, "vct", "veth", "br0"), device(11, "br0", "bridge")
+
+
+@pytest.mark.parametrize(
+    ("links", "path", "below", "copied"),
+    [
+        ((VETH, BR0, *BONDED), "vct br0 bond0.5", "bond0 nic0", "bond0.5 (vlan)"),
+        ((VETH, BR0, *BONDED), "vct br0 bond0", "nic0", ""),
+        ((VETH, BR0, *BONDED), "vct br0 nic0", "", ""),
+        ((VETH, BR0, device(4, "vx", "vxlan"), *BONDED), "vct br0 vx nic0", "", "vx (vxlan)"),
+        ((VETH, BR0, device(4, "wg0", "wireguard")), "vct br0 wg0", "", "wg0 (wireguard)"),
+        ((VETH, BR0, device(4, "nic0.5", "vlan", "br0")), "vct br0 nic0.5", "", ""),  # a port
+        (
+            (device(10, "vct", "veth"), device(4, "br1", "bridge"), device(5, "nic0.5", "vlan")),
+            "vct br1",
+            "nic0.5",
+            "nic0.5 (vlan)",
+        ),
+    ],
+)
+def test_where_ipv6_packets_are_copied(
+    links: tuple[Link, ...], path: str, below: str, copied: str
+) -> None:
+    hops = [hop(dev) for dev in ("eth0", *path.split())]
+    target = Target(kind="netns", name="ct", address="fd92::2", path=hops)
+    target.below = [hop(dev) for dev in below.split()]
+    notes = _copy_notes(_Known(*links), target)
+    assert [copied in note for note in notes] == [True] * bool(copied)
+    target.address = "10.92.0.2"
+    assert _copy_notes(_Known(*links), target) == []
 
 
 def test_devices_that_are_on_one_another_end() -> None:

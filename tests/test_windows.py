@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 import maceproc
 from maceproc import pipeline
+from maceproc.capture_files import load_sidecar, save_sidecar, sidecar_path
 from maceproc.cli import cli
 from maceproc.errors import AnalysisError, MaceprocError
 from maceproc.following.follow import EVENTS_USED
@@ -23,6 +26,7 @@ from maceproc.following.streaming import PacketFollower, SoftirqIsTold, all_pack
 from maceproc.memory import parse_size
 from maceproc.reporting import listing
 from maceproc.reporting.export.tables import csv_ready
+from maceproc.tracedat.container import open_trace
 from maceproc.tracedat.windows import WHOLE, unpacked_bytes, windows_of
 from maceproc.traces import read_trace
 from tests.recorded import NAMES, analyzed, path_of
@@ -109,6 +113,54 @@ def test_an_analysis_in_windows_is_the_same(
         pd.testing.assert_frame_equal(getattr(found, table), getattr(expected, table))
     pd.testing.assert_frame_equal(found.trace.lost, expected.trace.lost)
     assert found.as_dict() == expected.as_dict()
+
+
+def with_losses(name: str, directory: Path, pages: slice) -> Path:
+    """Copy a capture that is not compressed, and lose the events of these pages of every CPU.
+
+    The page header is a time stamp, then the length of the data, in which bit 31 says that events
+    were lost before it: struct buffer_data_page and RB_MISSED_EVENTS in
+    kernel/trace/ring_buffer.c, v6.8.
+    """
+    path = directory / "t.dat"
+    words = ["trace-cmd", "convert", "-i", str(path_of(name)), "-o", str(path)]
+    subprocess.run([*words, "--file-version", "6"], check=True, capture_output=True)
+    sidecar = load_sidecar(sidecar_path(path_of(name)))
+    sidecar.trace = None  # its digest was that of the original
+    save_sidecar(sidecar_path(path), sidecar)
+    data = bytearray(path.read_bytes())
+    with open_trace(path) as trace:
+        (buffer,) = (buffer for buffer in trace.buffers if buffer.cpus)
+        for cpu in buffer.cpus:
+            offsets = range(cpu.offset, cpu.offset + cpu.size, 4096)
+            for lost, after in pairwise([*offsets[pages], None]):
+                length = int.from_bytes(data[lost + 8 : lost + 12], "little")
+                data[lost + 8 : lost + 12] = bytes(4)  # an empty page
+                following = lost + 4096
+                if length and following in offsets and after != following:
+                    data[following + 11] |= 0x80
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.skipif(not shutil.which("trace-cmd"), reason="needs trace-cmd")
+@pytest.mark.parametrize("pages", [slice(3, 4), slice(2, None, 5)])
+def test_an_analysis_in_windows_has_the_same_losses(
+    pages: slice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = with_losses("every_event", tmp_path, pages)
+    expected = maceproc.analyze(path, memory=1 << 40)
+    assert len(expected.trace.lost)
+    assert not is_partial(expected.trace)
+    for window in (16_384, 60_000):
+        windows = windows_of(path, window)
+        monkeypatch.setattr(pipeline, "windows_for", lambda *_, w=windows: w)
+        found = maceproc.analyze(path)
+        assert is_partial(found.trace), "it was read as a whole"
+        pd.testing.assert_frame_equal(found.trace.lost, expected.trace.lost)
+        for table in TABLES:
+            pd.testing.assert_frame_equal(getattr(found, table), getattr(expected, table))
+        assert found.as_dict() == expected.as_dict()
 
 
 def test_only_what_pings_can_have_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,6 +117,10 @@ def _interval(low_ns: float, high_ns: float) -> str:
     return "" if pd.isna(low_ns) else interval(low_ns, high_ns)
 
 
+def _range(low_ns: float, high_ns: float) -> str:
+    return "" if pd.isna(low_ns) else f"{duration(low_ns)} to {duration(high_ns)}"
+
+
 def _paths(dataset: Dataset, main: str) -> list[dict[str, Any]]:
     table = compare_groups(dataset, ["path"]).groups
     overhead = table[table["quantity"] == OVERHEAD.name].set_index("group")["median_ns"]
@@ -124,7 +128,7 @@ def _paths(dataset: Dataset, main: str) -> list[dict[str, Any]]:
     return [
         {
             **row,
-            "interval": _interval(row["low_ns"], row["high_ns"]),
+            "interval": _range(row["low_ns"], row["high_ns"]),
             "overhead_ns": overhead.get(row["group"], np.nan),
         }
         for row in own.to_dict("records")

@@ -8,6 +8,7 @@ nearly the same for every ping of a run, and it is estimated from the packets.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -52,6 +53,16 @@ LONG_PRINT_DELAY_NS = 5 * NS_PER_MS
 """How long after its reply a line may be printed, where assuming too long a time is safe."""
 
 
+class Offset(NamedTuple):
+    """How far the send stamps of a run are ahead of the send calls: from `low_ns` to `high_ns`.
+
+    Both are the same where the packets leave no choice.
+    """
+
+    low_ns: int
+    high_ns: int
+
+
 @dataclass(frozen=True)
 class Due:
     """When the reply of every ping of a run must have been received; arrays by ping [ns].
@@ -94,13 +105,14 @@ class Due:
     latest_ns: Times
     sent_earliest_ns: Times
 
-    def settled(self, offset_ns: int) -> Due:
+    def settled(self, offset: Offset) -> Due:
         """Return the same with the intervals of the known pings narrowed, by the offset."""
-        centre_ns = self.at_ns - offset_ns
+        earliest_ns = self.at_ns - offset.high_ns - self.tolerance_ns
+        latest_ns = self.at_ns - offset.low_ns + self.tolerance_ns
         return replace(
             self,
-            earliest_ns=np.where(self.known, centre_ns - self.tolerance_ns, self.earliest_ns),
-            latest_ns=np.where(self.known, centre_ns + self.tolerance_ns, self.latest_ns),
+            earliest_ns=np.where(self.known, earliest_ns, self.earliest_ns),
+            latest_ns=np.where(self.known, latest_ns, self.latest_ns),
         )
 
     def without_offset(self, by_turn: Bools) -> Due:
@@ -110,7 +122,7 @@ class Due:
         up: their printed RTT is not used.
         """
         known = self.known & by_turn
-        return replace(self, known=known, held_up=known).settled(0)
+        return replace(self, known=known, held_up=known).settled(Offset(0, 0))
 
 
 def due_of(pings: pd.DataFrame, run: Run, packets: RunPackets, send: Choice) -> Due:
@@ -152,16 +164,33 @@ def printed_at(pings: pd.DataFrame, run: Run) -> tuple[Times, int]:
     return printed_ns, abs(at_end - at_start) + 100 * NS_PER_US
 
 
-def estimate_offset(due: Due, asked: Bools, seen_ns: Times, lost: pd.DataFrame) -> int | None:
-    """Estimate how far the send stamp is ahead of the send call [ns]; None if it cannot be told.
+def estimate_offset(due: Due, asked: Bools, seen_ns: Times, lost: pd.DataFrame) -> Offset | None:
+    """Estimate how far the send stamp is ahead of the send call; None if it cannot be told.
 
-    That is the printed RTT minus the RTT of the last packet seen before the reply was due. The
-    lines in the smallest steps tell it; half of the pings asked must agree in it. Those during
-    which events were lost are not asked.
+    That is the printed RTT minus the RTT of the last packet seen before the reply was due. Where
+    packets of others follow shortly after most replies, they look as if the offset were negative:
+    it is estimated without them, too, and both estimates hold. Pings during which events were lost
+    are not asked.
     """
     asked = asked & due.known & ~meets_gap(due.sent_ns, due.at_ns + due.tolerance_ns, lost)
+    whole_range = OFFSET_RANGE_NS if asked.sum() >= MANY else OFFSET_OF_FEW_NS
+    found = _offset_within(whole_range, due, asked, seen_ns)
+    if found is None:
+        return None
+    ahead = _offset_within((0, whole_range[1]), due, asked, seen_ns)
+    both = (found, found if ahead is None else ahead)
+    return Offset(min(both), max(both))
+
+
+def _offset_within(
+    within_ns: tuple[int, int], due: Due, asked: Bools, seen_ns: Times
+) -> int | None:
+    """Estimate the offset [ns] within a range; None if it cannot be told.
+
+    The lines in the smallest steps tell it; half of the pings asked must agree in it.
+    """
     at_ns, slack_ns = due.at_ns[asked], due.tolerance_ns[asked]
-    low, high = OFFSET_RANGE_NS if len(at_ns) >= MANY else OFFSET_OF_FEW_NS
+    low, high = within_ns
     rounding_ns = due.step_ns[asked] // 2 + PRINT_ERROR_NS
     last = np.searchsorted(seen_ns, at_ns - low + rounding_ns, "right") - 1
     offsets_ns = at_ns - Choice(last, last >= 0).of(seen_ns, -FOREVER)
@@ -171,7 +200,7 @@ def estimate_offset(due: Due, asked: Bools, seen_ns: Times, lost: pd.DataFrame) 
     steps_ns = due.step_ns[asked]
     finest = near & (steps_ns == steps_ns[near].min())
     if finest.sum() < MANY:
-        low, high = OFFSET_OF_FEW_NS
+        low, high = max(low, OFFSET_OF_FEW_NS[0]), min(high, OFFSET_OF_FEW_NS[1])
     offset = np.clip(np.median(offsets_ns[finest]), low, high)
     agree = near & (np.abs(offsets_ns - offset) <= slack_ns)
     return int(offset) if 2 * agree.sum() >= len(at_ns) else None

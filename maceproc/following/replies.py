@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from maceproc.following.due import PRINT_ERROR_NS, Due, estimate_offset
+from maceproc.following.due import PRINT_ERROR_NS, Due, Offset, estimate_offset
 from maceproc.following.numbering import Numbering
 from maceproc.following.positions import FOREVER, Bools, Choice, Indices, Times, only_one
 from maceproc.following.run_packets import RunPackets
@@ -95,8 +95,8 @@ def find_replies(
     send, received_ns = numbering.send, packets.received_ns
     turn = send.through(_reply_by_turn(printed, packets))
     first = send.exists & (due.sent_ns == packets.send_ns.min(initial=FOREVER))
-    offset_ns = _offset(due, first, stamp, packets)
-    due = due.without_offset(turn.exists) if offset_ns is None else due.settled(offset_ns)
+    offset = _offset(due, first, stamp, packets)
+    due = due.without_offset(turn.exists) if offset is None else due.settled(offset)
 
     by_device = stamp == "kernel"
     timed, count = only_one(received_ns, due.earliest_ns, due.latest_ns, due.known & by_device)
@@ -125,7 +125,7 @@ def find_replies(
         stamp_known=~(in_turn & due.known & unseen_call),
         turn_told=reply.exists & reply.differs(timed) & ~on_delivery,
         turn=turn,
-        offset_known=offset_ns is not None,
+        offset_known=offset is not None,
         several=count > 1,
         usual_before=_usual_before(due, reply.where(~fits & ~in_turn), reply, received_ns),
         stamped_late=first & ~turn.exists & (_came_until(due, received_ns) > 1),
@@ -170,7 +170,7 @@ def _stamped_until(latest_ns: Times, packets: RunPackets) -> Indices:
     return stamped - np.searchsorted(packets.received_ns, latest_ns, side="right")
 
 
-def _offset(due: Due, first: Bools, stamp: Stamp, packets: RunPackets) -> int | None:
+def _offset(due: Due, first: Bools, stamp: Stamp, packets: RunPackets) -> Offset | None:
     """Estimate the run's offset; None where the packets seen do not tell.
 
     The first ping is not asked where the kernel stamps: its stamp may be taken on delivery.

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from maceproc.capture import Run
-from maceproc.following.due import FINE_STEP_NS
+from maceproc.following.due import FINE_STEP_NS, OFFSET_RANGE_NS
 from maceproc.following.matching import Matches
 from maceproc.following.mixtures import complete
 from maceproc.following.numbering import beyond_calls
@@ -153,6 +153,19 @@ def _first_unknown(case: Case) -> Bools:
     return np.full(len(case.pings), numbering.counted and numbering.first_seq is None)
 
 
+def _replies_unseen(case: Case) -> Bools:
+    seen, answered = len(case.traced.packets.received_ns), case.traced.due.answered.sum()
+    return np.asarray(case.traced.doubts.disagrees & (2 * seen < answered))
+
+
+def _few_replies(case: Case) -> str:
+    answered, seen = case.traced.due.answered.sum(), len(case.traced.packets.received_ns)
+    return (
+        f"of {answered} replies, {seen} were seen on the container's device: others came by "
+        "another one, had another length, or were moved past it (by an eBPF program)"
+    )
+
+
 def _no_offset(case: Case) -> Bools:
     matches = case.traced
     known = matches.due.answered & matches.send.exists
@@ -204,19 +217,22 @@ def _coarse_without_stamp(case: Case) -> Bools:
 def printed_is_enough(case: Case) -> Bools:
     """Tell which coarsely printed RTTs can be corrected although it is not known who stamped.
 
-    The crossings are longer than the step of the RTT, and the RTT is one that ends between the
-    reply's arrival and the end of the receive call that took it: whoever stamped it, did so then.
+    The crossings are longer than the step of the RTT, and the RTT is one that ends where the reply
+    can have been stamped: by the kernel when it arrived, or in the receive call that took it
+    (net/socket.c, __sock_recv_timestamp(), v6.8); nothing stamps it while it waits for the call.
     """
     matches, packets = case.traced, case.traced.packets
     resolution_ns = case.pings["rtt_resolution_ns"].to_numpy(np.int64, na_value=FOREVER)
-    crossings_ns = matches.request.of(_latency(packets.outbound), 0)
-    crossings_ns = crossings_ns + matches.reply.of(_latency(packets.inbound), 0)
+    out_ns = matches.request.of(_latency(packets.outbound), 0)
+    crossings_ns = out_ns + matches.reply.of(_latency(packets.inbound), 0)
     received_ns = matches.reply.of(packets.received_ns, FOREVER)
     calls_ns = np.append(packets.delivered_ns, FOREVER)
     taken_ns = calls_ns[np.searchsorted(packets.delivered_ns, received_ns)]
-    printed_ns = matches.send.of(packets.send_ns, 0)
-    printed_ns = printed_ns + case.pings["rtt_ns"].to_numpy(np.int64, na_value=0)
+    rtt_ns = case.pings["rtt_ns"].to_numpy(np.int64, na_value=0)
+    printed_ns = matches.send.of(packets.send_ns, 0) + rtt_ns
+    slack_ns = resolution_ns + OFFSET_RANGE_NS[1]
     ends_in_time = (received_ns <= printed_ns + resolution_ns) & (printed_ns <= taken_ns)
+    ends_in_time &= (printed_ns <= received_ns + slack_ns) | (taken_ns <= printed_ns + slack_ns)
     seen = matches.send.exists & matches.reply.exists & (taken_ns < FOREVER)
     return np.asarray((resolution_ns < crossings_ns) & ends_in_time & seen)
 
@@ -260,6 +276,7 @@ MATCH_RULES: tuple[Rule, ...] = (
         _first_unknown,
         "neither ping's text nor its packets tell whether it counts from 0 or from 1",
     ),
+    Rule("replies-unseen", "incomplete", _replies_unseen, _few_replies),
     Rule(
         "rtts-disagree",
         "ambiguous",

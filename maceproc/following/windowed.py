@@ -65,10 +65,10 @@ def follow_in_windows(
 
     `read` gives the trace of a window. Returns None where packets can only be followed once all of
     them were seen, because the capture has no sidecar or does not name the peer of the container's
-    device; and where another tracer recorded as well.
+    device; and where other tracers recorded.
     """
     sidecar = capture.sidecar
-    if sidecar is None or sidecar.tracing.tracer != "ftrace":
+    if sidecar is None or sidecar.tracing.tracer not in ("ftrace", "ftrace+bpf"):
         return None
     way = way_of(sidecar, inner, outer, peer)
     if way.crosses and not way.peer:

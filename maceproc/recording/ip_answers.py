@@ -63,6 +63,16 @@ def output(argv: list[str]) -> str:
     return done.stdout if done.returncode == 0 else ""
 
 
+def printed_json(argv: list[str]) -> list[dict[str, Any]]:
+    """Return the objects that a program prints as a list; none where it fails, or is not there."""
+    try:
+        entries = json.loads(output(argv) or "[]", strict=False)
+    except (ValueError, RecursionError):
+        return []
+    found = entries if isinstance(entries, list) else []
+    return [entry for entry in found if isinstance(entry, dict)]
+
+
 def _run(argv: list[str]) -> Finished:
     try:
         return run_bounded(

@@ -18,6 +18,7 @@ from maceproc.recording.explorer import Explorer, route_device
 from maceproc.recording.ip_answers import output
 from maceproc.recording.sites import Netns, Site, here_site
 from maceproc.recording.underlay import append_underlays, passes_tunnel, port_out
+from maceproc.recording.unseen import unseen_notes
 from maceproc.uplinks import devices_below
 
 SHARED_DEVICE_KINDS = ("macvlan", "macvtap", "ipvlan", "ipvtap")  # on top of the host's device
@@ -66,6 +67,8 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
     if target.path and target.crossing:
         target.below = devices_below(described, target.path[-1], target.path)
     read_offloads(explorer, [*target.path, *target.below])
+    if target.crossing:
+        target.notes += unseen_notes(explorer, target)
     if passes_tunnel(explorer, target):
         host = None  # a native ping would not leave by the same device
     return Survey(target, described, host)

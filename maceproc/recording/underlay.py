@@ -8,13 +8,12 @@ device elsewhere since, as Docker Swarm does with the VXLAN device of an overlay
 from __future__ import annotations
 
 import ipaddress
-import json
 from typing import Any, NamedTuple
 
 from maceproc.capture import Link, PathDevice, Target
 from maceproc.errors import TargetError
 from maceproc.recording.explorer import Explorer, route_device
-from maceproc.recording.ip_answers import ip_json, output
+from maceproc.recording.ip_answers import ip_json, printed_json
 from maceproc.recording.sites import Netns
 from maceproc.uplinks import TUNNELS
 
@@ -56,12 +55,7 @@ def forwarding_table(netns: Netns, name: str) -> list[dict[str, Any]]:
     """Return the entries of a device's forwarding table, as ``bridge fdb`` shows them."""
     if name.startswith("-"):
         return []
-    printed = output(netns.enter(["bridge", "-json", "fdb", "show", "dev", name]))
-    try:
-        entries = json.loads(printed or "[]")
-    except ValueError:
-        return []
-    return [entry for entry in entries if isinstance(entry, dict)]
+    return printed_json(netns.enter(["bridge", "-json", "fdb", "show", "dev", name]))
 
 
 def append_underlays(explorer: Explorer, target: Target) -> None:

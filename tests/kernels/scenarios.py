@@ -228,12 +228,16 @@ NETEM = "".join(
     for place, delay in NETEM_MS.items()
 )
 
-IPV6 = """
+
+def ipv6(host: str, remote: str) -> str:
+    """Return the commands that give container, outer devices and remote IPv6 addresses."""
+    return f"""
 ip -n ho addr add fd91::1/64 dev br0 nodad; ip -n ct addr add fd91::2/64 dev eth0 nodad
 ip -n ct -6 route add default via fd91::1
-ip -n ho addr add fd92::1/64 dev bond0.5 nodad; ip -n rm addr add fd92::2/64 dev rem0.5 nodad
+ip -n ho addr add fd92::1/64 dev {host} nodad; ip -n rm addr add fd92::2/64 dev {remote} nodad
 ip -n rm -6 route add fd91::/64 via fd92::1
 """
+
 
 CARDS = ("nic0", "nic1")
 BOND_VLAN = ACTIVE_BACKUP + vlan("bond0", 5, "rem0") + addresses("bond0.5", "rem0.5")
@@ -253,7 +257,7 @@ SCENARIOS: dict[str, Scenario] = {
     ),
     "bond-vlan-ipv6": Scenario(
         "the same, IPv6",
-        BOND_VLAN + IPV6,
+        BOND_VLAN + ipv6("bond0.5", "rem0.5"),
         outbound="bond0.5",
         inbound=CARDS,
         modules=("bonding", "8021q"),
@@ -305,6 +309,14 @@ SCENARIOS: dict[str, Scenario] = {
         "VXLAN, as flannel makes it",
         tunnel("vxlan0", "vxlan id 42 dstport 4789 local {local} remote {remote}"),
         modules=("vxlan",),
+    ),
+    "vxlan-ipv6": Scenario(
+        "the same, IPv6 in it",
+        tunnel("vxlan0", "vxlan id 42 dstport 4789 local {local} remote {remote}")
+        + ipv6("vxlan0", "vxlan0"),
+        modules=("vxlan",),
+        target=REMOTE_IPV6,
+        corrected="any",
     ),
     "vxlan-own-namespace": Scenario(
         "VXLAN in a namespace of its own, as Docker Swarm makes it",
@@ -370,5 +382,5 @@ SCENARIOS: dict[str, Scenario] = {
 SMOKE = ("bond-vlan", "uplink-bridge", "netem")
 """What a run in continuous integration records, on one kernel."""
 
-HERE = ("bridge-nat", "uplink-bridge", "vxlan", "vxlan-own-namespace", "macvlan")
+HERE = ("bridge-nat", "uplink-bridge", "vxlan", "vxlan-ipv6", "vxlan-own-namespace", "macvlan")
 """What most kernels can do without further modules: recorded on the running one."""
