@@ -2,7 +2,7 @@
 
 retis (https://github.com/retis-org/retis) probes the kernel with eBPF and writes one JSON object a
 line, or with ``retis sort -o`` one array a line. Of each object these sections are used, as
-retis-events/src of its repository declares them:
+retis-events/src of its repository declares them (from v1.6 on; v1.7 changed none of them):
 
     common        timestamp of CLOCK_MONOTONIC [ns], and the task
     kernel        symbol, such as ``net:net_dev_queue``, and probe_type
@@ -11,8 +11,8 @@ retis-events/src of its repository declares them:
     netns         inum of its namespace
     packet        data, the packet from its Ethernet header on, in base64
 
-Older versions have device, namespace and packet in the section ``skb``: ``dev.name``, ``ns.netns``
-and ``packet.packet``. Other sections and fields are passed over.
+v1.5 has device, namespace and packet in the section ``skb``: ``dev.name``, ``ns.netns`` and
+``packet.packet``. Other sections and fields are passed over.
 """
 
 from __future__ import annotations

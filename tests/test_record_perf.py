@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -346,3 +347,24 @@ def test_pieces_that_are_none_are_refused(tmp_path: Path) -> None:
     wrong.write_bytes(b"no perf.data")
     with pytest.raises(TraceFormatError, match="PERFILE2"):
         join(tmp_path / "t.dat", [wrong])
+
+
+def test_perf_s_own_capability_is_not_enough_and_the_line_says_why(tmp_path: Path) -> None:
+    # Imported as root, since nobody may not be allowed to read the place where the tests run; the
+    # capability stays over the change of user (PR_SET_KEEPCAPS, prctl(2)).
+    script = (
+        "import ctypes, os, maceproc.recording.record, maceproc.cli;"
+        "ctypes.CDLL(None).prctl(8, 1, 0, 0, 0);"
+        "os.setuid(65534);"
+        "head = (ctypes.c_uint32 * 2)(0x20080522, 0);"
+        "sets = (ctypes.c_uint32 * 6)(0, 0, 0, 64, 64, 0);"  # CAP_PERFMON is bit 6 of the second
+        "assert ctypes.CDLL(None).capset(head, sets) == 0;"
+        "maceproc.cli.main()"
+    )
+    words = ["record", "--tracer", "perf", "--output", str(tmp_path / "a"), "--", "ping", "::1"]
+    argv = [sys.executable, "-c", script, *words]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.stderr.startswith("maceproc: recording needs root: CAP_PERFMON is enough for perf,")
+    assert "is entered with CAP_SYS_ADMIN; run: sudo " in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.returncode == 77

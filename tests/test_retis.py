@@ -120,6 +120,20 @@ def test_right_matches_are_confirmed(tmp_path: Path) -> None:
     assert analysis.rtts.equals(analyzed(CAPTURE).rtts)
 
 
+@pytest.mark.parametrize("off", [0, 1])
+def test_the_explanation_of_a_ping_says_what_the_witness_saw(tmp_path: Path, off: int) -> None:
+    seq = int(corrected(analyzed(CAPTURE))["seq"].iloc[3])
+    lines = seen_by_retis(
+        lambda number, request: (number + off * (number == seq and not request), ID)
+    )
+    events = str(write(tmp_path / "events.json", lines))
+    words = ["explain", str(path_of(CAPTURE)), str(seq), "--witness", events]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    assert "witness: of " in done.output
+    assert (REFUTED in " ".join(done.output.split())) == bool(off)
+
+
 def test_older_versions_and_sorted_series_say_the_same(tmp_path: Path) -> None:
     events = seen_by_retis()
     plain = read_retis(write(tmp_path / "a.json", events))

@@ -20,6 +20,13 @@ NO_REPLY = "no reply"  # the finding of maceproc.following.lost_pings, which wou
 PAGE_SUFFIXES = (".html", ".htm")
 
 
+WITNESS = click.option(
+    "--witness",
+    metavar="EVENTS",
+    help="Check every match by events of retis (JSON) from the same time.",
+)
+
+
 @click.command()
 @TRACE
 @by_hand
@@ -28,11 +35,7 @@ PAGE_SUFFIXES = (".html", ".htm")
     metavar="FILE",
     help="Take what makes the native RTT from a calibration: see `maceproc calibrate`.",
 )
-@click.option(
-    "--witness",
-    metavar="EVENTS",
-    help="Check every match by events of retis (JSON) from the same time.",
-)
+@WITNESS
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a report.")
 @click.option("--html", metavar="FILE", help="Write the report as a page for a browser, too.")
 @MEMORY
@@ -117,6 +120,7 @@ def write_page(page: str, path: Path) -> None:
 @click.argument("seq", type=int)
 @click.option("--round", "round_", type=click.IntRange(1), help="Which round; the first otherwise.")
 @by_hand
+@WITNESS
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
 def explain(
     file: str,
@@ -126,6 +130,7 @@ def explain(
     inner: str,
     outer: str,
     peer: str,
+    witness: str | None,
     as_json: bool,
 ) -> None:
     r"""Show one ping: its events, its ledger, and why these packets are its own.
@@ -135,11 +140,18 @@ def explain(
     \b
     maceproc explain trace.dat 17
     maceproc explain trace.dat 17 --round 3
+    maceproc explain trace.dat 17 --witness events.json
     """
     from maceproc.pipeline import analyze as analyze_capture
     from maceproc.reporting.explain import explain as explain_ping
 
     with working():
-        analysis = analyze_capture(file, ping=ping or None, inner=inner, outer=outer, peer=peer)
+        analysis = analyze_capture(
+            file, ping=ping or None, inner=inner, outer=outer, peer=peer, witness=witness
+        )
     explanation = explain_ping(analysis, seq, round_)
     click.echo(explanation.as_json() if as_json else str(explanation))
+    if not as_json:
+        findings = analysis.findings
+        for said in findings["message"][findings["finding"] == "witness"]:
+            click.echo(clean(f"witness: {said}"))

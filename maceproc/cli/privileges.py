@@ -9,12 +9,18 @@ import sys
 from pathlib import Path
 
 from maceproc.errors import PrivilegeError
+from maceproc.recording.machine import CAP_PERFMON, has_capability
 
 
 def require_root(what: str) -> None:
-    """Raise PrivilegeError, with the line to type, unless this process is root's."""
+    """Raise PrivilegeError, with the line to type, unless this process is root's.
+
+    To a process that has CAP_PERFMON it says why that, enough for perf, is not enough here.
+    """
     if os.geteuid() != 0:
-        raise PrivilegeError(f"{what} needs root", hint=f"run: {sudo_line(sys.argv)}")
+        perf = ": CAP_PERFMON is enough for perf, but a network is entered with CAP_SYS_ADMIN"
+        enough = perf if has_capability(CAP_PERFMON) else ""
+        raise PrivilegeError(f"{what} needs root{enough}", hint=f"run: {sudo_line(sys.argv)}")
 
 
 def sudo_line(argv: list[str]) -> str:

@@ -28,19 +28,24 @@ _PROGRAMS = {
 }
 
 CPU_DMA_LATENCY = Path("/dev/cpu_dma_latency")
-CAP_SYS_ADMIN = 21  # include/uapi/linux/capability.h, v6.8
+CAP_SYS_ADMIN, CAP_PERFMON = 21, 38  # include/uapi/linux/capability.h, v6.8
 
 
 def require_root() -> None:
     """Raise PrivilegeError unless this process may trace and enter namespaces."""
     if os.geteuid() != 0:
         raise PrivilegeError("recording needs root", hint="run it with sudo")
-    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", _read("/proc/self/status"), re.MULTILINE)
-    if effective and not int(effective[1], 16) >> CAP_SYS_ADMIN & 1:
+    if has_capability(CAP_SYS_ADMIN) is False:
         raise PrivilegeError(
             "recording needs CAP_SYS_ADMIN, which this root has not",
             hint="run it on the host, or in a container started with --privileged",
         )
+
+
+def has_capability(number: int) -> bool | None:
+    """Tell whether this process has a capability, by its number; None where that is not known."""
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", _read("/proc/self/status"), re.MULTILINE)
+    return bool(int(effective[1], 16) >> number & 1) if effective else None
 
 
 def require_programs(
