@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 from maceproc.recording.bpf.echo_tracer import EchoTracer
 from maceproc.recording.bpf.libbpf import BpfObject
 from maceproc.recording.bpf.memory import PROGRAMS
-from maceproc.recording.echo_recorder import devices_to_watch
+from maceproc.recording.echo_recorder import READ_EVERY_S, devices_to_watch
 from maceproc.recording.event_sets import choose_events, minimal_events, path_links
 from maceproc.recording.lab import REMOTE_IPV4, Lab
 from maceproc.recording.lab_remote import spinning
@@ -68,6 +68,34 @@ class Switch:
             yield
         finally:
             self._off()
+
+
+class ReadTracer:
+    """The tracer in the kernel, whose points are read as a recording does."""
+
+    def __init__(self, tracer: EchoTracer) -> None:
+        self._tracer = tracer
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Let its programs run, and begin to read."""
+        self._tracer.start()
+        self._over.clear()
+        self._thread = threading.Thread(target=self._read)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Take its programs out of the kernel."""
+        self._over.set()
+        if self._thread:
+            self._thread.join()
+        self._tracer.stop()
+        self._tracer.read_points()
+
+    def _read(self) -> None:
+        while not self._over.wait(self._tracer.pause_s(READ_EVERY_S)):
+            self._tracer.read_points()
 
 
 class IdlePerf:
@@ -113,7 +141,8 @@ def tracers(lab: Lab, directory: Path, wanted: Sequence[str]) -> Iterator[dict[s
             return
         tracer = stack.enter_context(EchoTracer())
         tracer.watch(devices_to_watch(surveyed))
-        made["bpf"] = Switch(tracer.start, tracer.stop)
+        read = ReadTracer(tracer)
+        made["bpf"] = Switch(read.start, read.stop)
         image = directory / "empty.bpf.o"
         words = ["clang", "-O2", "-g", "-mcpu=v3", "-target", "bpf", "-c", str(SOURCE), "-o"]
         subprocess.run([*words, str(image)], check=True)

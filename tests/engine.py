@@ -116,8 +116,9 @@ class Engine:
     @contextmanager
     def container(self, name: str, *options: str, image: str = IMAGE) -> Iterator[str]:
         """Run a container that sleeps, as long as the block runs; gives its name."""
-        self.docker("run", "--detach", "--name", name, *options, image, "sleep", "600")
         try:
+            # Where it cannot be started, it is there all the same.
+            self.docker("run", "--detach", "--name", name, *options, image, "sleep", "600")
             yield name
         finally:
             with suppress(subprocess.CalledProcessError):  # the test may have removed it
@@ -205,6 +206,7 @@ class Engine:
         argv = ["docker", *words]
         done = subprocess.run(argv, env=self.env, capture_output=True, text=True, check=False)
         if check and done.returncode:
+            sys.stderr.write(done.stderr)  # the test's report shows it
             raise subprocess.CalledProcessError(done.returncode, argv, done.stdout, done.stderr)
         return done
 

@@ -16,8 +16,9 @@ from maceproc import __version__
 from maceproc.echo_rows import MAGIC
 from maceproc.errors import TargetError, TracingError
 from maceproc.recording.bpf.devices import devices_beneath, inner_device, outer_device
-from maceproc.recording.bpf.echo_tracer import POINT_BYTES, EchoTracer, Watched
+from maceproc.recording.bpf.echo_tracer import EchoTracer, Watched
 from maceproc.recording.bpf.memory import POINTS
+from maceproc.recording.bpf.rings import POINT_BYTES
 from maceproc.recording.survey import Survey
 
 READ_EVERY_S = 0.05  # where few points come; a flood fills the ring of a CPU within 0.1 to 0.3 s

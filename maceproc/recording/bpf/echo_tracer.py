@@ -24,11 +24,10 @@ from maceproc.recording.bpf.memory import (
     RINGS,
     Device,
     Memory,
-    Point,
 )
+from maceproc.recording.bpf.rings import POINT_BYTES, RingReader
 
 OBJECT = "echoes.bpf.o"
-POINT_BYTES = ctypes.sizeof(Point)
 FILLED = 1 / 8  # of a ring, between two reads: a read takes what was there at the read before
 SHORTEST_PAUSE_S = 0.002
 
@@ -86,8 +85,16 @@ class EchoTracer:
         self._rings = min(RINGS, 1 << ((os.cpu_count() or 1) - 1).bit_length())
         self._memory.ring_mask = self._rings - 1
         self._memory.point_mask = POINTS // self._rings - 1
-        self._read = [0] * self._rings
-        self._there = [0] * self._rings  # points that were taken at the last look
+        room = POINTS // self._rings
+        self._readers = [
+            RingReader(
+                shared,
+                self._memory.rings[number],
+                Memory.points.offset + number * room * POINT_BYTES,
+                room,
+            )
+            for number in range(self._rings)
+        ]
         self._looked_ns = 0
         self._fills_in_s = float("inf")  # the ring that fills fastest
 
@@ -100,7 +107,7 @@ class EchoTracer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        del self._memory, self._shared
+        del self._memory, self._shared, self._readers
         self._object.close()
 
     def start(self) -> None:
@@ -134,22 +141,15 @@ class EchoTracer:
         Of each ring what was there at the last call: whoever took a place then has written to it
         by now, and what it wrote is seen on every CPU. After `stop` everything is there.
         """
-        data, lost = bytearray(), 0
         until_ns, self._looked_ns = self._looked_ns, time.monotonic_ns()
         taken_s = (self._looked_ns - until_ns) / 1e9
         if not self._runs:
             until_ns = self._looked_ns
-        came = 0
-        for number in range(self._rings):
-            there = int(self._memory.rings[number].taken)
-            end = self._there[number] if self._runs else there
-            came = max(came, there - self._there[number])
-            self._there[number] = there
-            more, lost_here = self._read_ring(number, end)
-            data += more
-            lost += lost_here
+        looked = [reader.look(at_end=not self._runs) for reader in self._readers]
+        came = max(look.came for look in looked)
         self._fills_in_s = taken_s * POINTS / self._rings / came if came else float("inf")
-        return Points(bytes(data), lost, until_ns)
+        data = b"".join(look.data for look in looked)
+        return Points(data, sum(look.lost for look in looked), until_ns)
 
     def pause_s(self, longest_s: float) -> float:
         """Return how long to wait before the next read [s], at most `longest_s`.
@@ -157,29 +157,6 @@ class EchoTracer:
         No ring fills meanwhile if points keep coming as they came between the last two reads.
         """
         return min(longest_s, max(SHORTEST_PAUSE_S, FILLED * self._fills_in_s))
-
-    def _read_ring(self, number: int, end: int) -> tuple[bytearray, int]:
-        """Copy the points of a ring up to before one; tell how many were lost."""
-        room = POINTS // self._rings
-        ring = self._memory.rings[number]
-        first = self._read[number]
-        start = max(first, min(end, int(ring.taken) - room))
-        data = self._copy(number, start, end)
-        # What was overwritten while it was copied is the oldest of it.
-        torn = min(max(0, int(ring.taken) - room - start), end - start)
-        self._read[number] = end
-        return data[torn * POINT_BYTES :], start - first + torn
-
-    def _copy(self, number: int, first: int, end: int) -> bytearray:
-        room = POINTS // self._rings
-        data = bytearray()
-        while first < end:
-            place = first % room
-            taken = min(end - first, room - place)
-            start = Memory.points.offset + (number * room + place) * POINT_BYTES
-            data += self._shared[start : start + taken * POINT_BYTES]
-            first += taken
-        return data
 
     def counts(self) -> dict[str, int]:
         """Return what could not be read, by reason."""

@@ -13,7 +13,8 @@
  *
  * Points are in rings that user space maps into its memory: no helper is called for a packet but the
  * clock and the copy of its header, and nobody is woken. A ring has a place for every writer: the
- * place is taken first, by an atomic addition, then written, its time last.
+ * place is taken first, by an atomic addition, then written, its time last. Each point has its number,
+ * so that a reader can tell whether a place holds the point that it looks for.
  *
  * No vmlinux.h: only the fields that are read are declared, and CO-RE finds where they are.
  */
@@ -109,7 +110,8 @@ struct point {
 	u8 point;
 	u8 kind;
 	u8 family;	/* 4 or 6 */
-	u8 padding[5];
+	u8 padding;
+	u32 number;	/* of the point in its ring, from 0 on: its low bits */
 };
 
 #define POINTS 262144	/* of all rings; a power of two */
@@ -119,7 +121,9 @@ struct ring {
 	u64 taken;		/* places that were taken, ever */
 	u64 unreadable;		/* headers that are not in the linear part, or cut */
 	u64 unknown_headers;	/* IPv6 extension headers that are not understood */
-	u64 padding[5];
+	u64 base;		/* the number of a point that goes to the first place: user space
+				 * moves it, so that few points use few places, warm in the caches */
+	u64 padding[4];
 };
 
 /* What user space maps, in one piece: memory.py declares the same. */
@@ -325,6 +329,7 @@ static __always_inline int write_point(const struct sk_buff *skb, const u8 *ip,
 	const u8 *icmp;
 	struct ring *ring;
 	struct point *p;
+	u64 base, taken;
 	u32 number, len, kind, type;
 	int at;
 
@@ -354,8 +359,9 @@ static __always_inline int write_point(const struct sk_buff *skb, const u8 *ip,
 			kind |= LOCAL;
 	}
 	ring = my_ring(&number);
-	number = number * (memory.point_mask + 1) +
-		 (__sync_fetch_and_add(&ring->taken, 1) & memory.point_mask);
+	base = ring->base;
+	taken = __sync_fetch_and_add(&ring->taken, 1);
+	number = number * (memory.point_mask + 1) + ((taken - base) & memory.point_mask);
 	p = &memory.points[number & (POINTS - 1)];
 	p->time_ns = 0;
 	barrier();
@@ -367,6 +373,7 @@ static __always_inline int write_point(const struct sk_buff *skb, const u8 *ip,
 	p->pid = reply || point == SENT ? 0 : bpf_get_current_pid_tgid() >> 32;
 	p->point = point;
 	p->kind = kind;
+	p->number = taken;
 	barrier();
 	p->time_ns = now;
 	return 0;
