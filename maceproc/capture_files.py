@@ -79,6 +79,11 @@ def check_is_trace(path: Path) -> None:
         raise CaptureError(f"{path}: is a directory", hint=hint)
     if not path.is_file() and not path.is_dir():
         raise CaptureError(f"{path}: not a regular file", hint="copy it to one, and give that")
+    if not os.access(path, os.R_OK):
+        raise CaptureError(
+            f"{path}: you may not read it",
+            hint=f"it was recorded by another user; `sudo chown $USER {path}*` makes it yours",
+        )
     trace = path.with_suffix("")
     if path.suffix == SIDECAR_SUFFIX and trace.is_file():
         raise CaptureError(f"{path}: is the sidecar of a trace", hint=f"give the trace: {trace}")

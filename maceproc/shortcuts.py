@@ -19,7 +19,8 @@ def explain(capture: Given, seq: int, round: int | None = None) -> Explanation: 
     """Explain one traced ping by its icmp_seq, and the round where several have it.
 
     `capture` is the path of a trace, or its analysis: with that, the next ping takes no new
-    analysis. Raises AnalysisError when there is no such ping, and what `analyze` raises.
+    analysis, and a trace recorded by hand has what `analyze` was told of it. Raises AnalysisError
+    when there is no such ping, and what `analyze` raises.
 
     >>> print(explain("trace.dat", 3, round=1))                               # doctest: +SKIP
     """
@@ -38,7 +39,8 @@ def export(
 ) -> list[Path]:
     """Write one table, the timeline or the packets of a capture; return the files written.
 
-    `capture` is the path of a trace, or its analysis; `path` ends in ``.csv``, ``.json``,
+    `capture` is the path of a trace, or its analysis, which `analyze` also makes of a trace
+    recorded by hand, and with other limits of memory; `path` ends in ``.csv``, ``.json``,
     ``.parquet``, ``.pftrace`` (a timeline) or ``.pcapng`` (packets). `table` is for the first
     three, `format` for other endings. Raises CaptureError when a file exists and `force` is not
     given, and as `maceproc.reporting.export.export`.

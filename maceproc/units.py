@@ -17,6 +17,14 @@ def format_us(time_ns: float, *, signed: bool = False) -> str:
     return text.replace("-0.0", "0.0") if float(text) == 0 else text
 
 
+def format_share(share: float, decimals: int = 0) -> str:
+    """Write a share of 1 as percent: ``34 %``; NaN as nothing."""
+    if math.isnan(share):
+        return ""
+    text = f"{100 * share:.{decimals}f}"
+    return f"{text.removeprefix('-') if float(text) == 0 else text} %"
+
+
 def format_duration(time_ns: float) -> str:
     """Write a duration [ns] with the unit that suits its size: ``53.7 us``, ``1.2 s``."""
     for unit_ns, unit in ((NS_PER_S, "s"), (NS_PER_MS, "ms"), (NS_PER_US, "us")):

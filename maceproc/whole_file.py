@@ -18,12 +18,16 @@ from maceproc.errors import CaptureError
 
 
 def check_free(path: Path, *, force: bool = False, hint: str = "") -> None:
-    """Raise CaptureError when `path` is a directory, or a file that may not be replaced.
+    """Raise CaptureError when `path` is a directory, a file that may not be replaced, or in none.
 
     Devices and pipes (``/dev/stdout``) are written to, so they are always free.
     """
     if path.is_dir():
         raise CaptureError(f"{path}: is a directory", hint="give a file")
+    if not path.parent.is_dir():
+        raise CaptureError(
+            f"{path}: there is no directory {path.parent}", hint="make it, or give another name"
+        )
     exists = os.path.lexists(path)
     if exists and not force and not is_stream(path):
         raise CaptureError(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import doctest
+import importlib
+import inspect
 import re
 import shutil
 import subprocess
@@ -10,16 +12,21 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import matplotlib as mpl
 import pandas as pd
 import pytest
 
 import maceproc
 from maceproc import ledger
+from maceproc.calibration import save_calibration
+from maceproc.cli import cli
 from maceproc.errors import CaptureError
+from maceproc.recording.by_name import Place
 from maceproc.reporting.ping_steps import PING_STEPS
 from maceproc.reporting.utc import UTC_TIMES
 from tests.recorded import analyzed, path_of
+from tests.test_calibration import made as made_calibration
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,6 +59,88 @@ def test_explain_and_export_take_a_capture_or_its_analysis(tmp_path: Path) -> No
     assert written.stat().st_size
     with pytest.raises(CaptureError, match="exists"):
         maceproc.export(analyzed("native"), tmp_path / "t.json")
+
+
+BY_HAND = ("--ping", "--inner", "--outer", "--peer")
+# What a verb of the command line has and its function has not, and where that is in Python:
+# explain() and export() take the analysis that analyze() made with them.
+ANALYZE = "maceproc.pipeline.analyze"
+ONLY_VERB = {
+    "record": {"--no-baseline": "maceproc.recording.by_name.record"},  # baseline=False
+    "analyze": {
+        "--json": "maceproc.pipeline.Analysis.as_dict",
+        "--html": "maceproc.pipeline.Analysis.as_html",
+    },
+    "explain": {
+        "--json": "maceproc.reporting.explain.Explanation.as_json",
+        **dict.fromkeys((*BY_HAND, "--witness"), ANALYZE),
+    },
+    "export": dict.fromkeys(("--memory", *BY_HAND), ANALYZE),
+    "compare": {
+        "--json": "maceproc.comparison.Comparison.as_json",
+        "--html": "maceproc.comparison.Comparison.as_html",
+        "--output": "maceproc.comparison.Comparison.plot",
+        "--by": "maceproc.fleet.groups.compare_groups",
+        "--against": "maceproc.fleet.groups.compare_groups",
+    },
+}
+NAMES = {"--label": "labels", "--output": "path"}  # where a function's word is another one
+ONLY_FUNCTION = {"record": {"baseline"}}
+
+
+@pytest.mark.parametrize("verb", list(ONLY_VERB))
+def test_a_function_has_the_options_of_its_verb(verb: str) -> None:
+    command = cli.commands[verb]
+    own = {
+        (max(parameter.opts, key=len) if isinstance(parameter, click.Option) else "")
+        for parameter in command.params
+    } - {"", "--help", "--quiet", "--verbose"}
+    parameters = set(inspect.signature(getattr(maceproc, verb)).parameters)
+    if "place" in parameters:
+        parameters = parameters - {"place"} | set(Place.__annotations__)
+    assert ONLY_VERB[verb].keys() <= own
+    named = NAMES if verb in ("compare", "export") else {}
+    shared = {
+        named.get(option, option.removeprefix("--").replace("-", "_"))
+        for option in own - ONLY_VERB[verb].keys()
+    }
+    given = {"file", "path", "capture", "captures", "command", "seq"}  # arguments of the verb
+    assert shared - given == parameters - given - ONLY_FUNCTION.get(verb, set())
+    for place in ONLY_VERB[verb].values():
+        module, name = re.fullmatch(r"([a-z_.]+)\.(.+)", place).groups()  # type: ignore[union-attr]
+        found: object = importlib.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert inspect.getdoc(found), place
+
+
+def test_what_a_record_does_not_take_together_is_told() -> None:
+    with pytest.raises(ValueError, match="expected one of ftrace, perf, bpf"):
+        maceproc.record("ping -c 1 127.0.0.1", tracer="strace")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="buffer_kb do not go with"):
+        maceproc.record("ping -c 1 127.0.0.1", tracer="bpf", buffer_kb=64)
+    with pytest.raises(ValueError, match="host_ping goes with container"):
+        maceproc.record("ping -c 1 127.0.0.1", netns="web", host_ping=True)
+    with pytest.raises(CaptureError, match=r"none\.json"):
+        maceproc.record("ping -c 1 127.0.0.1", calibration="none.json")
+
+
+@pytest.mark.kernel
+def test_record_takes_what_the_verb_takes(tmp_path: Path) -> None:
+    save_calibration(tmp_path / "calibration.json", made_calibration())
+    capture = maceproc.record(
+        ["ping", "-i", "0.01", "-c", "5"],
+        tmp_path / "trace.dat",
+        lab=True,
+        remote="kernel",
+        rounds=1,
+        tracer="ftrace",
+        buffer_kb=512,
+        calibration=tmp_path / "calibration.json",
+    )
+    assert capture.sidecar is not None
+    assert 512 <= capture.sidecar.tracing.buffer_size_kb < 600  # the kernel rounds it
+    assert capture.sidecar.calibration == made_calibration()
 
 
 @pytest.mark.parametrize("name", ["idle", "native"])

@@ -10,7 +10,9 @@ from maceproc.cli.terminal import bar, one_line, working
 
 
 @click.command()
-@click.argument("files", type=click.Path(), metavar="TRACE...|DATASET", nargs=-1, required=True)
+@click.argument(
+    "files", type=click.Path(readable=False), metavar="TRACE...|DATASET", nargs=-1, required=True
+)
 @click.option(
     "-o",
     "--output",
@@ -94,6 +96,10 @@ def _compare_captures(
     from maceproc.reporting import report
     from maceproc.reporting.side_by_side import print_comparison
 
+    if output:
+        from maceproc.reporting.plots import check_picture
+
+        check_picture(Path(output))
     for file in files if html else ():
         check_page(Path(file), Path(html or ""))
     with bar("analyzing") as show:

@@ -29,7 +29,8 @@ MEMORY = click.option(
     "[default: half of what is free]",
 )
 
-TRACE = click.argument("file", type=click.Path(), metavar="TRACE")
+# Whether it can be read is told by what reads it, with what to do.
+TRACE = click.argument("file", type=click.Path(readable=False), metavar="TRACE")
 
 COMMAND = click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="-- COMMAND...")
 

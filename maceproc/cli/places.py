@@ -145,13 +145,10 @@ def chosen_site(
     itself.
     """
     from maceproc.recording import sites
-    from maceproc.recording.lab import DEFAULT_NAME, Lab, is_complete, usual_remote
+    from maceproc.recording.by_name import some_lab
 
     if where.kind == "lab":
-        if where.value or is_complete(Lab(DEFAULT_NAME).existing()):
-            yield sites.lab_site(Lab(str(where.value) or DEFAULT_NAME))
-            return
-        with Lab(containers=containers, remote=remote or usual_remote()) as lab:
+        with some_lab(str(where.value), containers=containers, remote=remote) as lab:
             yield sites.lab_site(lab)
     elif where.kind == "pid":
         yield sites.pid_site(int(where.value))

@@ -16,7 +16,7 @@ from maceproc.experiment.report import JSON_FILE, table_lines
 from maceproc.experiment.shown import interval_text
 from maceproc.sidecar_checks import read_bounded
 from maceproc.statistics import CONFIDENCE, holm
-from maceproc.units import format_us
+from maceproc.units import format_share, format_us
 
 _KEYS = ["flows", "comparison", "tracer", "statistic"]
 _Flows = Annotated[int, msgspec.Meta(ge=0, lt=1 << 31)]
@@ -60,6 +60,8 @@ def load_results(directory: Path) -> dict[str, Any]:
     """Read the results that a report wrote; CaptureError when they are not there, or damaged."""
     path = directory / JSON_FILE
     again = f"write it with: maceproc experiment report {directory}"
+    if not path.exists():
+        raise CaptureError(f"{path}: no such file", hint=again)
     try:
         results = msgspec.json.decode(read_bounded(path), type=_Results)
     except (ValueError, RecursionError) as error:  # also msgspec's errors
@@ -107,7 +109,7 @@ def agreement_lines(first: dict[str, Any], second: dict[str, Any]) -> Iterator[s
         together = int((holm(p) < 1 - CONFIDENCE).sum())
         yield (
             f"* **{statistic}s**: {len(p) - apart} of {len(p)} differences agree within their "
-            f"{CONFIDENCE:.0%} intervals; if nothing changed, "
+            f"{format_share(CONFIDENCE)} intervals; if nothing changed, "
             f"{math.floor(CONFIDENCE * len(p))} or so would. "
             + (f"{together} differ" if together else "None differs")
             + " by more than chance allows among so many (Holm)"

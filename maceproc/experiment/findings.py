@@ -9,7 +9,7 @@ import pandas as pd
 from maceproc import statistics
 from maceproc.experiment.values import SeriesValues
 from maceproc.statistics import ROUNDS_TO_RESAMPLE
-from maceproc.units import NS_PER_US, format_us
+from maceproc.units import NS_PER_US, format_share, format_us
 
 Finding = tuple[str, str, str, str]
 
@@ -93,6 +93,7 @@ def rounds_needed(values: SeriesValues, tracer: str) -> Iterator[Finding]:
                 "note",
                 f"at {flows} flows, corrected - native to +-{format_us(WANTED_NS)} us takes "
                 f"{needed.rounds} rounds as long as these ({needed.pings} pings an arm); "
-                f"{needed.within_share:.0%} of the variance comes from the pings within a round",
+                f"{format_share(needed.within_share)} of the variance comes from the pings within "
+                "a round",
                 "",
             )

@@ -16,7 +16,7 @@ from maceproc.following.soundness import judge
 from maceproc.reporting.page.sheet import Sheet, Table
 from maceproc.schema import SCHEMA_VERSION, rows_of
 from maceproc.statistics import Estimate
-from maceproc.units import format_us
+from maceproc.units import format_share, format_us
 from maceproc.whole_file import written_whole
 
 REPORT_FILE, JSON_FILE, PARQUET_FILE = "report.md", "results.json", "pings.parquet"
@@ -124,7 +124,7 @@ def _claim_of_correction(
 ) -> dict[str, Any]:
     told = overhead.low_ns > 0
     share = abs(left.estimate_ns) / overhead.estimate_ns if told else math.nan
-    of = f"{share:.0%} of the container's overhead, {us(overhead)} us"
+    of = f"{format_share(share)} of the container's overhead, {us(overhead)} us"
     if not told:
         of = f"the container's overhead, {us(overhead)} us, is not told from nothing"
     said = _CORRECTION[name].format(us(left))
@@ -160,7 +160,8 @@ def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
             "text": f"{flows} flows: {row.tracer} adds {us(mine)} us to the container's median "
             f"RTT, {row.other} {us(other)} us: "
             + (
-                f"{row.ratio:.0%} ({row.low:.0%} to {row.high:.0%}) of it"
+                f"{format_share(row.ratio)} ({format_share(row.low)} to {format_share(row.high)}) "
+                "of it"
                 if told
                 else "the latter is not told from nothing"
             ),

@@ -15,7 +15,7 @@ from maceproc.experiment.results import Results
 from maceproc.experiment.series import DIFFERENCES, MEANING, SOURCES
 from maceproc.reporting.page.sheet import Bar, Section, Table
 from maceproc.statistics import Estimate
-from maceproc.units import NS_PER_S, format_us
+from maceproc.units import NS_PER_S, format_share, format_us
 
 HOW_TO_READ = (
     "Every number is the mean over rounds of a statistic of one round, in us, with the 95 % "
@@ -77,7 +77,7 @@ def _series(results: Results) -> Iterator[Table]:
                 continue
             first = mine.iloc[0]
             cells = [_estimate_of(mine.loc[statistic]) for statistic in ("median", "mean", "sd")]
-            counts = [f"{first['used']}", f"{first['used'] / first['of']:.1%}"]
+            counts = [f"{first['used']}", f"{format_share(first['used'] / first['of'], 1)}"]
             rows.append([name, *counts, f"{first['effective']:.0f}", *cells, MEANING[name]])
         header = ["series", "n", "of answered", "effective n", "median", "mean", "sd", "meaning"]
         yield Table(f"{flows} flows", header, rows, frozenset({1, 2, 3, 4}))

@@ -19,7 +19,7 @@ from maceproc.following.losses import losses
 from maceproc.pings import PingOutput
 from maceproc.schema import FINDINGS, Trace
 from maceproc.statistics import ROUNDS_TO_RESAMPLE
-from maceproc.units import NS_PER_US, format_us
+from maceproc.units import NS_PER_US, format_share, format_us
 
 
 class Finding(NamedTuple):
@@ -221,7 +221,7 @@ def _from_residuals(rtts: pd.DataFrame) -> Iterator[Finding]:
             "residual",
             "warning",
             f"printed RTT and kernel events agree within {format_us(RESIDUAL_BAND_NS)} us in only "
-            f"{near.mean():.1%} of the pings",
+            f"{format_share(near.mean(), 1)} of the pings",
             "ping was held up between its time stamp and its send call: is the machine busy?",
         )
     if step_ns.median() > NS_PER_US:
@@ -287,7 +287,7 @@ def _from_what_is_left(comparisons: pd.DataFrame) -> Iterator[Finding]:
         f"the median bare-metal RTT is {format_us(row['estimate_ns'], signed=True)} us from the "
         f"native one, 95 % interval {format_us(row['low_ns'], signed=True)} to "
         f"{format_us(row['high_ns'], signed=True)}"
-        + ("" if math.isnan(share) else f": {share:.0%} of the container's overhead"),
+        + ("" if math.isnan(share) else f": {format_share(share)} of the container's overhead"),
         "bare_metal_rtt_ns is that of a machine without this host's own rules, while traced; "
         "native_rtt_ns is what this host's own ping would have printed",
     )
@@ -302,7 +302,7 @@ def _from_drift(rtts: pd.DataFrame) -> Iterator[Finding]:
             yield Finding(
                 "drift",
                 "warning",
-                f"the medians of {arm} differ by {spread:.0%} between rounds: the machine was "
-                "not the same throughout",
+                f"the medians of {arm} differ by {format_share(spread)} between rounds: the "
+                "machine was not the same throughout",
                 "record on a quieter machine, or more and shorter rounds",
             )

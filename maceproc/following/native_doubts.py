@@ -12,7 +12,7 @@ from maceproc.following.calibrating import CALIBRATION, LARGE_SHARE, LEFT, RECOR
 from maceproc.following.checks import Finding
 from maceproc.following.native_rounds import TERMS
 from maceproc.following.native_rtt import warmth
-from maceproc.units import NS_PER_S, format_duration, format_us
+from maceproc.units import NS_PER_S, format_duration, format_share, format_us
 
 OLD_S = 24 * 3600
 SAME_WARMTH, OTHER_WARMTH = 1.25, 2.0
@@ -147,7 +147,8 @@ def _about_what_is_left(
         if native.source != CALIBRATION
         else ("by the natives of this capture, which did not make it")
     )
-    share = "" if pd.isna(left["share"]) else f", {abs(left['share']):.0%} of the overhead"
+    share = format_share(abs(left["share"]))
+    share = f", {share} of the overhead" if share else ""
     large = abs(left["share"]) > LARGE_SHARE
     yield Finding(
         "native RTT",

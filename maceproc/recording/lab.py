@@ -41,6 +41,9 @@ from maceproc.recording.owners import OWNER, has_ended, owner_name
 LOG = logging.getLogger("maceproc")
 
 DEFAULT_NAME = "maceproc"
+RemoteKind = Literal["kernel", "program"]
+"""What answers in a lab: this kernel's own stack, or a program behind a tap device."""
+
 RUN_DIR = Path("/run")  # has the sockets of remotes that are programs
 NETNS_DIR = Path("/run/netns")  # where `ip netns` keeps named namespaces, ip-netns(8)
 MAX_CONTAINERS = 200  # the addresses .2 to .201
@@ -114,7 +117,7 @@ class Lab:
     name: str = ""
     containers: int = 1
     nat: bool = True
-    remote: Literal["kernel", "program"] = "kernel"
+    remote: RemoteKind = "kernel"
 
     def __post_init__(self) -> None:
         if not self.name:
@@ -239,7 +242,7 @@ def is_temporary(name: str) -> bool:
     return _OWNED.fullmatch(name) is not None
 
 
-def usual_remote() -> Literal["kernel", "program"]:
+def usual_remote() -> RemoteKind:
     """Return what can be the remote here: a program needs a CPU of its own, and a tap device."""
     own_cpu = len(os.sched_getaffinity(0)) > 1
     return "program" if own_cpu and Path("/dev/net/tun").exists() else "kernel"

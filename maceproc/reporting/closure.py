@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from maceproc.calibration import Calibration
 from maceproc.following.calibrating import ADDED, CALIBRATION, CORRECTED_LEAVES, LEFT, Native
@@ -15,7 +14,7 @@ from maceproc.following.conditions import differences
 from maceproc.following.native_rounds import TERMS
 from maceproc.following.native_rtt import estimate
 from maceproc.reporting.text_table import report_table, titled
-from maceproc.units import format_duration, format_us
+from maceproc.units import format_duration, format_share, format_us
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,7 +33,7 @@ def closure_lines(native: Native) -> Iterator[RenderableType]:
             row.term if row.term in WHOLE else f"  {row.term}",
             format_us(row.estimate_ns, signed=True),
             f"{low} to {high}",
-            "" if pd.isna(row.share) else f"{row.share:.0%}".replace("-0%", "0%"),
+            format_share(row.share),
             style="bold" if row.term == LEFT else "",
         )
     legend = dict(zip(native.closure["term"], native.closure["meaning"], strict=True))

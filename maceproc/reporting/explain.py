@@ -112,6 +112,11 @@ def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanati
         rows = rows[rows["round"] == round]
     found = rows[rows["seq"] == seq]
     if found.empty:
+        if round is not None and rows.empty and len(traced):
+            raise AnalysisError(
+                f"there is no traced ping in round {round}",
+                hint=f"the rounds are {traced['round'].min()} to {traced['round'].max()}",
+            )
         raise AnalysisError(
             f"no traced ping has icmp_seq {seq}" + (f" in round {round}" if round else ""),
             hint=f"there are {rows['seq'].min()} to {rows['seq'].max()}" if len(rows) else "",

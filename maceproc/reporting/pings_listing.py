@@ -80,7 +80,8 @@ def _nothing_understood(file: str, outputs: list[PingOutput]) -> CaptureError:
     refused = next((output.refused for output in outputs if output.refused), "")
     said = next((remark for output in outputs for remark in output.remarks), "")
     name = "standard input" if file == "-" else file
-    why = refused or said or (f"{lines} lines, first: {first!r}" if lines else "it is empty")
+    count = "1 line" if lines == 1 else f"{lines} lines, the first"
+    why = refused or said or (f"{count}: {first!r}" if lines else "it is empty")
     return CaptureError(
         f"{name}: no line of a ping's output was understood: {why}",
         hint="read are the replies and summaries of iputils, busybox, inetutils, BSD, fping, "

@@ -20,7 +20,7 @@ from maceproc.errors import AnalysisError
 from maceproc.reporting.colors import BASE_COLORS, SEGMENT_COLORS, SERIES_COLORS, light
 from maceproc.reporting.views import Views, usual_ping
 from maceproc.units import NS_PER_MS, NS_PER_S, NS_PER_US
-from maceproc.whole_file import opened_whole
+from maceproc.whole_file import check_free, opened_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -221,6 +221,22 @@ def new_axes(width: float, height: float) -> Axes:
     return ax
 
 
+def check_picture(path: Path) -> None:
+    """Raise AnalysisError when matplotlib knows no format that ends like this.
+
+    CaptureError is raised when nothing can be written there.
+    """
+    from matplotlib.figure import Figure
+
+    ending = path.suffix.removeprefix(".").lower()
+    if path.suffix and ending not in Figure().canvas.get_supported_filetypes():
+        raise AnalysisError(
+            f"{path}: no picture's name ends in .{ending}",
+            hint="end the name in .png, .svg or .pdf",
+        )
+    check_free(path, force=True)
+
+
 def save(ax: Axes, path: str) -> None:
     """Write the picture of these Axes, whole or not at all; its format is the name's ending.
 
@@ -230,14 +246,11 @@ def save(ax: Axes, path: str) -> None:
 
     figure = ax.figure
     assert isinstance(figure, Figure)
+    check_picture(Path(path))
     ending = Path(path).suffix.removeprefix(".").lower()
     try:
         with opened_whole(Path(path)) as file:
             figure.savefig(file, dpi=150, format=ending or "png")
-    except ValueError as error:
-        raise AnalysisError(
-            f"{path}: {error}", hint="end the name in .png, .svg or .pdf"
-        ) from error
     except OSError as error:
         raise AnalysisError(f"{path}: {error.strerror}") from error
 

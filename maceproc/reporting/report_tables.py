@@ -12,7 +12,7 @@ from maceproc.ledger import LEDGER
 from maceproc.reporting.console import escape
 from maceproc.reporting.text_table import pairs, report_table, titled
 from maceproc.series import CORRECTED, DIFFERENCE_MEANING, MEANING, NATIVE_RTT, SHOWN
-from maceproc.units import format_us
+from maceproc.units import format_share, format_us
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +75,8 @@ def event_cost_lines(costs: pd.DataFrame) -> Iterator[str]:
             cost = f"{format_us(row.cost_ns, signed=True)} us ({low} to {high})"
         else:
             cost = f"{low} to {high} us by experience, not measured here"
-        told = f"{row.verdict}, {row.share:.0%} of the RTT, {row.cost_per_event_ns:.0f} ns an event"
+        share = format_share(row.share)
+        told = f"{row.verdict}, {share} of the RTT, {row.cost_per_event_ns:.0f} ns an event"
         if row.events_inside:
             told += f"; about {left} us of it stay in the corrected RTT"
         untold = row.verdict in (UNTOLD, IMPOSSIBLE)

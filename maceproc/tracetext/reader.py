@@ -269,13 +269,14 @@ def _take_lost(text: Text, match: re.Match[str]) -> None:
 
 def _no_event(file: Path, text: Text, lines: int) -> TraceFormatError:
     """Return the error of a file without any event: what it has, and what to do."""
-    found, hint = f"no event in {lines} lines", ""
+    count = "1 line" if lines == 1 else f"{lines} lines"
+    found, hint = f"no event in {count}" if lines else "an empty file", ""
     perf = [count for count in text.counts if count.startswith("perf without ")]
     if perf:
-        found = f"{perf[0].replace('perf', 'lines of perf script')} in {lines} lines"
+        found = f"{perf[0].replace('perf', 'lines of perf script')} in {count}"
         hint = f"print them with `perf script -F {PERF_FIELDS}`"
     elif text.counts["function_graph"] or text.tracer == "function_graph":
-        found = f"the text of the function_graph tracer in {lines} lines"
+        found = f"the text of the function_graph tracer in {count}"
         hint = "calls of functions are not read; record events, such as net:*"
     return TraceFormatError(
         file,

@@ -108,10 +108,15 @@ def check_replaceable(trace: Path, path: Path, *, force: bool) -> None:
 
 
 def format_of(path: Path) -> Format:
-    """Return the format that the ending of a file's name says; AnalysisError when it says none."""
+    """Return the format that the ending of a file's name says.
+
+    Raises CaptureError of a directory, AnalysisError when the ending says none.
+    """
     try:
         return SUFFIXES[path.suffix]
     except KeyError:
+        if path.is_dir():
+            raise CaptureError(f"{path}: is a directory", hint="give a file") from None
         raise AnalysisError(
             f"{path}: no format ends in {path.suffix!r}",
             hint=f"use {', '.join(SUFFIXES)}, or say which with --format",

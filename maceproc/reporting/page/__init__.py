@@ -43,6 +43,7 @@ from maceproc.reporting.page.parts import (
 from maceproc.reporting.page.route import lanes
 from maceproc.reporting.page.tail import hop_rows, tail
 from maceproc.series import CORRECTED, DIFFERENCE_MEANING, MEANING, NATIVE_RTT
+from maceproc.units import format_share
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -129,7 +130,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         finalize=_shown,
     )
-    found.filters |= {"duration": duration, "slug": slug, "typeset": typeset}
+    found.filters |= {"duration": duration, "share": format_share, "slug": slug, "typeset": typeset}
     found.globals |= {"interval": interval}
     return found
 
