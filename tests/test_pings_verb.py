@@ -76,9 +76,9 @@ def test_people_see_why(tmp_path: Path) -> None:
     [
         ("Pinging 192.0.2.1 with 32 bytes of data:\n", "Windows"),
         ("", "it is empty"),
-        ("hello\nworld\n", "2 lines, first: 'hello'"),
+        ("hello\nworld\n", "2 lines, the first: 'hello'"),
         ("ping: no.example: Name or service not known\n", "Name or service not known"),
-        ("\x1b[31mred\x07\n", "first: 'red'"),
+        ("\x1b[31mred\x07\n", "1 line: 'red'"),
     ],
 )
 def test_nothing_understood_is_one_line_and_a_failure(
