@@ -269,8 +269,9 @@ def _take_lost(text: Text, match: re.Match[str]) -> None:
 
 def _no_event(file: Path, text: Text, lines: int) -> TraceFormatError:
     """Return the error of a file without any event: what it has, and what to do."""
-    count = "1 line" if lines == 1 else f"{lines} lines"
-    found, hint = f"no event in {count}" if lines else "an empty file", ""
+    is_empty = lines == 0 and file.stat().st_size == 0
+    count = f"{lines} lines" if lines > 1 else "1 line"  # one without an end is not counted
+    found, hint = "an empty file" if is_empty else f"no event in {count}", ""
     perf = [count for count in text.counts if count.startswith("perf without ")]
     if perf:
         found = f"{perf[0].replace('perf', 'lines of perf script')} in {count}"
