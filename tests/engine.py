@@ -12,6 +12,7 @@ Networks that a test makes get subnets of 172.29.0.0/16.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -47,7 +48,8 @@ class Engine:
         self.lab = lab
         self.host = lab.netns("host")
         self._directory = directory
-        self._cgroup = f"maceproc-{directory.name}"
+        # containerd takes it as the name of its namespace: no two underscores, none at the end.
+        self._cgroup = f"maceproc-test-{secrets.token_hex(6)}"
         self._log: IO[bytes] | None = None
         self._daemon: subprocess.Popen[bytes] | None = None
         self.env = os.environ | {

@@ -45,10 +45,12 @@ def test_what_names_no_process_that_can_be_seen_is_left_alone(name: str) -> None
 
 
 def test_without_proc_nobody_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
-    dead = owner_name(ended())
-    monkeypatch.setattr(owners, "_pid_namespace", lambda: 0)
+    pid = ended()
+    dead = owner_name(pid)
+    monkeypatch.setattr(owners, "pid_namespace", lambda: 0)
     assert not has_ended(dead)
-    assert re.fullmatch(OWNER, owner_name())
+    assert re.fullmatch(OWNER, owner_name(pid))
+    assert not has_ended(owner_name(pid))  # its namespace is as unknown as ours
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a PID namespace of its own")

@@ -15,7 +15,7 @@ from typing import Literal
 
 from maceproc.capture import Machine
 from maceproc.errors import PrivilegeError, TracingError
-from maceproc.recording.owners import FIRST_PID_NAMESPACE
+from maceproc.recording.owners import FIRST_PID_NAMESPACE, pid_namespace
 
 # What runs beside us, and the Debian package that has it.
 _PROGRAMS = {
@@ -69,7 +69,7 @@ def sees_kernel_pids() -> bool:
 
     They hold that of the first PID namespace.
     """
-    return Path("/proc/self/ns/pid").stat().st_ino == FIRST_PID_NAMESPACE
+    return pid_namespace() == FIRST_PID_NAMESPACE
 
 
 @contextlib.contextmanager

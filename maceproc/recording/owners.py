@@ -21,25 +21,26 @@ OWNER = r"[0-9]{1,10}(?:n[0-9]{1,10})?"
 
 def owner_name(pid: int | None = None) -> str:
     """Return how names speak of a process of this PID namespace; without a pid, of this process."""
-    pid, here = os.getpid() if pid is None else pid, _pid_namespace()
+    pid, here = os.getpid() if pid is None else pid, pid_namespace()
     return str(pid) if here == FIRST_PID_NAMESPACE else f"{pid}n{here}"
 
 
 def has_ended(owner: str) -> bool:
     """Tell whether an owner is known to have ended; False where that cannot be seen from here."""
     pid, _, namespace = owner.partition("n")
-    if not re.fullmatch(OWNER, owner) or int(namespace or FIRST_PID_NAMESPACE) != _pid_namespace():
+    here = pid_namespace()
+    if not here or not re.fullmatch(OWNER, owner) or int(namespace or FIRST_PID_NAMESPACE) != here:
         return False
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, OverflowError):
         return True
     except PermissionError:  # it runs, and is somebody else's
-        return False
+        pass
     return False
 
 
-def _pid_namespace() -> int:
+def pid_namespace() -> int:
     """Return the inode of our PID namespace; 0 where /proc does not tell it."""
     try:
         return Path("/proc/self/ns/pid").stat().st_ino
