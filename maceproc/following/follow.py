@@ -105,7 +105,7 @@ def follow_way(
     if way.crosses and not way.peer:
         unbounded = find_crossings(follow_packets(trace.events, recorded), way, recorded)
         if sidecar and sidecar.target.transient:
-            peers = _peers_of_runs(unbounded, sidecar)
+            peers = peers_of_runs(unbounded, sidecar)
             links = with_pairs(links, way.inner, peers)
         else:
             sends = sends_table(trace.events, unbounded)
@@ -158,14 +158,24 @@ def learn_peers(
     )
 
 
-def _peers_of_runs(crossings: pd.DataFrame, sidecar: Sidecar) -> set[str]:
-    """Return the veths of the containers that were made for the runs.
+def peers_of_runs(crossings: pd.DataFrame, sidecar: Sidecar) -> set[str]:
+    """Return the veths of the containers that were made for the runs, where they have sent.
 
-    Those are all that no survey has seen, and that of the first container, or of a shared one.
+    `crossings` were found without them: a journey may continue with the packet that got its address
+    next, so a native ping can seem to have crossed. Only packets count that were sent during the
+    runs of containers, by the run's own task where any is known to have sent. A veth that was there
+    before, other than that of the first container, belongs to a neighbour.
     """
     seen = {link.name for netns in sidecar.namespaces for link in netns.links}
     seen -= {sidecar.target.path[1].dev}
-    return set(_senders(crossings)["peer"].astype(str)) - seen
+    sent = _senders(crossings)
+    peers: set[str] = set()
+    for run in sidecar.runs:
+        if run.place == "container" and run.traced:
+            within = sent[sent["entered_ns"].between(run.start_ns, run.end_ns)]
+            own = within[within["pid"] == run.pid]
+            peers |= set((own if len(own) else within)["peer"].astype(str))
+    return peers - seen
 
 
 def _senders(crossings: pd.DataFrame) -> pd.DataFrame:
