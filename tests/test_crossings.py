@@ -54,6 +54,21 @@ def test_a_native_reply_is_not_lost_among_namesakes(foreign: str) -> None:
     assert received(CROSSED, NATIVE, foreign) == [40]  # at 20 came what was sent on
 
 
+# What the host's own TCP answers to a container, in memory that was the native reply's.
+ANSWERED = """
+41 net_dev_queue/54 br0   A
+42 net_dev_queue/54 veth1 A
+43 netif_rx/40      eth0  A
+44 netif_receive_skb/40 eth0 A
+"""
+
+
+def test_a_native_reply_is_not_lost_if_a_packet_to_a_container_gets_its_address() -> None:
+    assert received(CROSSED, NATIVE, ANSWERED) == [40]
+    same_length = ANSWERED.replace("/54", "").replace("/40", "/84")
+    assert received(CROSSED, NATIVE, same_length) == []  # it may have been sent on
+
+
 def test_without_a_crossing_one_that_is_stamped_in_the_backlog_decides() -> None:
     assert received(NATIVE) == [40]
     assert received(NATIVE, FOREIGN) == [51]  # it may be the host's, whose other event was lost

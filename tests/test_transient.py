@@ -13,9 +13,9 @@ from maceproc.schema import LOST, Trace
 from maceproc.units import NS_PER_US
 from tests.test_journeys import events
 
-# The first container's veth was veth1, that of the traced run is veth2. Both eth0 are the same name:
-# the container's device and the host's towards wire0. A is freed at 11 and given to the container's
-# request, which softirq sends because it waited for the neighbour's address.
+# The first container's veth was veth1, that of the traced run is veth2. The container's device and
+# the host's towards wire0 have the same name. A is freed at 11 and given to the container's request,
+# which softirq sends because it waited for the neighbour's address.
 RECORDED = ("net_dev_queue", "netif_rx")
 NATIVE = """
 10 net_dev_queue eth0  A task8

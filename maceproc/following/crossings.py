@@ -88,7 +88,8 @@ def _not_for_containers(walk: _Walk, received: Indices, way: Way, links: Links) 
     """Remove the receptions of packets that a container received or that were forwarded to one.
 
     A journey may continue with the next packet that got the same address. So only the hops before
-    the next reception are considered.
+    the next reception are considered, and only packets of the same length: the host's own answer to
+    a container can begin in softirq, as what is forwarded does.
     """
     inwards = np.zeros(len(walk.kind), dtype=np.bool_)
     namesakes = inwards.copy()
@@ -100,6 +101,7 @@ def _not_for_containers(walk: _Walk, received: Indices, way: Way, links: Links) 
     sent_on = walk.nth(to_container, np.searchsorted(to_container, received), received)
     again = walk.nth(received, np.arange(len(received)) + 1, received)
     sent_on_at_once = (sent_on != NOWHERE) & ((again == NOWHERE) | (sent_on < again))
+    sent_on_at_once &= walk.same_length(received, sent_on, way.added_bytes)
     by_container = namesakes[before] & (before != NOWHERE)
     return received[~sent_on_at_once & ~by_container]
 
@@ -289,6 +291,19 @@ class _Walk:
         first = Kind.RX if uses_netif_rx and Kind.RX in self.recorded else Kind.RECEIVE
         return np.where(seen & (kinds == first), receptions, NOWHERE)
 
+    def same_length(
+        self, entered: Indices, left: Indices, added_bytes: Collection[int] = (0,)
+    ) -> Bools:
+        """Tell where two hops have the length of one packet, but for headers of devices.
+
+        `added_bytes` is what tunnels and VLANs on the way may add.
+        """
+        length = self._hops["len"].to_numpy()
+        headers = [sum(pair) for pair in product(HEADER_LENGTHS, added_bytes)]
+        # The kind "table" reads the answers from an array; no length needs more than 32 bits.
+        differences = np.clip(np.abs(length[left] - length[entered]), -1, max(headers) + 1)
+        return np.isin(differences.astype(np.int32), np.array(headers, np.int32), kind="table")
+
     def rows(
         self,
         direction: str,
@@ -302,15 +317,12 @@ class _Walk:
     ) -> pd.DataFrame:
         """Build CROSSINGS from positions; only `seen` is known for every row."""
         seen_at_both = (entered != NOWHERE) & (left != NOWHERE) & (wire != NOWHERE)
-        length = self._hops["len"].to_numpy()
-        headers = [sum(pair) for pair in product(HEADER_LENGTHS, added_bytes)]
-        # The kind "table" reads the answers from an array; no length needs more than 32 bits.
-        differences = np.clip(np.abs(length[left] - length[entered]), -1, max(headers) + 1)
-        same = np.isin(differences.astype(np.int32), np.array(headers, np.int32), kind="table")
+        same = self.same_length(entered, left, added_bytes)
         complete = seen_at_both & same
         first = np.where(entered != NOWHERE, entered, seen)
         # The length of a packet in a tunnel, or with a VLAN's tag in it, is not the ping's.
         measured = first if tuple(added_bytes) == (0,) else seen
+        length = self._hops["len"].to_numpy()
         entered_ns, left_ns = self._times(entered), self._times(left)
         devices = self._hops["dev"].array
         return CROSSINGS.frame(
