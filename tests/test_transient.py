@@ -14,8 +14,8 @@ from maceproc.units import NS_PER_US
 from tests.test_journeys import events
 
 # The first container's veth was veth1, that of the traced run is veth2. The container's device and
-# the host's towards wire0 have the same name. A is freed at 11 and given to the container's request,
-# which softirq sends because it waited for the neighbour's address.
+# the host's towards wire0 have the same name. A is freed at 11 and given to the container's next
+# request, which softirq sends because it waited for the neighbour's address.
 RECORDED = ("net_dev_queue", "netif_rx")
 NATIVE = """
 10 net_dev_queue eth0  A task8
