@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal
@@ -179,7 +179,7 @@ class Engine:
     def shell(self, script: str, role: str = "host") -> str:
         """Run a shell script in a namespace of the lab; return what it prints."""
         argv = ["nsenter", f"--net=/run/netns/{self.lab.netns(role)}", "sh", "-ec", script]
-        return subprocess.run(argv, env=self.env, check=True, capture_output=True, text=True).stdout
+        return _said(argv, self.env)
 
     def _in_host(self, argv: list[str]) -> list[str]:
         return ["nsenter", f"--net=/run/netns/{self.host}", "--", *argv]
@@ -318,11 +318,28 @@ class Podman:
                 with suppress(OSError):  # somebody else has containers
                     empty.rmdir()
 
+    @contextmanager
+    def container(self, name: str, *options: str, image: str = IMAGE) -> Iterator[str]:
+        """Run a container that sleeps, as long as the block runs; gives its name."""
+        try:
+            self("run", "--detach", "--name", name, *options, image, "sleep", "600")
+            yield name
+        finally:
+            self("rm", "--force", "--ignore", name)
+
     def __call__(self, *words: str) -> str:
         """Run the podman command; return what it prints, without the last line's end."""
         argv = ["nsenter", f"--net=/run/netns/{self._engine.host}", "--", "podman", *words]
-        done = subprocess.run(argv, env=self.env, check=True, capture_output=True, text=True)
-        return done.stdout.rstrip()
+        return _said(argv, self.env).rstrip()
+
+
+def _said(argv: Sequence[str], env: Mapping[str, str]) -> str:
+    """Run a program and return what it printed; if it fails, the error tells what it said."""
+    try:
+        return subprocess.run(argv, env=env, check=True, capture_output=True, text=True).stdout
+    except subprocess.CalledProcessError as error:
+        error.add_note(f"it said: {error.stderr.strip() or 'nothing'}")
+        raise
 
 
 @contextmanager
