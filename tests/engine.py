@@ -50,6 +50,7 @@ class Engine:
         self._directory = directory
         # containerd takes it as the name of its namespace: no two underscores, none at the end.
         self._cgroup = f"maceproc-test-{secrets.token_hex(6)}"
+        self._configuration = "{}"  # not the machine's own
         self._log: IO[bytes] | None = None
         self._daemon: subprocess.Popen[bytes] | None = None
         self.env = os.environ | {
@@ -79,6 +80,8 @@ class Engine:
         # A container on the host's network leaves this mounted.
         for namespace in (self._directory / "run/netns").glob("*"):
             subprocess.run(["umount", str(namespace)], capture_output=True, check=False)
+        # A daemon with live-restore leaves its storage mounted.
+        subprocess.run(["umount", self._directory / "data"], capture_output=True, check=False)
         for cgroup in Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}"):
             with suppress(OSError):
                 cgroup.rmdir()
@@ -110,6 +113,27 @@ class Engine:
             yield
         finally:
             self._start()
+
+    @contextmanager
+    def killed(self) -> Iterator[None]:
+        """Have the daemon killed while the block runs; it is started again afterwards.
+
+        Its containers go on, and belong to the new daemon (``live-restore``).
+        """
+        assert self._daemon is not None
+        containerd = (self._directory / "run/containerd/containerd.pid").read_text()
+        self._daemon.kill()
+        self._daemon.wait()
+        # It is killed with the daemon, but later; a new daemon would still take it for its own.
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while Path("/proc", containerd).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            self._configuration = '{"live-restore": true}'
+            self._start()
+            self._configuration = "{}"
 
     def docker(self, *words: str) -> str:
         """Run the docker command; return what it prints, without the last line's end."""
@@ -162,7 +186,7 @@ class Engine:
 
     def _dockerd(self) -> list[str]:
         place = self._directory
-        (place / "daemon.json").write_text("{}")  # not the machine's own configuration
+        (place / "daemon.json").write_text(self._configuration)
         return [
             "dockerd",
             f"--config-file={place}/daemon.json",
