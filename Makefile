@@ -70,7 +70,7 @@ notebooks: develop
 	$(BIN)/python -m tests.notebooks
 
 # Installed editable: a change to the code needs no new set-up, a change to the project file does.
-PROJECT := pyproject.toml maceproc/tracedat/_native.c
+PROJECT := pyproject.toml maceproc/_buffers.h maceproc/tracedat/_native.c maceproc/following/_hops.c
 setup: packages $(VENV)/.installed
 $(VENV)/.installed: $(PROJECT)
 	$(PYTHON) -m venv $(VENV)

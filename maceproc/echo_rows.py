@@ -83,8 +83,7 @@ POINT_FIELDS = (
     RowField("point", "u1", "", "which point of the way: `QUEUED` to `AT_CONTAINER`"),
     RowField("kind", "u1", "", "bits: `REPLY`, `FRAGMENT`, `LOCAL`"),
     RowField("family", "u1", "", "4 or 6"),
-    RowField("padding", "u1", "", ""),
-    RowField("number", "u4", "", "of the point in its ring, from 0 on: its low 32 bits"),
+    RowField("padding", "u1", "", "", 5),
 )
 """``struct point`` in `maceproc/recording/bpf/echoes.bpf.c`."""
 

@@ -18,7 +18,7 @@ from maceproc.errors import AnalysisError
 from maceproc.following import causes, checks, event_costs, perturbation
 from maceproc.following.by_identity import follow_echoes
 from maceproc.following.calibrating import find_native
-from maceproc.following.event_fields import require_fields
+from maceproc.following.event_fields import device_names, require_devices, require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
 from maceproc.following.lost_pings import loss_doubts
 from maceproc.following.native_doubts import native_doubts
@@ -155,16 +155,28 @@ def analyze(
     LOG.info("reading %s", capture.trace)
     windows = windows_for(capture.trace, memory) if ping is None and seen is None else []
     devices = {"inner": inner, "outer": outer, "peer": peer}
+    if is_echo_file(capture.trace):
+        return _analyze_echoes(capture, seen, _given(calibration), **devices)
     if found := _analyze_in_windows(capture, windows, _given(calibration), **devices):
         return found
-    if is_echo_file(capture.trace):
-        return _analyze_echoes(capture, seen, _given(calibration))
+    return _analyze_whole(capture, ping, seen, _given(calibration), **devices)
+
+
+def _analyze_whole(
+    capture: Capture,
+    ping: str | os.PathLike[str] | None,
+    seen: RetisEvents | None,
+    calibration: Calibration | None,
+    **devices: str,
+) -> Analysis:
+    """Analyze a capture of events that fits into memory."""
     # The file is read for this alone first, while no other table takes memory.
     recorded = capture.sidecar.tracing.events if capture.sidecar else None
     others = read_other_times(capture.trace, EVENTS_USED, recorded)
     trace = read_trace(capture.trace, EVENTS_USED)
     require_cpus(capture.trace, trace)
     require_fields(capture.trace, trace)
+    require_devices(capture.trace, _unknown(capture, devices), device_names(trace))
     times = event_costs.times_by_cpu({**trace.events, **others})
     del others
     LOG.info("following the packets of %d events", sum(map(len, trace.events.values())))
@@ -172,13 +184,21 @@ def analyze(
     LOG.info("summarizing %d pings and %d hops of packets", len(followed.rtts), len(followed.hops))
     followed, settled = _identify(capture, trace, followed, seen)
     on_path = _count_events(capture, followed, [times])
-    return _summarize(capture, trace, on_path, followed, _given(calibration), settled)
+    return _summarize(capture, trace, on_path, followed, calibration, settled)
 
 
 def _analyze_echoes(
-    capture: Capture, seen: RetisEvents | None, calibration: Calibration | None
+    capture: Capture,
+    seen: RetisEvents | None,
+    calibration: Calibration | None,
+    **devices: str,
 ) -> Analysis:
     """Analyze a capture by the tracer in the kernel."""
+    if given := [f"--{role}" for role, name in devices.items() if name]:
+        raise AnalysisError(
+            f"{capture.trace}: its tracer watched the devices of the path alone",
+            hint=f"analyze it without {' and '.join(given)}",
+        )
     if seen is not None:
         raise AnalysisError(
             f"{capture.trace}: its tracer wrote itself which packets are whose",
@@ -199,15 +219,19 @@ def _analyze_in_windows(
     path = capture.trace
     if not windows:
         return None
+    named, told = _unknown(capture, devices), set[str]()
 
     def read(window: Window) -> Trace:
         trace = read_trace(path, EVENTS_USED, *window)
         require_fields(path, trace)
+        if named:
+            told.update(device_names(trace))
         return trace
 
     found = follow_in_windows(capture, windows, read, **devices)
     if found is None or capture.sidecar is None:
         return None
+    require_devices(path, named, told)
     trace, followed = found
     spans = spans_of(capture.sidecar)
     during = [w for w in windows if any(_meets(w, span) for span in spans)]
@@ -219,6 +243,12 @@ def _analyze_in_windows(
     followed, settled = _identify(capture, trace, followed, None)
     on_path = _count_events(capture, followed, each)
     return _summarize(capture, trace, on_path, followed, calibration, settled)
+
+
+def _unknown(capture: Capture, devices: Mapping[str, str]) -> list[str]:
+    """Return the devices given by hand that are not on the path of the capture."""
+    path = capture.sidecar.target.path if capture.sidecar else []
+    return [name for name in devices.values() if name and name not in [hop.dev for hop in path]]
 
 
 def _identify(

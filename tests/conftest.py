@@ -17,11 +17,14 @@ def pytest_configure() -> None:
         _mounts.enter_context(mounted_tracefs())
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Run a test that records again where it fails, twice at most: the summary names it (RERUN).
 
-    Such a test shares CPUs, clock and tracing system with whatever else runs on the machine.
+    Such a test shares CPUs, clock and tracing system with whatever else runs on the machine. With
+    ``--reruns 0`` every failure is shown at once.
     """
+    if config.getoption("reruns", None) is not None:
+        return
     for item in items:
         if item.get_closest_marker("kernel"):
             item.add_marker(pytest.mark.flaky(reruns=2))

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Literal
@@ -50,6 +50,7 @@ class Engine:
         self._directory = directory
         # containerd takes it as the name of its namespace: no two underscores, none at the end.
         self._cgroup = f"maceproc-test-{secrets.token_hex(6)}"
+        self._configuration = "{}"  # not the machine's own
         self._log: IO[bytes] | None = None
         self._daemon: subprocess.Popen[bytes] | None = None
         self.env = os.environ | {
@@ -79,6 +80,8 @@ class Engine:
         # A container on the host's network leaves this mounted.
         for namespace in (self._directory / "run/netns").glob("*"):
             subprocess.run(["umount", str(namespace)], capture_output=True, check=False)
+        # A daemon with live-restore leaves its storage mounted.
+        subprocess.run(["umount", self._directory / "data"], capture_output=True, check=False)
         for cgroup in Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}"):
             with suppress(OSError):
                 cgroup.rmdir()
@@ -110,6 +113,27 @@ class Engine:
             yield
         finally:
             self._start()
+
+    @contextmanager
+    def killed(self) -> Iterator[None]:
+        """Have the daemon killed while the block runs; it is started again afterwards.
+
+        Its containers go on, and belong to the new daemon (``live-restore``).
+        """
+        assert self._daemon is not None
+        containerd = (self._directory / "run/containerd/containerd.pid").read_text()
+        self._daemon.kill()
+        self._daemon.wait()
+        # It is killed with the daemon, but later; a new daemon would still take it for its own.
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while Path("/proc", containerd).exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        try:
+            yield
+        finally:
+            self._configuration = '{"live-restore": true}'
+            self._start()
+            self._configuration = "{}"
 
     def docker(self, *words: str) -> str:
         """Run the docker command; return what it prints, without the last line's end."""
@@ -155,14 +179,14 @@ class Engine:
     def shell(self, script: str, role: str = "host") -> str:
         """Run a shell script in a namespace of the lab; return what it prints."""
         argv = ["nsenter", f"--net=/run/netns/{self.lab.netns(role)}", "sh", "-ec", script]
-        return subprocess.run(argv, env=self.env, check=True, capture_output=True, text=True).stdout
+        return _said(argv, self.env)
 
     def _in_host(self, argv: list[str]) -> list[str]:
         return ["nsenter", f"--net=/run/netns/{self.host}", "--", *argv]
 
     def _dockerd(self) -> list[str]:
         place = self._directory
-        (place / "daemon.json").write_text("{}")  # not the machine's own configuration
+        (place / "daemon.json").write_text(self._configuration)
         return [
             "dockerd",
             f"--config-file={place}/daemon.json",
@@ -294,11 +318,28 @@ class Podman:
                 with suppress(OSError):  # somebody else has containers
                     empty.rmdir()
 
+    @contextmanager
+    def container(self, name: str, *options: str, image: str = IMAGE) -> Iterator[str]:
+        """Run a container that sleeps, as long as the block runs; gives its name."""
+        try:
+            self("run", "--detach", "--name", name, *options, image, "sleep", "600")
+            yield name
+        finally:
+            self("rm", "--force", "--ignore", name)
+
     def __call__(self, *words: str) -> str:
         """Run the podman command; return what it prints, without the last line's end."""
         argv = ["nsenter", f"--net=/run/netns/{self._engine.host}", "--", "podman", *words]
-        done = subprocess.run(argv, env=self.env, check=True, capture_output=True, text=True)
-        return done.stdout.rstrip()
+        return _said(argv, self.env).rstrip()
+
+
+def _said(argv: Sequence[str], env: Mapping[str, str]) -> str:
+    """Run a program and return what it printed; if it fails, the error tells what it said."""
+    try:
+        return subprocess.run(argv, env=env, check=True, capture_output=True, text=True).stdout
+    except subprocess.CalledProcessError as error:
+        error.add_note(f"it said: {error.stderr.strip() or 'nothing'}")
+        raise
 
 
 @contextmanager

@@ -79,6 +79,13 @@ def test_the_corrected_median_is_that_of_the_table_within_its_interval() -> None
     assert median.low_ns <= median.estimate_ns <= median.high_ns
 
 
+def test_the_rtt_without_the_container_has_the_name_of_its_series() -> None:
+    name, text = answer(analyzed("idle")).facts[0]
+    assert (name, "bare_metal_rtt_ns" in text) == ("corrected", True)
+    assert CORRECTED.name.endswith(f", {name}")
+    assert answer(analyzed("native")).facts[0][0] == "native"
+
+
 def test_steps_say_in_which_segment_they_are() -> None:
     steps = analyzed("every_event").steps
     assert list(dict.fromkeys(steps["segment"])) == [OUTBOUND.name, OUTER_QUEUE.name, INBOUND.name]

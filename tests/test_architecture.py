@@ -70,7 +70,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 MODULES = modules()
-COMPILED = {"_native"}
+COMPILED = {"_native", "_hops"}
 
 
 @cache

@@ -223,3 +223,9 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     sidecar_path(path).unlink()
     with pytest.raises(AnalysisError, match="no sidecar"):
         maceproc.analyze(path)
+
+
+def test_devices_by_hand_are_refused(tmp_path: Path) -> None:
+    path = capture_of(tmp_path, rows_of(3), run_of(3))
+    with pytest.raises(AnalysisError, match="its tracer watched the devices"):
+        maceproc.analyze(path, outer="eth9", peer="veth9")

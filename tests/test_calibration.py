@@ -27,7 +27,9 @@ from maceproc.following.conditions import CONDITIONS, differences
 from maceproc.recording.lab import REMOTE_IPV4, SECOND_IPV4, Lab
 from maceproc.recording.record import record
 from maceproc.recording.sites import lab_site
+from maceproc.reporting.answer import answer
 from maceproc.reporting.closure import check_lines
+from maceproc.series import NATIVE_RTT
 from tests.recorded import path_of
 
 PING = ["ping", "-i", "0.005", "-c", "8"]
@@ -179,6 +181,8 @@ def test_captures_without_natives_are_served_by_a_calibration(
     corrected = analysis.rtts[(analysis.rtts["status"] == "corrected") & (analysis.rtts["seq"] > 1)]
     shift = set(corrected["native_rtt_ns"] - corrected["bare_metal_rtt_ns"])
     assert shift == {round(analysis.native.correction.shift_ns)}
+    name, _ = answer(analysis).facts[0]
+    assert NATIVE_RTT.name.endswith(f", {name}")
     done = run("analyze", alone, "--calibration", file)
     assert "native RTT by a calibration" in done.stdout
     assert "calibrated by one.dat" in " ".join(done.stdout.split())

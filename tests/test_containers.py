@@ -528,19 +528,19 @@ def test_engine_commands_that_cannot_be_recorded(engine: Engine, web: str, tmp_p
 
 def test_podman(engine: Engine, podman: Podman, tmp_path: Path) -> None:
     trace = tmp_path / "trace.dat"
-    podman("run", "--detach", "--name", "pod", IMAGE, "sleep", "600")
     path = "host:vethN -> podman0 -> (NAT) -> eth0"
-    for where, words in [
-        ("pod", ("--container", "pod", "--", *PING)),
-        ("pod", ("--", "podman", "exec", "-it", "pod", *PING)),
-        ("ping", ("--", "podman", "run", "--rm", IMAGE, *PING)),
-    ]:
-        made = record(engine, trace, *words, REMOTE, env=podman.env)
-        assert devices(made).replace("cni-", "") == f"{where}:eth0 -> {path}"
-        assert [run.arm for run in made.runs] == [
-            "container traced", "container untraced", "native traced", "native untraced",
-        ]  # fmt: skip
-        assert_corrected(engine, trace)
+    with podman.container("pod") as pod:
+        for where, words in [
+            (pod, ("--container", pod, "--", *PING)),
+            (pod, ("--", "podman", "exec", "-it", pod, *PING)),
+            ("ping", ("--", "podman", "run", "--rm", IMAGE, *PING)),
+        ]:
+            made = record(engine, trace, *words, REMOTE, env=podman.env)
+            assert devices(made).replace("cni-", "") == f"{where}:eth0 -> {path}"
+            assert [run.arm for run in made.runs] == [
+                "container traced", "container untraced", "native traced", "native untraced",
+            ]  # fmt: skip
+            assert_corrected(engine, trace)
 
 
 @contextmanager

@@ -29,11 +29,12 @@ from maceproc.experiment.event_costs import add_untraced, event_costs
 from maceproc.experiment.plan import Plan, PlannedArm, check_plan, finished, what_differs
 from maceproc.experiment.report import as_markdown
 from maceproc.experiment.results import Results, read_results
-from maceproc.experiment.run import ExperimentProgress, run_experiment
+from maceproc.experiment.run import run_experiment
 from maceproc.experiment.tables import PINGS
 from maceproc.experiment.traffic import Traffic, load_reports, running_flows
 from maceproc.recording.lab import NETNS_DIR, usual_remote
 from maceproc.recording.lab_remote import spinning
+from maceproc.recording.session import Progress
 from maceproc.recording.sites import Netns, lab_site
 from maceproc.recording.tracing import TRACEFS
 from tests.fuzz_texts import damage_value
@@ -229,7 +230,7 @@ def stopped(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An experiment that was ended in the middle of its fifth block."""
     directory = tmp_path_factory.mktemp("experiment")
 
-    def stop(progress: ExperimentProgress) -> None:
+    def stop(progress: Progress) -> None:
         if progress.done == 27:
             raise StoppedError
 
@@ -244,7 +245,7 @@ def results(stopped: Path, lab: Lab, tmp_path_factory: pytest.TempPathFactory) -
     before = {path: path.stat().st_mtime_ns for path in stopped.glob("round-*/*/*")}
     assert len(finished(stopped)) == 4
     assert len(before) == 4 * 5  # nothing of the fifth
-    told: list[ExperimentProgress] = []
+    told: list[Progress] = []
     run_experiment(PLAN, lab_site(lab), stopped, tell=told.append)
     assert len(finished(stopped)) == 8
     assert {path: path.stat().st_mtime_ns for path in before} == before

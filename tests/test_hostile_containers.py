@@ -158,17 +158,17 @@ def test_podman_runs_its_programs_itself(
     script = BREAK_OUT.format(canary=canary, program="true-ping")
     with image_with_ping(engine, tmp_path, script):
         podman("import", str(tmp_path / "image.tar"), "hostile")
-    podman("run", "--detach", "--cap-drop=MKNOD", "--name", "hostile", "hostile", "sleep", "600")
-    for choice in ("host", "image"):
-        words = ("--container", "hostile", "--native", choice, "--", *PING, REMOTE)
-        done = engine.maceproc(
-            "record", "--rounds", "1", "-o", trace, "--force", *words, env=podman.env
-        )
-        assert done.returncode == 0, done.stderr
-        made = load_sidecar(sidecar_path(trace))
-        assert made.native is not None
-        assert (made.native.by, made.runs[-1].arm) == (choice, "native untraced")
-        assert list(canary.iterdir()) == []
+    with podman.container("hostile", "--cap-drop=MKNOD", image="hostile") as name:
+        for choice in ("host", "image"):
+            words = ("--container", name, "--native", choice, "--", *PING, REMOTE)
+            done = engine.maceproc(
+                "record", "--rounds", "1", "-o", trace, "--force", *words, env=podman.env
+            )
+            assert done.returncode == 0, done.stderr
+            made = load_sidecar(sidecar_path(trace))
+            assert made.native is not None
+            assert (made.native.by, made.runs[-1].arm) == (choice, "native untraced")
+            assert list(canary.iterdir()) == []
 
 
 ENDLESS_VERSION = """#!/bin/sh

@@ -10,7 +10,7 @@ import pytest
 
 import maceproc
 from maceproc.capture_files import open_capture
-from maceproc.following import journeys, side_by_side
+from maceproc.following import hop_loops, journeys, side_by_side
 from maceproc.following.journeys import Links, follow_packets, journeys_table
 from maceproc.following.topology import links_of
 from tests.recorded import path_of
@@ -169,14 +169,17 @@ def test_nothing_gives_nothing() -> None:
     assert journeys_table(follow_packets({})).empty
 
 
+@pytest.mark.parametrize("loops", ["compiled", "numpy"])
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 1000])
 @pytest.mark.parametrize("name", ["every_event", "in_flight"])
 def test_blocks_and_threads_change_nothing(
-    name: str, rows: int, monkeypatch: pytest.MonkeyPatch
+    name: str, rows: int, loops: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trace = maceproc.read_events(path_of(name), end_ns=first_part_ns(name))
     links = links_of(open_capture(path_of(name)).sidecar)
     whole = follow_packets(trace.events, links=links)
+    if loops == "numpy":
+        monkeypatch.setattr(hop_loops, "loops", None)
     monkeypatch.setattr(journeys, "BLOCK_ROWS", rows)
     monkeypatch.setattr(side_by_side, "FEW_ROWS", 0)
     monkeypatch.setattr(side_by_side, "THREADS", 3)

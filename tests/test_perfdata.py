@@ -82,7 +82,7 @@ def files(draw: st.DrawFn) -> tuple[w.PerfData, list[dict[str, object]]]:
         )  # fmt: skip
         records.append(sample.write(machine))
         if attr.type == w.TRACEPOINT:
-            rows.append({**row, "time_ns": now, "cpu": sample.cpu, "pid": sample.tid})
+            rows.append({**row, "time_ns": now, "cpu": sample.cpu})
         if draw(st.booleans()):
             records.append(w.finished_round(machine))
     formats = {"test": [sample_format(machine)[0]]}

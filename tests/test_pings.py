@@ -268,6 +268,12 @@ def test_a_time_that_is_no_time_is_told_not_read(printed: str) -> None:
     assert "1 ms" in row["message"] or "not understood" in row["message"]
 
 
+def test_a_time_of_another_language_that_is_no_time_is_told_too() -> None:
+    (row,) = one(IPUTILS + "64 Bytes von 192.0.2.1: icmp_seq=1 ttl=63 Zeit=0,153 ms\n").answers
+    assert row.get("rtt_ns") is None
+    assert row["message"] == "the printed time '0,153 ms' was not understood"
+
+
 def test_payload_of_fping() -> None:
     old = "192.0.2.1 : [0], {} bytes, 0.15 ms (0.15 avg, 0% loss)\n"
     assert one(old.format(84)).payload_bytes == 56

@@ -125,6 +125,20 @@ def test_the_outer_device_can_be_named(lab: Lab) -> None:
         survey(lab_site(lab), "203.0.113.1", outer="eth9")
 
 
+def test_a_named_device_that_is_not_there_is_refused_where_the_path_ends_before_it(
+    lab: Lab,
+) -> None:
+    native = here_site("host")
+    for site, where in ((native, "host"), (lab_site(lab), "container or container2 or host")):
+        address = "127.0.0.1" if site is native else "172.17.0.2"  # its own: no device is left by
+        with pytest.raises(TargetError, match=rf"^no device 'eth9' in {where}.* ha(s|ve) .*lo"):
+            survey(site, address, outer="eth9")
+
+
+def test_a_native_ping_leaves_by_the_named_device() -> None:
+    assert path(survey(here_site("host"), "203.0.113.1", outer="lo")) == "host:lo"
+
+
 def test_policy_routing_decides_by_the_packet_s_source(lab: Lab) -> None:
     host = lab.netns("host")
     commands = f"""

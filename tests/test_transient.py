@@ -99,6 +99,19 @@ def test_without_a_pid_whatever_sent_during_the_run_may_be_the_run_s() -> None:
     assert peers(ALL, recorded(pid=77)) == {"veth2", "veth3"}  # of a thread, or a helper
 
 
+def test_without_a_pid_the_way_of_a_ping_outside_of_containers_is_no_veth() -> None:
+    outside = """
+26 net_dev_queue eth0  B task8
+27 netif_rx/84   wire0 B task8
+28 net_dev_queue eth0  B task8
+28.5 netif_rx/84 wire0 B task8
+29 net_dev_queue eth0  A task8
+29.5 netif_rx/84 wire0 A task8
+"""
+    text = "".join((outside, HELD_UP, EXCHANGE)).replace("\n\n", "\n")
+    assert peers(text, recorded(pid=None)) == {"veth2"}
+
+
 def test_a_container_that_was_there_before_is_a_neighbour() -> None:
     assert peers(ALL.replace("veth3", "veth1"), recorded(pid=None)) == {"veth1", "veth2"}
     sidecar = recorded(pid=None)

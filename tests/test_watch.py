@@ -222,6 +222,35 @@ def test_an_engine_that_is_started_again(engine: Engine, tmp_path: Path) -> None
     assert "lost" not in watching.notes
 
 
+def test_a_container_is_followed_on_when_its_engine_is_killed(
+    engine: Engine, tmp_path: Path
+) -> None:
+    prefix = ["nsenter", f"--net={NETNS_DIR / engine.host}", "--"]
+    with engine.container("lasting") as name:
+        pid = engine.pid(name)
+        count = ["ping", "-q", "-i", "0.01", "-c", "20", REMOTE_IPV4]
+        inside = ["nsenter", f"--net=/proc/{pid}/ns/net", "--", *count]
+        what = ("--all", "--container", name)
+        with watch(tmp_path, *what, "--json", prefix=prefix, env=engine.env) as watching:
+            watching.wait_for("lasting: followed")
+            with (
+                engine.killed(),
+                subprocess.Popen(["unshare", "--net", "cat"], stdin=subprocess.PIPE) as other,
+            ):
+                # Asked, as a namespace came: the engine's containers, and the one that is named.
+                watching.wait_for("what is followed is followed on", times=2)
+                subprocess.run(inside, check=True, stdout=subprocess.DEVNULL)
+                other.communicate()
+            assert engine.pid(name) == pid
+            subprocess.run(inside, check=True, stdout=subprocess.DEVNULL)
+            wait_until(lambda: watching.output.count("\n") == 40)
+            assert watching.end() == 0
+    assert {echo["status"] for echo in watching.echoes} == {"complete"}
+    assert "Cannot connect" in watching.notes
+    assert "has left" not in watching.notes
+    assert "40 echoes followed" in watching.notes
+
+
 def test_an_engine_that_does_not_answer_is_told_and_asked_again(
     engine: Engine, tmp_path: Path
 ) -> None:

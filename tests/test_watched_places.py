@@ -7,6 +7,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from maceproc.errors import TargetError, TracingError
 from maceproc.recording.bpf import memory
 from maceproc.recording.bpf.devices import devices_beneath, inner_device, outer_device
 from maceproc.recording.bpf.echo_tracer import Watched, _table
+from maceproc.recording.engines import Container
+from maceproc.recording.sites import pid_site
 from maceproc.watching import places as places_module
 from maceproc.watching.places import Places, Wanted, _namespaces_in_use
 
@@ -74,6 +78,39 @@ def test_an_engine_that_did_not_answer_is_asked_again(monkeypatch: pytest.Monkey
     assert asked == [0, 2, 6]
     assert places.notes[-1] == "docker is there again"
     assert len(places.notes) == 2
+
+
+def test_a_container_whose_engine_fails_is_followed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And that is what is told; only what has ended is told to be gone."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        container = Container("docker", "0" * 64, "web", process.pid)
+        site = replace(pid_site(process.pid), container=container)
+        inode, changes = site.inside.inode, count()
+        answers = True
+
+        def find(name: str) -> Container:
+            if not answers:
+                raise TargetError(f"no container {name!r} (docker: no answer)")
+            return container
+
+        monkeypatch.setattr(places_module, "find_container", find)
+        monkeypatch.setattr(places_module, "container_site", lambda _: site)
+        monkeypatch.setattr(places_module, "_namespaces_in_use", lambda: {inode: next(changes)})
+        places = Places(Wanted(containers=("web",)))
+        found = places.find()
+        assert set(found) == {inode}
+        answers = False
+        assert places.find() == found
+        answers = True
+        assert places.find() == found
+        process.communicate()
+    answers = False
+    assert places.find() == {}
+    assert places.notes == [
+        "no container 'web' (docker: no answer); what is followed is followed on",
+        "web: there is an answer again",
+        "no container 'web' (docker: no answer); it is watched as soon as it is there",
+    ]
 
 
 @needs_root

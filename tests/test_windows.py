@@ -115,6 +115,17 @@ def test_an_analysis_in_windows_is_the_same(
     assert found.as_dict() == expected.as_dict()
 
 
+@pytest.mark.parametrize("role", ["inner", "outer", "peer"])
+@pytest.mark.parametrize("window", [0, 8192])
+def test_a_device_that_no_event_has_is_refused(
+    role: str, window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows = windows_of(path_of("idle"), window) if window else []
+    monkeypatch.setattr(pipeline, "windows_for", lambda *_: windows)
+    with pytest.raises(AnalysisError, match=r"no event .* device 'eth9'; .* have br0, eth0, veth"):
+        maceproc.analyze(path_of("idle"), **{role: "eth9"})
+
+
 def with_losses(name: str, directory: Path, pages: slice) -> Path:
     """Copy a capture that is not compressed, and lose the events of these pages of every CPU.
 

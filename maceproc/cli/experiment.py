@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import click
 
@@ -14,9 +14,6 @@ from maceproc.cli.privileges import require_root
 from maceproc.cli.record import interrupt_cleanly
 from maceproc.cli.terminal import bar, tell
 from maceproc.foreign_text import clean, clean_lines
-
-if TYPE_CHECKING:
-    from maceproc.experiment.run import ExperimentProgress
 
 
 class _Experiment(click.Group):
@@ -144,7 +141,7 @@ def run(
             outer=outer,
             buffer_kb=buffer_kb,
             announce=lambda begun: tell(f"path: {begun.target.route}"),
-            tell=lambda progress: update(progress.done, progress.total, _doing(progress)),
+            tell=lambda progress: update(progress.done, progress.total, progress.arm),
         )
     _report(directory, directory)
 
@@ -190,12 +187,6 @@ def agree(first: Path, second: Path) -> None:
 
     lines = agreement_lines(load_results(first), load_results(second))
     _show("".join(f"{clean(line)}\n" for line in lines))
-
-
-def _doing(progress: ExperimentProgress) -> str:
-    if not progress.arm:
-        return "done"
-    return f"round {progress.round}, {progress.flows} flows: {progress.arm}"
 
 
 def _show(markdown: str) -> None:

@@ -7,7 +7,6 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from maceproc import __version__
 from maceproc.capture import Run, Sidecar
@@ -41,21 +40,11 @@ from maceproc.recording.processes import Interruption, execute
 from maceproc.recording.record import (
     describe_tracing,
 )
-from maceproc.recording.session import SETTLE_S, failed, note_losses
+from maceproc.recording.session import SETTLE_S, Progress, failed, note_losses
 from maceproc.recording.sites import Site, remote_spinning
 from maceproc.recording.tracing import (
     mounted_tracefs,
 )
-
-
-class ExperimentProgress(NamedTuple):
-    """How far an experiment is; there is one before every run and one after the last run."""
-
-    done: int
-    total: int
-    round: int
-    flows: int
-    arm: str
 
 
 def run_experiment(
@@ -66,7 +55,7 @@ def run_experiment(
     outer: str = "",
     buffer_kb: int | None = None,
     announce: Callable[[Experiment], None] = lambda _: None,
-    tell: Callable[[ExperimentProgress], None] = lambda _: None,
+    tell: Callable[[Progress], None] = lambda _: None,
 ) -> Experiment:
     """Run what is left of a plan in a directory.
 
@@ -147,7 +136,7 @@ def _run_blocks(
     experiment: Experiment,
     traffic: Traffic,
     directory: Path,
-    tell: Callable[[ExperimentProgress], None],
+    tell: Callable[[Progress], None],
 ) -> None:
     blocks = list(experiment.blocks())
     total = sum(len(block.arms) for block in blocks)
@@ -159,7 +148,8 @@ def _run_blocks(
             partial.mkdir(parents=True)
 
             def tell_arm(nth: int, arm: PlannedArm, done: int = done, block: Block = block) -> None:
-                tell(ExperimentProgress(done + nth, total, block.round, block.flows, str(arm)))
+                where = f"round {block.round}, {block.flows} flows"
+                tell(Progress(done + nth, total, f"{where}: {arm}"))
 
             try:
                 _run_block(stage, block, traffic, partial, tell_arm)
@@ -169,7 +159,7 @@ def _run_blocks(
                 _raise_interruption(stage, directory, len(blocks))
                 raise
         done += len(block.arms)
-    tell(ExperimentProgress(total, total, 0, 0, ""))
+    tell(Progress(total, total, ""))
 
 
 def _raise_interruption(stage: Stage, directory: Path, total: int) -> None:

@@ -7,7 +7,7 @@ field, instead of matching wrong packets.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -30,6 +30,31 @@ def require_fields(path: Path, trace: Trace) -> None:
             raise AnalysisError(
                 f"{path}: {event} {complaint}",
                 hint=f"`maceproc events {path} {event}` shows what it has",
+            )
+
+
+def device_names(trace: Trace) -> set[str]:
+    """Return the names of the devices that the events of packets tell."""
+    columns = [
+        table[name]
+        for event, table in trace.events.items()
+        if HOP_EVENTS.get(event.rpartition(":")[2], Kind.COPY) < Kind.COPY
+        for name in DEVICE_FIELDS
+        if name in table
+    ]
+    return {str(name) for column in columns for name in column.unique().dropna()} - {""}
+
+
+def require_devices(path: Path, given: Iterable[str], told: set[str]) -> None:
+    """Raise AnalysisError when no event of a trace is told of a device that was given by hand.
+
+    `told` are the `device_names` of the trace; an empty name was not given.
+    """
+    for name in given:
+        if name and name not in told:
+            raise AnalysisError(
+                f"{path}: no event of a packet has a device {name!r}",
+                hint=f"its events have {', '.join(sorted(told)) or 'none'}",
             )
 
 

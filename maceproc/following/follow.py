@@ -162,26 +162,33 @@ def peers_of_runs(crossings: pd.DataFrame, sidecar: Sidecar) -> set[str]:
     """Return the veths of the containers that were made for the runs, where they have sent.
 
     `crossings` were found without them: a journey may continue with the packet that got its address
-    next, so a native ping can seem to have crossed. Only packets count that were sent during the
-    runs of containers, by the run's own task where any is known to have sent. A veth that was there
+    next, so a ping outside of containers can seem to have crossed, now and then. So only packets
+    count that were sent during the runs of containers, by the run's own task where any is known to
+    have sent, and only veths through which most packets of one task crossed. A veth that was there
     before, other than that of the first container, belongs to a neighbour.
     """
     seen = {link.name for netns in sidecar.namespaces for link in netns.links}
     seen -= {sidecar.target.path[1].dev}
-    sent = _senders(crossings)
+    sent = crossings[_is_sent_by_task(crossings)]
+    crossed = sent["status"] == "complete"
     peers: set[str] = set()
     for run in sidecar.runs:
         if run.place == "container" and run.traced:
-            within = sent[sent["entered_ns"].between(run.start_ns, run.end_ns)]
-            own = within[within["pid"] == run.pid]
-            peers |= set((own if len(own) else within)["peer"].astype(str))
+            within = sent["entered_ns"].between(run.start_ns, run.end_ns)
+            own = within & (sent["pid"] == run.pid)
+            chosen = own if (own & crossed).any() else within
+            share = crossed[chosen].groupby([sent["pid"], sent["peer"]], observed=True).mean()
+            peers |= {str(peer) for _, peer in share.index[share >= 0.5]}
     return peers - seen
 
 
 def _senders(crossings: pd.DataFrame) -> pd.DataFrame:
     """Return the complete outbound CROSSINGS of what tasks sent."""
-    whole = (crossings["direction"] == OUTBOUND) & (crossings["status"] == "complete")
-    return crossings[whole & ~crossings["softirq"]]
+    return crossings[_is_sent_by_task(crossings) & (crossings["status"] == "complete")]
+
+
+def _is_sent_by_task(crossings: pd.DataFrame) -> pd.Series:
+    return (crossings["direction"] == OUTBOUND) & ~crossings["softirq"]
 
 
 def _text_of(path: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -76,15 +76,37 @@ class Hops:
         return replace(self, columns=columns)
 
 
-def stack_hops(events: Mapping[str, pd.DataFrame]) -> Hops:
-    """Stack the tables of the events that are hops, in the order of their kinds."""
+class HopTables(NamedTuple):
+    """The tables of the events that are hops, in the order of their kinds."""
+
+    names: list[str]
+    tables: list[pd.DataFrame]
+    named: list[pd.Categorical]  # every row's device
+    devices: pd.Index  # all of them
+
+    def places(self, number: int) -> npt.NDArray[np.int16]:
+        """Return the place in `devices` of every category of a table's devices; -1 at the end."""
+        places = self.devices.get_indexer(self.named[number].categories)
+        return np.append(places, -1).astype(np.int16)
+
+
+def hop_tables(events: Mapping[str, pd.DataFrame]) -> HopTables:
+    """Choose the tables of the events that are hops."""
     names = [name for name in HOP_EVENTS if name in events and "skbaddr" in events[name]]
     tables = [_with_address(events[name]) for name in names]
     named = [_device_names(table) for table in tables]
     devices = pd.Index(sorted({dev for column in named for dev in column.categories}), dtype="str")
+    return HopTables(names, tables, named, devices)
+
+
+def stack_hops(hops: HopTables) -> Hops:
+    """Stack the rows of all tables."""
+    tables = hops.tables
     rows = sum(map(len, tables))
     parts = side_by_side(
-        lambda n: _hop_columns(tables[n], HOP_EVENTS[names[n]], _recoded(named[n], devices)),
+        lambda n: _hop_columns(
+            tables[n], HOP_EVENTS[hops.names[n]], hops.places(n)[hops.named[n].codes]
+        ),
         range(len(tables)),
         rows,
     )
@@ -96,7 +118,7 @@ def stack_hops(events: Mapping[str, pd.DataFrame]) -> Hops:
         HOP_DTYPES,
         rows,
     )
-    return Hops(dict(zip(HOP_DTYPES, stacked, strict=True)), names, devices)
+    return Hops(dict(zip(HOP_DTYPES, stacked, strict=True)), hops.names, hops.devices)
 
 
 HOP_DTYPES: Mapping[str, Any] = {
@@ -124,12 +146,6 @@ def _device_names(table: pd.DataFrame) -> pd.Categorical:
         if name in table:
             return table[name].array
     return pd.Categorical.from_codes(np.full(len(table), -1), categories=pd.Index([], dtype="str"))
-
-
-def _recoded(dev: pd.Categorical, devices: pd.Index) -> npt.NDArray[np.int16]:
-    """Return the place of every row's device in `devices`; -1 where it has none."""
-    places = np.append(devices.get_indexer(dev.categories), -1).astype(np.int16)
-    return np.asarray(places[dev.codes])
 
 
 def _hop_columns(

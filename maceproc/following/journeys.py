@@ -11,14 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc.following.hop_arrays import HOP_EVENTS, Bools, Hops, Kind, in_order, stack_hops
-from maceproc.following.lengths import can_be_forwarded
-from maceproc.following.side_by_side import side_by_side
+from maceproc.following import hop_loops, side_by_side
+from maceproc.following.hop_arrays import HOP_EVENTS, Bools, Hops, Kind
+from maceproc.following.hop_order import ORDERED, ordered_hops
+from maceproc.following.lengths import can_be_forwarded, differences_forwarded
 from maceproc.schema import HOPS, JOURNEYS
 
 # The grammar: which kind of event may follow which in one life, and on which device. In the last
@@ -82,16 +84,14 @@ def follow_packets(
     is known of the topology. The order of the input's rows, CPUs and tables does not matter.
     `netns` is left empty: see `namespaces.name_namespaces`.
     """
-    hops = stack_hops(events)
-    hops = hops.take(in_order(hops))
-    starts = life_starts(hops, kinds_of(events if recorded is None else recorded), links)
-    journey = np.cumsum(starts) - 1
-    position = np.arange(len(starts), dtype=np.int32)
-    nowhere = np.full(len(starts), -1, dtype=np.int8)
+    hops = ordered_hops(events)
+    kinds = kinds_of(events if recorded is None else recorded)
+    journey, number = number_lives(hops, kinds, links)
+    nowhere = np.full(len(journey), -1, dtype=np.int8)
     data = {
         **hops.columns,
         "journey": journey,
-        "hop": position - position[starts][journey],
+        "hop": number,
         "event": pd.Categorical.from_codes(hops["event"], hops.events),
         "dev": pd.Categorical.from_codes(hops["dev"], hops.devices),
         "netns": pd.Categorical.from_codes(nowhere, categories=[]),
@@ -119,6 +119,51 @@ def journeys_table(hops: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def number_lives(
+    hops: Hops, recorded: Collection[Kind], links: Links
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Return each hop's life, and its place in this life, both from 0.
+
+    The hops are in order of address and time.
+    """
+    if hop_loops.loops is not None:
+        return _compiled_lives(hop_loops.loops, hops, recorded, links)
+    starts = life_starts(hops, recorded, links)
+    life = np.cumsum(starts) - 1
+    position = np.arange(len(starts), dtype=np.int32)
+    return life, position - position[starts][life]
+
+
+def _compiled_lives(
+    loops: ModuleType, hops: Hops, recorded: Collection[Kind], links: Links
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+    """Return what `number_lives` does; every thread takes some of the addresses."""
+    address = hops["skbaddr"]
+    count = len(address)
+    life, number = np.empty(count, np.int64), np.empty(count, np.int32)
+    columns = tuple(hops[name] for name in ORDERED)
+    rules = (
+        _allowed(recorded),
+        _ports(hops.devices, links),
+        _possible(hops.devices, links),
+        _between(hops.devices, links.dead_ends),
+        differences_forwarded(links.added_bytes),
+        _tells_softirq(hops),
+    )
+    parts = side_by_side.THREADS if count > side_by_side.FEW_ROWS else 1
+    inner = [count * n // parts for n in range(1, parts)]
+    edges = [0, *(int(np.searchsorted(address, address[row])) for row in inner), count]
+
+    def look(part: int) -> int:
+        lives: int = loops.number_lives(columns, rules, edges[part], edges[part + 1], life, number)
+        return lives
+
+    lives = side_by_side.side_by_side(look, range(parts), count)
+    for part in range(1, parts):
+        life[edges[part] : edges[part + 1]] += sum(lives[:part])
+    return life, number
+
+
 def life_starts(hops: Hops, recorded: Collection[Kind], links: Links) -> Bools:
     """Tell for each hop, in order of address and time, whether a new life begins with it.
 
@@ -137,7 +182,7 @@ def life_starts(hops: Hops, recorded: Collection[Kind], links: Links) -> Bools:
         follows = _follows(hops.between(before, last), recorded, links)
         starts[max(1, first) : last] = ~follows[max(1, first) - before - 1 :]
 
-    side_by_side(look, range(0, count, BLOCK_ROWS), count)
+    side_by_side.side_by_side(look, range(0, count, BLOCK_ROWS), count)
     return starts
 
 
@@ -220,7 +265,7 @@ def _tells_softirq(hops: Hops) -> bool:
 def _along_links(hops: Hops, links: Links, same_device: Bools) -> Bools:
     """Tell where the packet can have come to the device of the next hop."""
     before, after, dev = hops["kind"][:-1], hops["kind"][1:], hops["dev"]
-    port = np.append(np.isin(hops.devices, list(links.ports)), False)[dev]
+    port = _ports(hops.devices, links)[dev]
     possible = _possible(hops.devices, links)[dev[:-1], dev[1:]]
     # Down from a bridge to its port, or up from a port to its bridge, but not from port to port.
     down = _sends(before) & (after == Kind.QUEUE) & port[:-1]
@@ -244,6 +289,11 @@ def _sends(kind: npt.NDArray[np.int8]) -> Bools:
 
 def _receives(kind: npt.NDArray[np.int8]) -> Bools:
     return (kind == Kind.RX) | (kind == Kind.RECEIVE)
+
+
+def _ports(names: pd.Index, links: Links) -> Bools:
+    """Tell which devices are ports; the last one is for no device."""
+    return np.append(np.isin(names, list(links.ports)), False)
 
 
 def _possible(names: pd.Index, links: Links) -> Bools:

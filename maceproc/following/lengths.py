@@ -33,18 +33,35 @@ def same_packet(before: Lengths, after: Lengths, added_bytes: Collection[int] = 
 
     `added_bytes` is what tunnels and VLANs on the way may add.
     """
-    headers = [abs(sum(pair)) for pair in product(HEADER_LENGTHS, added_bytes)]
-    # The kind "table" reads the answers from an array; no length needs more than 32 bits.
-    differences = np.clip(np.abs(after - before), -1, max(headers) + 1)
-    alike = np.isin(differences.astype(np.int32), np.array(headers, np.int32), kind="table")
-    return alike | (np.maximum(before, after) <= SHORTEST_FRAME_BYTES)
+    possible = _differences(added_bytes)
+    difference = np.abs(after - before).astype(np.uint64)
+    alike = possible[np.minimum(difference, len(possible) - 1).astype(np.int64)]
+    return np.asarray(alike | (np.maximum(before, after) <= SHORTEST_FRAME_BYTES))
 
 
 def can_be_forwarded(before: Lengths, after: Lengths, added_bytes: Collection[int] = (0,)) -> Bools:
     """Tell where a packet received with one length can be sent on with another one [bytes].
 
-    Fragments may have been put together or made on the way.
+    Fragments may have been put together or made on the way. `_hops.c` has this rule, too.
     """
-    # Behind a tunnel, a packet without the tunnel's header is queued with an Ethernet header again.
-    either_way = {*added_bytes, *(-added for added in added_bytes)}
-    return same_packet(before, after, either_way) | (after >= SMALLEST_MTU)
+    return same_packet(before, after, _either_way(added_bytes)) | (after >= SMALLEST_MTU)
+
+
+def differences_forwarded(added_bytes: Collection[int]) -> Bools:
+    """Return a table that tells which differences of length `can_be_forwarded` allows.
+
+    Shape [largest of them + 2]: all larger ones are as the last one, which is not allowed.
+    """
+    return _differences(_either_way(added_bytes))
+
+
+def _either_way(added_bytes: Collection[int]) -> set[int]:
+    """Behind a tunnel, a packet without its header is queued with an Ethernet header again."""
+    return {*added_bytes, *(-added for added in added_bytes)}
+
+
+def _differences(added_bytes: Collection[int]) -> Bools:
+    possible = [abs(sum(pair)) for pair in product(HEADER_LENGTHS, added_bytes)]
+    table = np.zeros(max(possible) + 2, dtype=np.bool_)
+    table[possible] = True
+    return table

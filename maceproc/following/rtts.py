@@ -22,9 +22,10 @@ import pandas as pd
 from maceproc.capture import Run
 from maceproc.following.matching import Matches, match_run
 from maceproc.following.positions import Choice
+from maceproc.following.rules import Case
 from maceproc.following.run_packets import RunPackets, packets_of_run
 from maceproc.following.several_targets import Joined, Part, join_targets, order_is_told
-from maceproc.following.verdicts import Case, fine, judge
+from maceproc.following.verdicts import fine, judge
 from maceproc.pings import PingOutput
 from maceproc.schema import RTTS
 

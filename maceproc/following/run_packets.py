@@ -161,10 +161,13 @@ def _of_task(calls: pd.DataFrame, pid: int | None) -> pd.DataFrame:
 def echo_requests(sends: pd.DataFrame, printed: PingOutput) -> pd.DataFrame:
     """Return those of a task's SENDS that sent echo requests.
 
-    A ping also sends DNS queries: those have another length, and go through another socket.
+    A ping also sends DNS queries: those have another length, and go through another socket. A
+    program that writes the IP header itself (IP_HDRINCL, as hping3) sends it, too.
     """
     if printed.payload_bytes is not None:
-        right = (sends["len"] == printed.payload_bytes + ICMP_HEADER_BYTES).fillna(False)
+        message = printed.payload_bytes + ICMP_HEADER_BYTES
+        lengths = [message, *(header + message for header in IP_HEADER_BYTES)]
+        right = sends["len"].isin(lengths).fillna(False)
         sends = sends[right] if right.any() else sends[sends["len"].isna()]
     if sends.empty:
         return sends

@@ -22,10 +22,9 @@ from maceproc.following.hop_arrays import (
     HOP_EVENTS,
     Hops,
     Kind,
-    in_order,
-    stack_hops,
 )
-from maceproc.following.journeys import Links, kinds_of, life_starts
+from maceproc.following.hop_order import ordered_hops
+from maceproc.following.journeys import Links, kinds_of, number_lives
 from maceproc.schema import HOPS
 
 Bools = npt.NDArray[np.bool_]
@@ -82,7 +81,7 @@ class PacketFollower:
 
     def feed(self, events: Mapping[str, pd.DataFrame]) -> None:
         """Follow the packets of the next window, given its tables."""
-        window = stack_hops(events)
+        window = ordered_hops(events)
         self._events |= set(window.events)
         any_softirq = bool(window["softirq"].any())
         if self._tells_softirq is None and len(window["kind"]):
@@ -119,7 +118,7 @@ class PacketFollower:
         """Return the hops that were carried, and those of a window, in order."""
         own = [self._device(name) for name in window.devices]
         events = np.array([NAMES.index(name) for name in window.events] or [0], np.int8)
-        ordered = window.take(in_order(window)).columns
+        ordered = dict(window.columns)
         ordered["dev"] = np.append(np.array(own, np.int16), -1).astype(np.int16)[ordered["dev"]]
         ordered["event"] = events[ordered["event"]]
         both = {name: np.concatenate([self._open[name], ordered[name]]) for name in ordered}
@@ -141,9 +140,8 @@ class PacketFollower:
         total = len(hops["kind"])
         if not total:
             return
-        starts = life_starts(hops, self._kinds, self._links)
-        life = np.cumsum(starts) - 1
-        first = np.flatnonzero(starts)
+        life, number = number_lives(hops, self._kinds, self._links)
+        first = np.flatnonzero(number == 0)
         ends = np.append(first[1:], total) - 1
         address = hops["skbaddr"]
         # The last life of an address continues in the next window, unless its packet was freed.
@@ -154,10 +152,9 @@ class PacketFollower:
         kept[life[self._keep(hops)]] = True
         kept &= ~goes_on
         rows = kept[life]
-        position = np.arange(total) - first[life]
         columns = {
             **{name: hops[name][rows] for name in NEED if name in hops.columns},
-            "hop": position[rows].astype(np.int32),
+            "hop": number[rows],
             "nth": nth[life][rows],
         }
         if self._sift is not None:

@@ -1,25 +1,22 @@
 """What becomes of every ping: its status and the reason for it, by a list of rules.
 
-The rules are asked in order; the first that holds of a ping decides. What a rule looks at was found
-before, in `matching`: a rule decides, it searches nothing.
+The rules are asked in order; the first that holds of a ping decides (`rules.decide`). What a rule
+looks at was found before, in `matching`: a rule decides, it searches nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from maceproc.capture import Run
 from maceproc.following.due import FINE_STEP_NS, OFFSET_RANGE_NS
-from maceproc.following.matching import Matches
 from maceproc.following.mixtures import complete
 from maceproc.following.numbering import beyond_calls
 from maceproc.following.positions import FOREVER, Bools, Times
+from maceproc.following.rules import Case, Rule, Verdicts, Words, decide
 
 STATUSES: Mapping[str, str] = {
     "corrected": "both crossings were followed; the RTT is given without them",
@@ -37,88 +34,12 @@ STATUSES: Mapping[str, str] = {
 NO_CROSSING = "its path has no crossing that can be seen"
 """The reason of what is `uncrossed`."""
 
-Words = str | npt.NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Case:
-    """What is known of the pings of one run when they are judged.
-
-    `pings` are its rows of PINGS; `matches` is None for a run that was not traced; `unsettled` says
-    why the send calls of its several targets cannot be told apart, if so.
-    """
-
-    run: Run
-    pings: pd.DataFrame
-    matches: Matches | None
-    unsettled: str = ""
-
-    @property
-    def traced(self) -> Matches:
-        """The matches of a traced run; only rules for traced runs may ask."""
-        if self.matches is None:
-            raise ValueError("an untraced run has no matches")
-        return self.matches
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule: of which pings of a run it holds, and what it says of them.
-
-    Attributes
-    ----------
-    name
-        Its name; `explain` and the column `rule` of RTTS tell it.
-    status
-        The status it gives.
-    holds
-        Tells of which pings it holds.
-    says
-        The reason, in words; by ping where it depends on that.
-    """
-
-    name: str
-    status: str
-    holds: Callable[[Case], Bools]
-    says: str | Callable[[Case], Words]
-
-    def words(self, case: Case) -> Words:
-        """Return the reason for every ping of a run."""
-        return self.says if isinstance(self.says, str) else self.says(case)
-
-
-@dataclass(frozen=True)
-class Verdicts:
-    """Status, reason and deciding rule of every ping of a run; arrays of strings."""
-
-    status: npt.NDArray[np.object_]
-    reason: npt.NDArray[np.object_]
-    rule: npt.NDArray[np.object_]
-
 
 def judge(case: Case) -> Verdicts:
     """Return the verdict on every ping of a run, by the rules for its kind."""
     if not case.run.traced:
         return decide(UNTRACED_RULES, case)
     return decide(CONTAINER_RULES if case.run.place == "container" else NATIVE_RULES, case)
-
-
-def decide(rules: Sequence[Rule], case: Case) -> Verdicts:
-    """Apply an ordered list of rules: the first that holds of a ping gives its status and reason.
-
-    The last rule must hold of every ping.
-    """
-    count = len(case.pings)
-    status, reason, name = (np.full(count, "", dtype=object) for _ in range(3))
-    open_ = np.full(count, True)
-    for rule in rules:
-        decided = open_ & rule.holds(case)
-        if decided.any():
-            words = rule.words(case)
-            status[decided], name[decided] = rule.status, rule.name
-            reason[decided] = words if isinstance(words, str) else words[decided]
-            open_ &= ~decided
-    return Verdicts(status, reason, name)
 
 
 def _printed(status: str) -> Callable[[Case], Bools]:

@@ -50,7 +50,9 @@ class Recording:
 def read_opened(perf: PerfFile, selection: Selection) -> Trace:
     """Read the selected tracepoints of a perf.data into one typed table per event.
 
-    The tables are those of `maceproc.tracedat.read_events`. ``pid`` is the thread as perf sees it;
+    The tables are those of `maceproc.tracedat.read_events`. ``pid`` is the thread as the kernel's
+    first PID namespace numbers it. Samples also hold the number in the PID namespace that perf ran
+    in (kernel/events/core.c, perf_event_pid_type(), v6.18), which is 0 for threads outside of it.
     ``comm`` is the command that the thread ran at that time, ``swapper`` for the idle thread. Rows
     at the same time are in the order of the file. Where the recording has no CPU, ``cpu`` is -1,
     and a note says so. A note counts the samples of events that are no tracepoints.
@@ -197,12 +199,11 @@ def _table(recording: Recording, spec: TableSpec) -> pd.DataFrame:
         recording.data, recording.order, samples.positions[rows], samples.lengths[rows]
     )
     block = Block(len(rows), map(dtype_of, spec.numbers))
-    # The first of both is common_pid, which is the thread in the kernel's namespace of processes.
-    (_, flags, *numbers), (_, *values) = copy_fields(payloads, spec.numbers, spec.values, block)
+    (pids, flags, *numbers), (_, *values) = copy_fields(payloads, spec.numbers, spec.values, block)
     columns: dict[str, ColumnData] = {
         "time_ns": samples.times[rows],
         "cpu": samples.cpus[rows],
-        "pid": samples.tids[rows],
+        "pid": pids,
         "flags": flags,
         "comm": _comms(recording.codes[rows], recording.commands.names),
     }

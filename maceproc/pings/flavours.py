@@ -40,8 +40,8 @@ HABITS: Mapping[Flavour, Habits] = {
     "oping": Habits(1, "kernel", "liboping src/liboping.c"),
     # ping.go of go-ping and pro-bing: sequence from 0; time.Now() after ReadFrom().
     "go": Habits(0, "program", "pro-bing ping.go"),
-    # hping3, sendicmp.c: from 0; the time is taken when libpcap hands the packet over.
-    "hping": Habits(0, None, "hping3 sendicmp.c"),
+    # hping3, sendicmp.c: from 0; rtt.c, rtt(), takes the time once libpcap has given the packet.
+    "hping": Habits(0, "program", "hping3 rtt.c"),
 }
 
 ANY: frozenset[Flavour] = frozenset(HABITS)

@@ -32,6 +32,7 @@ _REPLY = re.compile(
 )
 _SIZE = re.compile(r"(?<!\S)(\d{1,6}) [^\d\s]")
 _TIME = re.compile(r"[^\s=]{1,20}=(?P<number>\d{1,12}(?:\.\d{1,9})?) ?[^\s\d(.]{1,12}(?!\S)")
+_OTHER_TIME = re.compile(r"[^\s=]{1,20}=(?P<shown>\d\S{0,30}(?: ?[^\s\d(.]{1,12}(?!\S))?)")
 # Von 192.0.2.254 icmp_seq=3 Zielhost nicht erreichbar; noch keine Antwort für icmp_seq=3
 _OTHER = re.compile(
     r"(?:(?P<source>[^\s=]{1,255}(?: \([^()\s]{1,255}\))?) )?"
@@ -106,6 +107,8 @@ def _reply(match: re.Match[str]) -> Line:
     rtt = in_unit(time["number"], NS_PER_MS) if time else None
     if rtt:
         fields |= {"rtt_ns": rtt.value_ns, "rtt_resolution_ns": rtt.step_ns}
+    elif other := _OTHER_TIME.search(rest):  # 0,045 ms: iputils prints points in every language
+        fields["message"] = f"the printed time {other['shown']!r} was not understood"
     else:
         short = bool(sizes) and int(sizes[-1]) < SHORTEST_WITH_STAMP
         fields["message"] = TOO_SHORT if short else NO_TIME

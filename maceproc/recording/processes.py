@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from types import FrameType
 from typing import Any
 
@@ -16,6 +17,7 @@ from maceproc.capture import Run
 from maceproc.errors import Interrupted
 from maceproc.recording.command import parse_command
 from maceproc.recording.entrances import Entrance
+from maceproc.recording.kernel_pids import marked_start
 from maceproc.recording.machine import sees_kernel_pids
 from maceproc.recording.output import is_full, make_output, printed_bytes, printed_text
 
@@ -29,10 +31,16 @@ def execute(
     show: Callable[[bytes], None] | None,
 ) -> None:
     """Run the command and sleep until it ends; its output goes to memory and is read afterwards."""
-    with _Memory("stdout", show) as stdout, _Memory("stderr", None) as stderr:
+    with (
+        _Memory("stdout", show) as stdout,
+        _Memory("stderr", None) as stderr,
+        nullcontext() if sees_kernel_pids() else marked_start() as marked,
+    ):
+        words = entrance.enter(run.argv)
+        words = marked.command(words) if marked else words
         run.start_ns, run.start_utc_ns = time.monotonic_ns(), time.time_ns()
         process = subprocess.Popen(
-            ["setpriv", "--pdeathsig=TERM", *entrance.enter(run.argv)],
+            ["setpriv", "--pdeathsig=TERM", *words],
             stdin=subprocess.DEVNULL,
             stdout=stdout.fd,
             stderr=stderr.fd,
@@ -45,6 +53,8 @@ def execute(
         with interruption.watching(process, pid) as running, running.no_longer_than(longest_s):
             run.exit_status = process.wait()
         run.end_ns, run.end_utc_ns = time.monotonic_ns(), time.time_ns()
+        if marked and pid == process.pid:  # what an engine starts is another process
+            run.pid = marked.pid()
         run.output, run.errors = stdout.text(), stderr.text()
         run.cut = is_full(stdout.fd) or is_full(stderr.fd)
 

@@ -19,7 +19,13 @@ from pathlib import Path
 from maceproc.errors import TracingError
 from maceproc.recording import ring, written
 from maceproc.recording.owners import owner_name
-from maceproc.recording.remains import INSTANCE_PREFIX, forget, remember
+from maceproc.recording.remains import (
+    INSTANCE_PREFIX,
+    REMOVE_TIMEOUT_S,
+    forget,
+    remember,
+    remove_instance,
+)
 from maceproc.recording.tracing import (
     CLOCK,
     FTRACE_ENABLED,
@@ -32,7 +38,6 @@ from maceproc.recording.workplace import Workplace
 
 START_TIMEOUT_S = 30
 STOP_TIMEOUT_S = 120
-REMOVE_TIMEOUT_S = 5
 
 # Mounts an empty file over each file named before the first "--", then runs the words after it,
 # trace-cmd's. Without /proc/kallsyms a trace does not reveal the kernel's addresses, and is a
@@ -255,7 +260,7 @@ class Recorder:
                 self._settle(status, dead)
         finally:
             self._resources.close()
-            self._remove_instance()
+            remove_instance(self._directory)
             forget(self.instance)
         if self.problems:
             raise TracingError("; ".join(self.problems))
@@ -330,15 +335,6 @@ class Recorder:
             self.problems.append(
                 f"the kernel recorded {total} events, and the trace lacks some: {where}"
             )
-
-    def _remove_instance(self) -> None:
-        """Remove the instance, unless trace-cmd has; it is busy until its last reader is gone."""
-        deadline = time.monotonic() + REMOVE_TIMEOUT_S
-        while self._directory.exists() and time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                self._directory.rmdir()
-                return
-            time.sleep(0.01)
 
     def _said(self) -> str:
         try:

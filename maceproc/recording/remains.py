@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +19,23 @@ from maceproc.recording.owners import OWNER, has_ended, owner_name
 from maceproc.recording.tracing import TRACEFS
 
 INSTANCE_PREFIX = "maceproc-"
+REMOVE_TIMEOUT_S = 5
 REGISTRY = Path("/run/maceproc")  # links named after instances, to the traces they are recorded to
 
 _TEMPORARY = re.compile(rf"maceproc-({OWNER})-\w+")
+
+
+def remove_instance(directory: Path) -> None:
+    """Remove a tracing instance if it is still there.
+
+    It is busy until its last reader is gone: another process may look which instances trace.
+    """
+    deadline = time.monotonic() + REMOVE_TIMEOUT_S
+    while directory.exists() and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+            return
+        time.sleep(0.01)
 
 
 def remember(instance: str, trace: Path) -> None:

@@ -38,11 +38,11 @@ AnyRecorder = Recorder | PerfRecorder | EchoRecorder | BothRecorders
 
 
 class Progress(NamedTuple):
-    """How far a recording is; there is one before every run and one after the last run."""
+    """How far a recording or an experiment is: told before every run and after the last run."""
 
     done: int
     total: int
-    arm: str
+    arm: str  # that runs, of an experiment with its block; empty after the last run
 
 
 class Session:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from maceproc.capture import Link, Namespace, PathDevice, Target
@@ -54,13 +55,16 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
     address
         The address that the command sends to; empty when unknown: then the default route decides.
     outer
-        The outer device by name, when the user knows better than the host's routes.
+        The outer device by name, when the user knows better than the host's routes; of a native
+        ping, the device that it leaves by.
 
-    Raises TargetError when the namespace cannot be read or `outer` is not a device there.
+    Raises TargetError when the namespace cannot be read, or there is no device `outer`.
     """
     explorer = Explorer([site.inside, *site.around])
     target = Target(kind=site.kind, name=site.name, address=address)
     host = _find_path(explorer, site, target, outer)
+    if outer:  # also where the path ends before it
+        _require_device(explorer.known[:1] if site.is_native else explorer.known, explorer, outer)
     target.crossing = host is not None and not _is_shared(explorer, site.inside, target)
     target.nat = host is not None and _translates(explorer, site.inside, host)
     described = explorer.all_described()
@@ -77,6 +81,8 @@ def survey(site: Site, address: str, outer: str = "") -> Survey:
 def _find_path(explorer: Explorer, site: Site, target: Target, outer: str) -> Netns | None:
     """Fill in the target's path and notes; return the outer device's namespace if it is another."""
     inner = _outgoing_link(explorer, site.inside, target)
+    if outer and site.is_native:
+        inner = explorer.link(site.inside, outer)
     if inner is None:
         return None
     target.path.append(PathDevice(netns=site.inside.name, dev=inner.name))
@@ -148,9 +154,8 @@ def _append_outer(
     explorer: Explorer, target: Target, host: Netns, incoming: Link, outer: str
 ) -> bool:
     """Append the outer device, named or chosen by the host's routes; tell whether there is one."""
-    if outer and explorer.link(host, outer) is None:
-        names = ", ".join(link.name for link in explorer.describe(host).links)
-        raise TargetError(f"no device {outer!r} in {host.name}", hint=f"it has {names}")
+    if outer:
+        _require_device([host], explorer, outer)
     port = None if outer else port_out(explorer, target, host, incoming)
     if port is not None:
         target.path.append(PathDevice(netns=host.name, dev=port.name))
@@ -170,6 +175,18 @@ def _append_outer(
     if dev != incoming.name:
         target.path.append(PathDevice(netns=host.name, dev=dev))
     return True
+
+
+def _require_device(spaces: Sequence[Netns], explorer: Explorer, name: str) -> None:
+    """Raise TargetError when none of the namespaces has a device of that name."""
+    if any(explorer.link(space, name) for space in spaces):
+        return
+    has = ", ".join(
+        dict.fromkeys(link.name for space in spaces for link in explorer.describe(space).links)
+    )
+    where = " or ".join(space.name for space in spaces)
+    there = "it has" if len(spaces) == 1 else "they have"
+    raise TargetError(f"no device {name!r} in {where}", hint=f"{there} {has}")
 
 
 def _source_address(inside: Namespace, target: Target) -> str:

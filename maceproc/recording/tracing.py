@@ -13,7 +13,6 @@ from maceproc.errors import TracingError
 
 TRACEFS = Path("/sys/kernel/tracing")  # Documentation/trace/ftrace.rst, since v4.1
 CLOCK = "mono"  # comparable between CPUs, and equal to CLOCK_MONOTONIC
-INSTANCE_PREFIX = "maceproc-"
 BUFFER_KB = 8192  # per CPU
 
 # trace-cmd resets these before it records, and gives up when it may not (trace-cmd 3.1.6,

@@ -40,8 +40,9 @@ class Answer:
     soundness
         Whether the numbers may be used, and why not.
     facts
-        A name and a text each: the corrected median with its interval, what the container added,
-        where most of it arose, what tracing added, and the coverage. What is not known is left out.
+        A name and a text each: the median without the container with its interval, under the name
+        of its series; what the container added, where most of it arose, what tracing added, and
+        the coverage. What is not known is left out.
     """
 
     sentence: str
@@ -52,7 +53,7 @@ class Answer:
 def answer(analysis: Analysis) -> Answer:
     """Return the answer of an analysis."""
     facts = (
-        ("corrected", _corrected(analysis)),
+        _without_container(analysis),
         ("container", _added_by(analysis)),
         ("mostly", _mostly(analysis.steps)),
         ("tracing", _tracing(analysis.comparisons) if len(analysis.pings) else ""),
@@ -75,21 +76,22 @@ def median_of(analysis: Analysis, series: Series) -> Estimate:
     return found._replace(estimate_ns=median_ns, low_ns=low_ns, high_ns=high_ns)
 
 
-def _corrected(analysis: Analysis) -> str:
+def _without_container(analysis: Analysis) -> tuple[str, str]:
+    """Return the name and the median of the best RTT without the container that is known."""
     native = analysis.native
     if native.correction:
         median = native.median
-        return f"{_median(median)}: as this host's own ping would have printed it"
-    for series, what in (
-        (CORRECTED, "without the crossings (bare_metal_rtt_ns)"),
-        (NATIVE_RAW, "as the native ping printed it: nothing was crossed"),
-        (WIRE, "on the wire"),
-        (NATIVE_WIRE, "on the wire"),
+        return "as native", f"{_median(median)}: as this host's own ping would have printed it"
+    for name, series, what in (
+        ("corrected", CORRECTED, "without the crossings (bare_metal_rtt_ns)"),
+        ("native", NATIVE_RAW, "as the native ping printed it: nothing was crossed"),
+        ("wire", WIRE, "on the wire"),
+        ("wire", NATIVE_WIRE, "on the wire"),
     ):
         median = median_of(analysis, series)
         if median.rounds:
-            return f"{_median(median)}: {what}"
-    return ""
+            return name, f"{_median(median)}: {what}"
+    return "", ""
 
 
 def _median(median: Estimate) -> str:

@@ -70,7 +70,7 @@ def _parts(comparison: Comparison) -> Iterator[RenderableType]:
 
 
 def answer_lines(comparison: Comparison) -> Iterator[str]:
-    """Yield a sentence per capture: how its corrected RTT differs from that of the first."""
+    """Yield a sentence per capture: how its RTT without the container differs from the first."""
     first = next(iter(comparison.analyses))
     for name in list(comparison.analyses)[1:]:
         rows = comparison.contrasts[comparison.contrasts["capture"] == name].set_index("quantity")

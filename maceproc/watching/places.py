@@ -78,7 +78,8 @@ class Places:
         self._ask_at: list[float] = []  # monotonic [s]
         self._again_s = ASK_AGAIN_S[0]
         self._in_containers: dict[int, Place] = {}
-        self._failures: set[str] = set()
+        self._found_for: dict[str, list[Place]] = {}  # when what the user named was last found
+        self._failures: dict[str, str] = {}  # what is not found, and what is told when it is
         self.notes: list[str] = []  # what is new to tell, taken away by whoever tells it
 
     def find(self) -> dict[int, Place]:
@@ -157,8 +158,7 @@ class Places:
             if name in ids:
                 continue
             try:
-                self._remember(container_site(find_container(name)))
-                self._works(name)
+                self._remember(name, [container_site(find_container(name))])
             except TargetError as error:
                 if name in self._wanted.containers:  # of others, one may have ended meanwhile
                     self._fails(name, error)
@@ -175,31 +175,48 @@ class Places:
         ]
         for what, find in wanted:
             try:
-                for site in find():
-                    self._remember(site)
-                self._works(what)
+                self._remember(what, find())
             except TargetError as error:
                 self._fails(what, error)
 
-    def _remember(self, site: Site) -> None:
-        try:
-            inode = site.inside.inode
-        except TargetError:
-            return  # it has ended
-        known = self._in_containers.get(inode)
-        life = _life(site)
-        if known is None or (known.life != life and _life(known.site) != known.life):
-            self._in_containers[inode] = Place(site.inside.name, inode, site, life)
+    def _remember(self, what: str, sites: Sequence[Site]) -> None:
+        """Take note of the places that `what` was found to be."""
+        places = []
+        for site in sites:
+            try:
+                places.append(Place(site.inside.name, site.inside.inode, site, _life(site)))
+            except TargetError:
+                continue  # it has ended
+        for place in places:
+            known = self._in_containers.get(place.inode)
+            if known is None or (known.life != place.life and _life(known.site) != known.life):
+                self._in_containers[place.inode] = place
+        self._found_for[what] = places
+        self._works(what)
 
     def _works(self, what: str) -> None:
         if what in self._failures:
-            self._failures.discard(what)
-            self.notes.append(f"{what} is there again")
+            self.notes.append(self._failures.pop(what))
 
     def _fails(self, what: str, error: MaceprocError) -> None:
-        if what not in self._failures:
-            self._failures.add(what)
-            self.notes.append(f"{error.message}; it is watched as soon as it is there")
+        if what in self._failures:
+            return
+        if self._is_followed(what):  # a container goes on without its engine
+            then, again = "what is followed is followed on", f"{what}: there is an answer again"
+        else:
+            then, again = "it is watched as soon as it is there", f"{what} is there again"
+        self._failures[what] = again
+        self.notes.append(f"{error.message}; {then}")
+
+    def _is_followed(self, what: str) -> bool:
+        """Tell whether a place still lives that `what` was found to be, or that an engine has."""
+        of_engine = [
+            place
+            for place in self._in_containers.values()
+            if place.site.container and place.site.container.engine == what
+        ]
+        found = [*self._found_for.get(what, ()), *of_engine]
+        return any(place.life and _life(place.site) == place.life for place in found)
 
 
 def _sites_of_service(name: str) -> list[Site]:

@@ -13,8 +13,7 @@
  *
  * Points are in rings that user space maps into its memory: no helper is called for a packet but the
  * clock and the copy of its header, and nobody is woken. A ring has a place for every writer: the
- * place is taken first, by an atomic addition, then written, its time last. Each point has its number,
- * so that a reader can tell whether a place holds the point that it looks for.
+ * place is taken first, by an atomic addition, then written, its time last.
  *
  * No vmlinux.h: only the fields that are read are declared, and CO-RE finds where they are.
  */
@@ -24,7 +23,7 @@ typedef unsigned int __u32, u32, __be32, __wsum;
 typedef unsigned long long __u64, u64;
 typedef signed char __s8;
 typedef short __s16;
-typedef int __s32;
+typedef int __s32, s32;
 typedef long long __s64;
 typedef __u16 __sum16;
 enum {
@@ -110,8 +109,7 @@ struct point {
 	u8 point;
 	u8 kind;
 	u8 family;	/* 4 or 6 */
-	u8 padding;
-	u32 number;	/* of the point in its ring, from 0 on: its low bits */
+	u8 padding[5];
 };
 
 #define POINTS 262144	/* of all rings; a power of two */
@@ -121,9 +119,7 @@ struct ring {
 	u64 taken;		/* places that were taken, ever */
 	u64 unreadable;		/* headers that are not in the linear part, or cut */
 	u64 unknown_headers;	/* IPv6 extension headers that are not understood */
-	u64 base;		/* the number of a point that goes to the first place: user space
-				 * moves it, so that few points use few places, warm in the caches */
-	u64 padding[4];
+	u64 padding[5];
 };
 
 /* What user space maps, in one piece: memory.py declares the same. */
@@ -137,6 +133,8 @@ struct {
 	struct point points[POINTS] __attribute__((aligned(64)));
 } memory;
 
+/* Keep the compiler from computing the address of each member anew from the start of `memory`. */
+#define KEEP_IN_REGISTER(pointer) asm volatile("" : "+r"(pointer))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -151,6 +149,7 @@ static __always_inline const struct device *find_device(const struct net_device 
 	for (i = 0; i < CHAIN && at; i++) {
 		const struct device *d = &memory.devices[at & (DEVICES - 1)];
 
+		KEEP_IN_REGISTER(d);
 		if (likely(d->ifindex == ifindex && d->netns == netns))
 			return d;
 		at = d->next;
@@ -163,17 +162,21 @@ static __always_inline const struct device *find_device(const struct net_device 
 #define ETH_P_8021Q 0x0081
 #define ICMP 1
 #define ICMPV6 58
-#define HEADERS 64		/* IPv6, ICMP and 16 bytes of payload */
+#define IPV4_HEADER 20
+#define ICMP_BYTES 24		/* the ICMP header and 16 bytes of payload */
+#define ECHO 0
 #define NO_ECHO -1
 #define UNREADABLE -2
 #define UNKNOWN_HEADERS -3
+#define NOT_PLAIN -4
 
+/* What is read of a packet. */
 struct headers {
-	u8 bytes[HEADERS] __attribute__((aligned(8)));
-	const u8 *ip;
-	u32 have;		/* bytes from `ip` on in the linear part */
-	u32 total;		/* ... in the packet, by its own header */
-	u32 type;		/* of an echo request of this family */
+	u32 padding;		/* puts the payload at a multiple of 8 */
+	u8 ipv4[IPV4_HEADER] __attribute__((aligned(4)));
+	u8 icmp[ICMP_BYTES] __attribute__((aligned(8)));
+	u8 ipv6[40] __attribute__((aligned(8)));
+	u32 len;		/* of the ICMP message [bytes], by the IP header */
 	u8 family;
 	u8 fragment;
 };
@@ -198,31 +201,48 @@ static __always_inline int read_bytes(u8 *to, u32 have, const u8 *from, u32 most
 	return bpf_probe_read_kernel(to, have, from);
 }
 
+/* Read the headers of a packet that is like most: IPv4 without options or VLAN tag, and whole. */
+static __always_inline int read_plain(const struct sk_buff *skb, const u8 *ip, struct headers *h)
+{
+	u32 linear = skb->len - skb->data_len, before = ip - skb->data;
+
+	if (unlikely(skb->protocol != ETH_P_IP || before > linear ||
+		     linear - before < IPV4_HEADER + ICMP_BYTES ||
+		     bpf_probe_read_kernel(h->ipv4, IPV4_HEADER + ICMP_BYTES, ip) ||
+		     h->ipv4[0] != 0x45 || be16(h->ipv4 + 6) & 0x3fff))
+		return NOT_PLAIN;
+	if (h->ipv4[9] != ICMP)
+		return NO_ECHO;
+	h->len = be16(h->ipv4 + 2) - IPV4_HEADER;
+	h->family = 4;
+	return (s32)h->len < 8 ? UNREADABLE : ECHO;
+}
+
 /* Return where the ICMP header is, from the IP header on; negative: there is none. */
 static __always_inline int find_icmp_v4(struct headers *h)
 {
-	u32 header = (h->bytes[0] & 0xf) * 4, fragment = be16(h->bytes + 6) & 0x3fff;
+	u32 header = (h->ipv4[0] & 0xf) * 4, fragment = be16(h->ipv4 + 6) & 0x3fff;
 
-	if (unlikely(h->bytes[9] != ICMP || fragment & 0x1fff))
+	if (h->ipv4[9] != ICMP || fragment & 0x1fff)
 		return NO_ECHO;
 	h->fragment = fragment != 0;
-	h->total = be16(h->bytes + 2);
-	return header < 20 ? UNREADABLE : header;
+	h->len = be16(h->ipv4 + 2);
+	return header < IPV4_HEADER ? UNREADABLE : header;
 }
 
-static __always_inline int find_icmp_v6(struct headers *h)
+static __always_inline int find_icmp_v6(struct headers *h, const u8 *ip, u32 have)
 {
-	u32 next = h->bytes[6], at = 40, i;
+	u32 next = h->ipv6[6], at = 40, i;
 	u8 x[8] __attribute__((aligned(8)));
 
-	h->total = 40 + be16(h->bytes + 4);
+	h->len = 40 + be16(h->ipv6 + 4);
 #pragma clang loop unroll(disable)
 	for (i = 0; i < 3; i++) {
-		if (likely(next == ICMPV6))
+		if (next == ICMPV6)
 			return at;
 		if (next != 0 && next != 43 && next != 60 && next != 44)
 			return NO_ECHO;
-		if (at + 16 > h->have || bpf_probe_read_kernel(x, 8, h->ip + at))
+		if (at + 16 > have || bpf_probe_read_kernel(x, 8, ip + at))
 			return UNREADABLE;
 		if (next == 44) {	/* fragment header */
 			if (be16(x + 2) & 0xfff8)
@@ -237,13 +257,18 @@ static __always_inline int find_icmp_v6(struct headers *h)
 	return next == ICMPV6 ? at : UNKNOWN_HEADERS;
 }
 
-/* Find the IP header of a packet at `ip` or behind a VLAN's tag, and copy what can be copied. */
-static __always_inline int read_ip(const struct sk_buff *skb, const u8 *ip, struct headers *h)
+/*
+ * Read the headers of any packet. It is a function of its own, so that what runs for most packets is
+ * short and lies together: a CPU that slept has to fetch every line of code.
+ */
+static __noinline int read_any(const struct sk_buff *skb, const u8 *ip, struct headers *h)
 {
 	u16 protocol = skb->protocol;
-	u32 linear = skb->len - skb->data_len, before = ip - skb->data;
+	u32 linear = skb->len - skb->data_len, before = ip - skb->data, have;
+	int at;
 
-	if (unlikely(protocol == ETH_P_8021Q && ip == skb->data)) {
+	__builtin_memset(h, 0, sizeof(*h));
+	if (protocol == ETH_P_8021Q && ip == skb->data) {
 		u8 tag[4];	/* it stands between Ethernet's header and this one */
 
 		if (bpf_probe_read_kernel(tag, 4, ip))
@@ -256,42 +281,50 @@ static __always_inline int read_ip(const struct sk_buff *skb, const u8 *ip, stru
 		return NO_ECHO;
 	if (before > linear)
 		return NO_ECHO;
-	h->ip = ip;
-	h->have = linear - before;
-	if (unlikely(read_bytes(h->bytes, h->have, ip, protocol == ETH_P_IP ? 44 : HEADERS)))
+	have = linear - before;
+	if (read_bytes(h->ipv6, have, ip, sizeof(h->ipv6)))
 		return UNREADABLE;
-	if (likely(h->bytes[0] >> 4 == 4))
-		h->family = 4;
-	else if (h->bytes[0] >> 4 == 6)
-		h->family = 6;
-	else
+	h->family = h->ipv6[0] >> 4;
+	if (h->family == 4) {
+		__builtin_memcpy(h->ipv4, h->ipv6, IPV4_HEADER);
+		at = find_icmp_v4(h);
+	} else if (h->family == 6) {
+		at = find_icmp_v6(h, ip, have);
+	} else {
 		return NO_ECHO;
-	return 0;
+	}
+	if (at < 0)
+		return at;
+	if (at + 8 > have || h->len < at + 8)
+		return UNREADABLE;
+	h->len -= at;
+	return read_bytes(h->icmp, have - at, ip + at, ICMP_BYTES) ? UNREADABLE : ECHO;
 }
 
-static __always_inline void fill(struct point *p, const struct headers *h, const u8 *icmp, u32 len)
+static __always_inline void fill(struct point *p, const struct headers *h)
 {
+	const u8 *icmp = h->icmp;
 	u32 sum;
 
 	if (likely(h->family == 4)) {
-		p->source[0] = *(u32 *)(h->bytes + 12);
+		p->source[0] = *(u32 *)(h->ipv4 + 12);
 		p->source[1] = 0;
-		p->destination[0] = *(u32 *)(h->bytes + 16);
+		p->destination[0] = *(u32 *)(h->ipv4 + 16);
 		p->destination[1] = 0;
 	} else {
-		__builtin_memcpy(p->source, h->bytes + 8, 16);
-		__builtin_memcpy(p->destination, h->bytes + 24, 16);
+		__builtin_memcpy(p->source, h->ipv6 + 8, 16);
+		__builtin_memcpy(p->destination, h->ipv6 + 24, 16);
 	}
 	/* Bytes that the message does not have are not part of it. */
 	__builtin_memcpy(p->words, icmp + 8, 16);
-	if (unlikely(len < 24)) {
+	if (unlikely(h->len < ICMP_BYTES)) {
 		p->words[1] = 0;
-		if (len < 16)
+		if (h->len < 16)
 			p->words[0] = 0;
 	}
 	p->id = be16(icmp + 4);
 	p->seq = be16(icmp + 6);
-	p->len = len;
+	p->len = h->len;
 	/* The checksum is ~(type + id + the rest): RFC 1071; NAT changes it with the id only. For
 	 * ICMPv6 the addresses are in it too. */
 	sum = (u16)~be16(icmp + 2);
@@ -307,7 +340,7 @@ static __always_inline struct ring *my_ring(u32 *number)
 	return &memory.rings[*number];
 }
 
-static __always_inline int unseen(int why)
+static __noinline int unseen(int why)
 {
 	u32 number;
 	struct ring *ring = my_ring(&number);
@@ -325,55 +358,41 @@ static __always_inline int write_point(const struct sk_buff *skb, const u8 *ip,
 {
 	u64 now = bpf_ktime_get_ns();
 	struct headers h = {};
-	u8 apart[24] __attribute__((aligned(8))) = {};	/* an ICMP header that is farther behind */
-	const u8 *icmp;
 	struct ring *ring;
 	struct point *p;
-	u64 base, taken;
-	u32 number, len, kind, type;
-	int at;
+	u32 number, kind, type;
+	int found;
 
-	at = read_ip(skb, ip, &h);
-	if (unlikely(at))
-		return unseen(at);
-	at = likely(h.family == 4) ? find_icmp_v4(&h) : find_icmp_v6(&h);
-	if (unlikely(at < 0))
-		return unseen(at);
-	if (unlikely(at + 8 > h.have || h.total < at + 8))
-		return unseen(UNREADABLE);
-	len = h.total - at;
-	icmp = h.bytes + 20;
-	if (unlikely(at != 20)) {
-		if (read_bytes(apart, h.have - at, h.ip + at, 24))
-			return unseen(UNREADABLE);
-		icmp = apart;
-	}
-	type = icmp[0];
-	if (unlikely(icmp[1] || type != (h.family == 4 ? (reply ? 0 : 8) : (reply ? 129 : 128))))
+	found = read_plain(skb, ip, &h);
+	if (unlikely(found == NOT_PLAIN))
+		found = read_any(skb, ip, &h);
+	if (unlikely(found != ECHO))
+		return found == NO_ECHO ? 0 : unseen(found);
+	type = h.family == 4 ? (reply ? 0 : 8) : (reply ? 129 : 128);
+	if (unlikely(h.icmp[0] != type || h.icmp[1]))
 		return 0;
 	kind = (reply ? REPLY : 0) | (h.fragment ? FRAGMENT : 0);
 	if (!reply) {
 		const struct sock *sk = skb->sk;
 
-		if (sk && sk->__sk_common.skc_net.net->ns.inum == d->netns)
+		if (sk && sk->__sk_common.skc_net.net == skb->dev->nd_net.net)
 			kind |= LOCAL;
 	}
 	ring = my_ring(&number);
-	base = ring->base;
-	taken = __sync_fetch_and_add(&ring->taken, 1);
-	number = number * (memory.point_mask + 1) + ((taken - base) & memory.point_mask);
+	number = number * (memory.point_mask + 1) +
+		 (__sync_fetch_and_add(&ring->taken, 1) & memory.point_mask);
 	p = &memory.points[number & (POINTS - 1)];
+	KEEP_IN_REGISTER(p);
 	p->time_ns = 0;
 	barrier();
 	p->skb = (u64)skb;
-	fill(p, &h, icmp, len);
+	fill(p, &h);
 	p->netns = d->netns;
 	p->ifindex = d->ifindex;
 	p->container = d->container;
 	p->pid = reply || point == SENT ? 0 : bpf_get_current_pid_tgid() >> 32;
 	p->point = point;
 	p->kind = kind;
-	p->number = taken;
 	barrier();
 	p->time_ns = now;
 	return 0;

@@ -49,8 +49,7 @@ class Ring(ctypes.Structure):
         ("taken", ctypes.c_uint64),
         ("unreadable", ctypes.c_uint64),
         ("unknown_headers", ctypes.c_uint64),
-        ("base", ctypes.c_uint64),
-        ("padding", ctypes.c_uint64 * 4),
+        ("padding", ctypes.c_uint64 * 5),
     )
 
 

@@ -1,0 +1,20 @@
+from typing import Any
+
+# Columns; sizes of a rank, a device's code and a length; kind, number of the event; first row, end.
+Source = tuple[tuple[Any, ...], int, int, int, int, int, int, int]
+
+def count_addresses(sources: list[Source], /) -> tuple[bytes, bytes] | None: ...
+def place_hops(
+    sources: list[Source], addresses: Any, starts: Any, ordered: tuple[Any, ...], /
+) -> None: ...
+
+# The rules: which kinds may follow, ports, possible links, links into a dead end; softirq is told.
+def number_lives(
+    ordered: tuple[Any, ...],
+    rules: tuple[Any, ...],
+    first: int,
+    end: int,
+    journeys: Any,
+    numbers: Any,
+    /,
+) -> int: ...
