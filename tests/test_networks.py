@@ -64,7 +64,7 @@ def recorded(name: str) -> str:
 
 @pytest.mark.kernel
 def test_copies_and_redirections_are_said_before_recording_and_refused() -> None:
-    copied, redirected = run_on_this_kernel(("vxlan-ipv6", "redirect-peer"))
+    copied, redirected, xdp = run_on_this_kernel(("vxlan-ipv6", "redirect-peer", "xdp-driver"))
     assert (copied.problem, copied.corrected) == ("", 0)
     assert copied.refused == "its request: not seen on the outer device"
     assert "ho:vxlan0: the kernel copies IPv6 packets that it forwards" in recorded("vxlan-ipv6")
@@ -73,6 +73,10 @@ def test_copies_and_redirections_are_said_before_recording_and_refused() -> None
     said = recorded("redirect-peer")
     assert "eBPF programs see packets at ho:vct (tc ingress redirect_peer.o:[tc_outbound])" in said
     assert "ho:nic0 (tc ingress redirect_peer.o:[tc_inbound])" in said
+    assert (xdp.problem, xdp.corrected) == ("", 0)
+    said = recorded("xdp-driver")
+    assert "eBPF programs see packets at ho:vct (XDP), ho:nic0 (XDP)" in said
+    assert "ho:vct: the veth driver copies packets for its XDP program" in said
 
 
 def test_the_page_shows_the_results_as_they_are() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ from maceproc import Lab
 from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6
 from maceproc.recording.record import record
 from maceproc.recording.sites import lab_site
+from tests.test_record import in_private_mounts
 
 NEXT_CALL_NS = 5_000_000  # a socket's calls follow one another by more
 
@@ -68,3 +71,35 @@ def test_options_of_ping(lab: Lab, tmp_path: Path) -> None:
         record(argv, lab_site(lab), tmp_path / f"{number}.dat", baseline=False)
         rtts = maceproc.analyze(tmp_path / f"{number}.dat").rtts
         assert (rtts["status"] == "corrected").mean() >= 0.7, rtts["reason"].value_counts()
+
+
+@pytest.fixture
+def second(lab: Lab) -> str:
+    """A second address of the remote."""
+    address = REMOTE_IPV4.rpartition(".")[0] + ".77"
+    argv = ["ip", "-n", lab.netns("remote"), "address", "replace", f"{address}/24", "dev", "wire0"]
+    subprocess.run(argv, check=True)
+    return address
+
+
+@pytest.mark.skipif(shutil.which("fping") is None, reason="no fping here")
+def test_fping_with_several_targets(lab: Lab, second: str, tmp_path: Path) -> None:
+    argv = ["fping", "-c", "15", "-p", "20", "-i", "2", REMOTE_IPV4, second]
+    record(argv, lab_site(lab), tmp_path / "t.dat", baseline=False)
+    rtts = maceproc.analyze(tmp_path / "t.dat").rtts
+    assert rtts.groupby("target", observed=True).size().to_dict() == {REMOTE_IPV4: 15, second: 15}
+    assert (rtts["status"] == "corrected").mean() >= 0.7, rtts["reason"].value_counts()
+    calls = rtts["sent_ns"].dropna()
+    assert calls.is_unique  # no two pings are given the same request
+
+
+def test_a_name_with_two_addresses(lab: Lab, second: str, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text(f"{REMOTE_IPV4} both.test\n{second} both.test\n")
+    words = ["--lab", lab.name, "--no-baseline", "-o", str(tmp_path / "t.dat")]
+    ping = ["ping", "-n", "-i", "0.01", "-c", "15", "both.test"]
+    script = f'mount --bind {tmp_path}/hosts /etc/hosts; "$@"'
+    done = in_private_mounts(script, *words, "--", *ping)
+    assert done.returncode == 0, done.stderr
+    assert "both.test has 2 addresses, and the path is that to 192.0.2." in done.stderr
+    rtts = maceproc.analyze(tmp_path / "t.dat").rtts
+    assert (rtts["status"] == "corrected").mean() >= 0.7, rtts["reason"].value_counts()

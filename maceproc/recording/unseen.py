@@ -22,6 +22,13 @@ Seen on 6.1 and 6.12, with a probe on skb_expand_head(): VLAN, bridge on a VLAN,
 gretap, sit, macsec, WireGuard. No copy was made for a card, a bond, a bridge on a card, tap, tun.
 """
 
+DRIVER_MODE = 1
+"""XDP_ATTACHED_DRV, include/uapi/linux/if_link.h, v6.8.
+
+A veth then copies a packet that has too little room before it, as a ping's has (drivers/net/veth.c,
+veth_convert_skb_to_xdp_buff(), v6.8).
+"""
+
 
 def unseen_notes(explorer: Explorer, target: Target) -> list[str]:
     """Return what to say of a path before recording: what may hide packets on it, and why."""
@@ -67,25 +74,34 @@ def _link(explorer: Explorer, hop: PathDevice) -> Link | None:
 
 
 def _program_notes(explorer: Explorer, target: Target) -> list[str]:
-    """Return a note on the eBPF programs of the path's devices."""
-    programs = []
+    """Return notes on the eBPF programs of the path's devices."""
+    programs, copying = [], []
     linked = devices_with_links()
     for name in dict.fromkeys(hop.netns for hop in target.path):
         netns = explorer.named(name)
         hops = [hop for hop in (*target.path, *target.below) if hop.netns == name]
         filtered = tc_programs(netns, [hop.dev for hop in hops])
+        by_xdp = devices_with_xdp(netns)
         for hop in hops:
             link = _link(explorer, hop)
             kinds = [filtered[hop.dev]] if hop.dev in filtered else []
+            kinds += ["XDP"] if hop.dev in by_xdp else []
             kinds += ["netkit"] if link and link.kind == "netkit" else []
             kinds += linked.get(link.ifindex, []) if link and not kinds else []
             programs += [f"{hop} ({', '.join(kinds)})"] if kinds else []
+            if link and link.kind == "veth" and by_xdp.get(hop.dev) == DRIVER_MODE:
+                copying.append(str(hop))
     if not programs:
         return []
     return [
+        *(
+            f"{dev}: the veth driver copies packets for its XDP program: no event shows that, so "
+            "pings will be refused"
+            for dev in copying
+        ),
         f"eBPF programs see packets at {', '.join(programs)}: one that redirects them "
         "(bpf_redirect_peer, as in Cilium) moves them past devices without an event; such pings "
-        "will be refused, others are corrected"
+        "will be refused, others are corrected",
     ]
 
 
@@ -104,6 +120,13 @@ def tc_programs(netns: Netns, devices: list[str]) -> dict[str, str]:
         if names:
             found[dev] = ", ".join(dict.fromkeys(names))
     return found
+
+
+def devices_with_xdp(netns: Netns) -> dict[str, int]:
+    """Return the mode of the XDP program of each device that has one, however it was attached."""
+    shown = printed_json(netns.enter(["ip", "-json", "link", "show"]))
+    found = {str(link.get("ifname")): link.get("xdp") for link in shown}
+    return {name: int(xdp.get("mode", 0)) for name, xdp in found.items() if isinstance(xdp, dict)}
 
 
 def _classified(netns: Netns) -> set[str]:

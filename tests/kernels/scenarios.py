@@ -109,6 +109,18 @@ sleep 5
 """
 )
 
+# teamd would choose the mode and the active port; teamnl is of the same package.
+TEAM = """
+ip -n ho link add nic1 type veth peer name rem1 netns rm
+ip -n ho link add team0 type team
+ip netns exec ho teamnl team0 setoption mode activebackup
+ip -n ho link set nic0 master team0; ip -n ho link set nic1 master team0
+ip -n ho link set team0 up; ip -n ho link set nic0 up; ip -n ho link set nic1 up
+ip -n rm link set rem0 up; ip -n rm link set rem1 up
+port=$(ip netns exec ho cat /sys/class/net/nic0/ifindex)
+ip netns exec ho teamnl team0 setoption activeport $port
+"""
+
 
 def vlan(lower: str, tag: int, remote: str) -> str:
     """Return the commands that put a VLAN on a device of the host, and on one of the remote."""
@@ -127,6 +139,26 @@ ip -n ho link add {name} type {host}
 ip -n rm link add {name} type {remote}
 """ + addresses(name, name)
 
+
+# As Cilium makes it, without its programs: the first device is the host's, its peer goes inside.
+NETKIT = (
+    NAMESPACES
+    + """
+ip -n ho link add vct type netkit
+ip -n ho link set nk0 netns ct; ip -n ct link set nk0 name eth0
+ip -n ho addr add 10.91.0.1/24 dev vct; ip -n ct addr add 10.91.0.2/24 dev eth0
+ip -n ho link set vct up; ip -n ct link set eth0 up
+ip -n ct route add default via 10.91.0.1
+"""
+    + UP
+    + addresses("nic0", "rem0")
+)
+
+_XDP_PASS = Path(__file__).with_name("xdp_pass.bpf.c")
+XDP = f"""
+clang -O2 -target bpf -c {shlex.quote(str(_XDP_PASS))} -o /run/xdp_pass.o
+for dev in vct nic0; do ip -n ho link set dev $dev xdp{{mode}} obj /run/xdp_pass.o sec xdp; done
+"""
 
 WIREGUARD = (
     UNDERLAY
@@ -271,6 +303,22 @@ SCENARIOS: dict[str, Scenario] = {
         inbound=CARDS,
         modules=("bonding", "8021q"),
     ),
+    "team-vlan": Scenario(
+        "VLAN on a team, active backup",
+        TEAM + vlan("team0", 5, "rem0") + addresses("team0.5", "rem0.5"),
+        outbound="team0.5",
+        inbound=CARDS,
+        modules=("team", "team_mode_activebackup", "8021q"),
+        programs=("teamnl",),
+    ),
+    "uplink-macvtap": Scenario(
+        "macvtap on a card, as uplink",
+        UP
+        + "ip -n ho link add link nic0 name mvt0 type macvtap mode bridge\n"
+        + addresses("mvt0", "rem0"),
+        outbound="mvt0",
+        modules=("macvtap",),
+    ),
     "uplink-bridge": Scenario(
         "bridge with an enslaved card",
         UP
@@ -368,6 +416,26 @@ SCENARIOS: dict[str, Scenario] = {
         begins=_IPVLAN.format(kind="macvlan mode bridge", address="10.92.0.3/24"),
         modules=("macvlan",),
         corrected="none",
+    ),
+    "macvtap": Scenario(
+        "macvtap",
+        "",
+        begins=_IPVLAN.format(kind="macvtap mode bridge", address="10.92.0.3/24"),
+        modules=("macvtap",),
+        corrected="none",
+    ),
+    "netkit": Scenario("netkit, without a program", "", begins=NETKIT, modules=("netkit",)),
+    "xdp-generic": Scenario(
+        "XDP programs that pass packets on, generic mode, at the veth and the card",
+        UP + addresses("nic0", "rem0") + XDP.format(mode="generic"),
+        programs=("clang",),
+        corrected="any",
+    ),
+    "xdp-driver": Scenario(
+        "the same in driver mode, which copies packets",
+        UP + addresses("nic0", "rem0") + XDP.format(mode="drv"),
+        programs=("clang",),
+        corrected="any",
     ),
     "redirect-peer": Scenario(
         "eBPF that redirects past the host's end of the veth pair, as Cilium's",
