@@ -82,6 +82,37 @@ def test_packets_are_followed_as_by_numpy(
     assert check_followed(tables(*trace), known, threads) == len(trace[0])
 
 
+def random_trace(seed: int, rows: int) -> tuple[dict[str, pd.DataFrame], Links]:
+    """Return many hops of few addresses, of which most can follow one another; and some links."""
+    rng = np.random.default_rng(seed)
+    usual = rng.random((3, rows)) < 0.9
+    table = pd.DataFrame(
+        {
+            "event": rng.choice(list(HOP_EVENTS)[:6], rows),
+            "time_ns": np.sort(rng.integers(0, rows, rows)),
+            "skbaddr": rng.choice([7, 8], rows),
+            "cpu": np.where(usual[0], 0, 1),
+            "pid": np.where(usual[1], 9, 8),
+            "flags": np.where(rng.random(rows) < 0.7, 0x10, 0),
+            "len": np.where(usual[2], 98, 84),
+            "name": rng.choice(DEVICES, rows),
+        }
+    )
+    every = [(a, b) for a in DEVICES for b in DEVICES]
+    some = [frozenset(pair for pair in every if rng.random() < 0.3) for _ in range(2)]
+    few = [frozenset(dev for dev in DEVICES if rng.random() < 0.4) for _ in range(2)]
+    known = Links(pairs=some[0], ports=few[0], known=few[1], dead_ends=some[1])
+    return tables(table.to_dict("records"), short=True, sort=True), known
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_long_lives_are_cut_as_by_numpy(seed: int) -> None:
+    events, known = random_trace(seed, 2000)
+    check_followed(events, known, threads=2)
+    several = follow_packets(events, links=known)["hop"]
+    assert several.max() > 1
+
+
 def test_addresses_are_counted_however_many_they_are() -> None:
     rng = np.random.default_rng(3)
     rows = 30_000
