@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from maceproc.following.journeys import journeys_table
+from maceproc import schema
 from maceproc.schema import Column, Table
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class Analysis:
     @property
     def journeys(self) -> pd.DataFrame:
         """The JOURNEYS table, a row per packet."""
+        from maceproc.following.journeys import journeys_table
+
         return journeys_table(self.hops)
 
 
@@ -157,3 +159,20 @@ CONTRASTS = Table(
         Column("units_against", "int64", "", "of these, in the first capture"),
     ),
 )
+
+TABLES: dict[str, Table] = {
+    table.name: table
+    for table in (
+        schema.RTTS,
+        schema.PINGS,
+        schema.CROSSINGS,
+        schema.JOURNEYS,
+        schema.HOPS,
+        schema.STEPS,
+        schema.SERIES,
+        schema.COMPARISONS,
+        schema.FINDINGS,
+        schema.LOST,
+    )
+}
+"""The tables of an analysis, by name."""

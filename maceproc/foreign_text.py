@@ -47,6 +47,18 @@ def clean_lines(text: object) -> str:
     return clean(text, keep="\n")
 
 
+FORMULA_STARTS = ("=", "+", "-", "@")  # of a cell that a spreadsheet takes for a formula
+
+
+def clean_cell(text: object) -> str:
+    """Return text as `clean` does, and with an apostrophe before it where it begins like a formula.
+
+    So a spreadsheet shows it and does not compute it (OWASP, CSV injection).
+    """
+    cell = clean(text)
+    return f"'{cell}" if cell.startswith(FORMULA_STARTS) else cell
+
+
 def is_hidden(character: str) -> bool:
     """Tell whether a character is drawn as nothing, or acts on the text around it."""
     return unicodedata.category(character) in HIDDEN_CATEGORIES or character in _BLANK

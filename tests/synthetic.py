@@ -3,7 +3,8 @@
 A container behind a veth pair, a bridge and NAT, as the lab and Docker make it; the remote end is
 either in the same kernel, or its events are not seen. What is drawn: how many pings are on their
 way at once, which are lost or answered twice, how soon addresses are used again, who else uses the
-same devices, and on which CPUs the packets' hops happen.
+same devices, and on which CPUs the packets' hops happen. The host answers what containers send to
+it, in softirq, and may ping the remote end itself, in a run after the container's.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -21,12 +22,14 @@ from maceproc.capture import Link, Machine, Namespace, PathDevice, Run, Sidecar,
 from maceproc.capture_files import Capture
 from maceproc.schema import EVENTS, LOST, Trace
 
+Place = Literal["container", "native"]
 US = 1000
 START_NS = 1_000_000_000
 UTC_NS = 1_700_000_000_000_000_000
 SOFTIRQ = 0x10
-PING, RIVAL, NEIGHBOUR = 4001, 4002, 4003
+PING, RIVAL, NEIGHBOUR, NATIVE, INSIDE = 4001, 4002, 4003, 4004, 4005
 IDLE = 0
+FIRST_ADDRESS = 0xFFFF_8881_0000_0000
 MINIMAL = ("sys_enter_sendto", "net_dev_queue", "netif_rx", "sys_exit_recvmsg")
 
 SYSTEMS = {"net_dev_queue": "net", "netif_rx": "net"}
@@ -51,7 +54,11 @@ class World:
     doubled: float = 0.0  # share of replies that come twice
     rivals: int = 0  # pings of the same length beside it in the container
     neighbours: int = 0  # pings of the same length in another container
+    asking: int = 0  # programs in each container that the host answers, by echo replies or resets
+    native: bool = False  # the host pings afterwards, as often
+    waits: bool = False  # the first request waits for the neighbour's address, and softirq sends it
     addresses: int = 3  # that are free at once; the one freed last is used first
+    own_lists: bool = False  # every CPU has a list of free addresses of its own
     cpus: int = 2
     remote_seen: bool = True
     first_on_delivery: bool = False  # the first reply is stamped when it is received
@@ -70,7 +77,11 @@ worlds = st.builds(
     doubled=st.sampled_from([0, 0, 0.2]),
     rivals=st.integers(0, 2),
     neighbours=st.integers(0, 2),
+    asking=st.integers(0, 2),
+    native=st.booleans(),
+    waits=st.booleans(),
     addresses=st.integers(1, 4),
+    own_lists=st.booleans(),
     cpus=st.integers(1, 3),
     remote_seen=st.booleans(),
     first_on_delivery=st.booleans(),
@@ -86,6 +97,7 @@ class Happened:
     capture: Capture
     trace: Trace
     truth: pd.DataFrame  # by icmp_seq: outbound_ns, inbound_ns, wire_rtt_ns; answered pings only
+    native: pd.DataFrame  # the same of the native run
     packets: dict[tuple[int, int], int]  # (time, skbaddr) -> number of the packet
 
 
@@ -114,30 +126,49 @@ class _Life:
 def simulate(world: World) -> Happened:
     """Let it happen."""
     sim = _Simulation(world, np.random.default_rng(world.seed))
+    runs = [_run(sim, "container", START_NS)]
+    if world.native:
+        runs.append(_run(sim, "native", runs[0][0].end_ns + 50_000 * US))
+    packets = _give_addresses(sim)
+    trace = Trace(dict(_tables(sim.rows)), LOST.frame(), "mono")
+    sidecar = _sidecar(world, [run for run, _ in runs])
+    truths = [truth for _, truth in runs] + [runs[0][1][:0]]
+    return Happened(Capture(Path("synthetic.dat"), sidecar), trace, truths[0], truths[1], packets)
+
+
+def _run(sim: _Simulation, place: Place, start_ns: int) -> tuple[Run, pd.DataFrame]:
+    """Let one run of the ping happen, and what others do meanwhile; returns it, and the truth."""
+    world = sim.world
     lines: list[tuple[int, str]] = []
     truth = []
-    for seq, send_ns in enumerate(_send_times(sim, 0), start=1):
-        line, told = _exchange(sim, PING, send_ns, "eth0", "veth1", seq=seq)
+    for seq, send_ns in enumerate(_send_times(sim, start_ns, 0), start=1):
+        if place == "container":
+            line, told = _exchange(sim, PING, send_ns, "eth0", "veth1", seq=seq)
+        else:
+            line, told = _native_exchange(sim, send_ns, seq)
         lines += line
         if told:
             truth.append({"seq": seq} | told)
     for number in range(world.rivals):
-        for send_ns in _send_times(sim, number + 1):
+        for send_ns in _send_times(sim, start_ns, number + 1):
             _exchange(sim, RIVAL + 10 * number, send_ns, "eth0", "veth1")
     for number in range(world.neighbours):
-        for send_ns in _send_times(sim, number + 1):
+        for send_ns in _send_times(sim, start_ns, number + 1):
             _exchange(sim, NEIGHBOUR + 10 * number, send_ns, "eth0", "veth2")
-    packets = _give_addresses(sim)
-    trace = Trace(dict(_tables(sim.rows)), LOST.frame(), "mono")
+    for number in range(2 * world.asking):
+        for send_ns in _send_times(sim, start_ns, number + 1):
+            _ask_the_host(sim, INSIDE + 10 * number, send_ns, ("veth1", "veth2")[number % 2])
     columns = ["seq", "outbound_ns", "inbound_ns", "wire_rtt_ns"]
     told_of = pd.DataFrame(truth, columns=columns).set_index("seq")
-    return Happened(_capture(world, sim, lines), trace, told_of, packets)
+    hops = [hop for life in sim.lives for hop in life.hops]
+    ends = [row["time_ns"] for row in (*sim.rows, *hops)] + [at for at, _ in lines]
+    return _printed(world, place, lines, start_ns - 1000 * US, max(ends) + 1000 * US), told_of
 
 
-def _send_times(sim: _Simulation, who: int) -> list[int]:
+def _send_times(sim: _Simulation, start_ns: int, who: int) -> list[int]:
     interval = sim.world.interval_us * US
     jitter = sim.rng.integers(0, max(1, interval // 2), sim.world.pings)
-    offset = START_NS + who * int(sim.rng.integers(1, 50 * US))
+    offset = start_ns + who * int(sim.rng.integers(1, 50 * US))
     return [offset + n * interval + int(j) for n, j in enumerate(jitter)]
 
 
@@ -154,9 +185,11 @@ def _exchange(
     received = queued + sim.gap(world.step_us / 2)
     sim.busy_until[pid] = received
     out = received + sim.gap(2 * world.step_us)
+    waited = world.waits and seq == 1  # another task may be running when the address arrives
+    asked = {"pid": IDLE if waited else pid, "softirq": waited}
     request = [
-        _hop("net_dev_queue", queued, task_cpu, pid, inner, 98),
-        _hop("netif_rx", received, task_cpu, pid, peer, 84),
+        _hop("net_dev_queue", queued, task_cpu, dev=inner, length=98, **asked),
+        _hop("netif_rx", received, task_cpu, dev=peer, length=84, **asked),
         _hop("net_dev_queue", out, task_cpu, pid, world.outer, 98, softirq=True),
     ]
     fate = rng.random()
@@ -201,6 +234,66 @@ def _exchange(
     return printed, truth
 
 
+def _native_exchange(
+    sim: _Simulation, send_ns: int, seq: int
+) -> tuple[list[tuple[int, str]], dict[str, int] | None]:
+    """One request of the host's own ping, and its reply; returns as `_exchange` does."""
+    world, rng = sim.world, sim.rng
+    task_cpu, wire_cpu = (int(cpu) for cpu in rng.integers(0, world.cpus, 2))
+    send_ns = max(send_ns, sim.busy_until.get(NATIVE, 0) + sim.gap(1))
+    sim.rows.append(_call("sys_enter_sendto", send_ns, task_cpu, NATIVE, fd=3, len=64))
+    out = send_ns + sim.gap(world.step_us)
+    there = out + sim.gap(world.wire_us / 4)
+    sim.busy_until[NATIVE] = there
+    request = [_hop("net_dev_queue", out, task_cpu, NATIVE, world.outer, 98)]
+    if world.remote_seen:
+        request.append(_hop("netif_rx", there, task_cpu, NATIVE, "wire0", 84))
+    answered = there + sim.gap(world.wire_us / 2)
+    sim.lives.append(_Life(request, answered))
+    if rng.random() < world.lost:
+        return [], None
+    interrupted = NATIVE if rng.random() < 0.5 else IDLE
+    back = answered + sim.gap(world.wire_us / 4)
+    told = back + sim.gap(world.step_us)
+    reply = [_hop("netif_rx", back, wire_cpu, interrupted, world.outer, 84, softirq=True)]
+    if world.remote_seen:
+        start = max(answered, back - US)
+        reply.insert(
+            0, _hop("net_dev_queue", start, wire_cpu, interrupted, "wire0", 98, softirq=True)
+        )
+    # A raw socket gets a clone: the packet itself may be freed before the program has it.
+    sim.lives.append(_Life(reply, back + sim.gap(world.step_us / 2)))
+    sim.rows.append(_call("sys_exit_recvmsg", told, task_cpu, NATIVE, ret=84))
+    rtt_ns = back - send_ns + int(rng.integers(300, 2300))
+    line = _line(seq, told + 2 * US, rtt_ns, world.resolution_us, doubled=False)
+    return [line], {"wire_rtt_ns": back - out}
+
+
+def _ask_the_host(sim: _Simulation, pid: int, send_ns: int, peer: str) -> None:
+    """A container's packet to the host, which answers it in softirq: an echo, or a reset."""
+    world, rng = sim.world, sim.rng
+    cpu = int(rng.integers(0, world.cpus))
+    length = int(rng.choice([98, 74]))
+    queued = max(send_ns, sim.busy_until.get(pid, 0) + sim.gap(1))
+    received = queued + sim.gap(world.step_us / 2)
+    sim.busy_until[pid] = received
+    question = [
+        _hop("net_dev_queue", queued, cpu, pid, "eth0", length),
+        _hop("netif_rx", received, cpu, pid, peer, length - 14),
+    ]
+    bridged = received + sim.gap(world.step_us)
+    ported = bridged + sim.gap(world.step_us / 4)
+    home = ported + sim.gap(world.step_us / 4)
+    length = 98 if length == 98 else 54
+    answer = [
+        _hop("net_dev_queue", bridged, cpu, pid, "br0", length, softirq=True),
+        _hop("net_dev_queue", ported, cpu, pid, peer, length, softirq=True),
+        _hop("netif_rx", home, cpu, pid, "eth0", length - 14, softirq=True),
+    ]
+    sim.lives.append(_Life(question, home + sim.gap(1)))  # freed when the answer was sent
+    sim.lives.append(_Life(answer, home + sim.gap(world.step_us)))
+
+
 def _line(
     seq: int | None, at_ns: int, rtt_ns: int, resolution_us: int, *, doubled: bool
 ) -> tuple[int, str]:
@@ -228,20 +321,23 @@ def _call(event: str, time_ns: int, cpu: int, pid: int, **fields: int) -> dict[s
 
 def _give_addresses(sim: _Simulation) -> dict[tuple[int, int], int]:
     """Give every packet an address, the one freed last first, as the kernel's slabs do."""
-    free = [0xFFFF_8881_0000_0000 + 0x100 * n for n in range(sim.world.addresses)]
-    most = len(free)
+    lists = sim.world.cpus if sim.world.own_lists else 1
+    most = sim.world.addresses
+    free = [[FIRST_ADDRESS + 0x100 * n for n in range(cpu, most, lists)] for cpu in range(lists)]
     packets: dict[tuple[int, int], int] = {}
-    held: list[tuple[int, int]] = []  # freed at, address
+    held: list[tuple[int, int, int]] = []  # freed at, address, by which CPU
     for number, life in enumerate(sorted(sim.lives, key=lambda life: life.hops[0]["time_ns"])):
-        start_ns = life.hops[0]["time_ns"]
+        start_ns, cpu = life.hops[0]["time_ns"], life.hops[0]["cpu"]
         for entry in sorted(entry for entry in held if entry[0] < start_ns):
             held.remove(entry)
-            free.append(entry[1])
-        if not free:
+            free[entry[2] % lists].append(entry[1])
+        own = free[cpu % lists]
+        if not own:
             most += 1
-            free.append(0xFFFF_8881_0000_0000 + 0x100 * most)
-        address = free.pop()
-        held.append((max(life.freed_ns, life.hops[-1]["time_ns"] + 1), address))
+            own.append(FIRST_ADDRESS + 0x100 * most)
+        address = own.pop()
+        last = life.hops[-1]
+        held.append((max(life.freed_ns, last["time_ns"] + 1), address, last["cpu"]))
         for hop in life.hops:
             sim.rows.append(hop | {"skbaddr": address})
             packets[hop["time_ns"], address] = number
@@ -260,10 +356,12 @@ def _tables(rows: list[dict[str, Any]]) -> Iterator[tuple[str, pd.DataFrame]]:
         yield event, pd.DataFrame(columns)
 
 
-def _capture(world: World, sim: _Simulation, lines: list[tuple[int, str]]) -> Capture:
+def _printed(
+    world: World, place: Place, lines: list[tuple[int, str]], start_ns: int, end_ns: int
+) -> Run:
+    """Return a run and what it printed."""
     lines.sort()
     received = sum("DUP!" not in text for _, text in lines)
-    end_ns = max([row["time_ns"] for row in sim.rows] + [at for at, _ in lines]) + 1000 * US
     output = [
         "PING 192.0.2.2 (192.0.2.2) 56(84) bytes of data.",
         *(text for _, text in lines),
@@ -271,19 +369,23 @@ def _capture(world: World, sim: _Simulation, lines: list[tuple[int, str]]) -> Ca
         "--- 192.0.2.2 ping statistics ---",
         f"{world.pings} packets transmitted, {received} received, 0% packet loss, time 1ms",
     ]
-    times = {"start_ns": START_NS - 1000 * US, "end_ns": end_ns}
-    times |= {"start_utc_ns": times["start_ns"] + UTC_NS, "end_utc_ns": end_ns + UTC_NS}
-    run = Run(
-        round=1, place="container", traced=True, argv=["ping", "-D", "192.0.2.2"], pid=PING,
+    times = {"start_ns": start_ns, "end_ns": end_ns}
+    times |= {"start_utc_ns": start_ns + UTC_NS, "end_utc_ns": end_ns + UTC_NS}
+    pid = PING if place == "container" else NATIVE
+    return Run(
+        round=1, place=place, traced=True, argv=["ping", "-D", "192.0.2.2"], pid=pid,
         exit_status=0, output="\n".join(output), **times,
     )  # fmt: skip
+
+
+def _sidecar(world: World, runs: list[Run]) -> Sidecar:
     path = [("container", "eth0"), ("host", "veth1"), ("host", "br0"), ("host", world.outer)]
-    sidecar = Sidecar(
+    return Sidecar(
         maceproc="0",
         command=["ping", "192.0.2.2"],
         rounds=1,
         target=Target(kind="lab", path=[PathDevice(netns=n, dev=d) for n, d in path], nat=True),
-        runs=[run],
+        runs=runs,
         namespaces=_namespaces(world),
         tracing=Tracing(
             events=[f"{SYSTEMS.get(event, 'syscalls')}:{event}" for event in MINIMAL],
@@ -291,7 +393,6 @@ def _capture(world: World, sim: _Simulation, lines: list[tuple[int, str]]) -> Ca
         ),
         machine=Machine(kernel="6", cpu="", cpus=world.cpus),
     )  # fmt: skip
-    return Capture(Path("synthetic.dat"), sidecar)
 
 
 def _namespaces(world: World) -> list[Namespace]:
@@ -304,11 +405,18 @@ def _namespaces(world: World) -> list[Namespace]:
         Link(ifindex=4, name=world.outer, mtu=1500),
         Link(ifindex=5, name="br0", kind="bridge", mtu=1500),
     ]
-    return [
+    found = [
         Namespace(name="container", inode=1, links=[one]),
         Namespace(name="container2", inode=2, links=[two]),
         Namespace(name="host", inode=3, links=host),
     ]
+    if world.remote_seen:
+        veth = {"kind": "veth", "mtu": 1500}
+        far = {"peer_netns": "remote", "peer_ifindex": 2}
+        host[2] = Link(**_with(host[2], **veth, **far))
+        wire = Link(ifindex=2, name="wire0", peer_netns="host", peer_ifindex=4, **veth)
+        found.append(Namespace(name="remote", inode=4, links=[wire]))
+    return found
 
 
 def _with(link: Link, **changes: Any) -> dict[str, Any]:

@@ -26,10 +26,11 @@ from maceproc.errors import CaptureError
 from maceproc.fleet import compacting, dataset
 from maceproc.fleet.compacting import Compaction, compact
 from maceproc.fleet.dataset import open_dataset
+from maceproc.fleet.declared import CAPTURES, QUANTITIES
 from maceproc.fleet.layout import Place
 from maceproc.fleet.packs import packs_of
 from maceproc.fleet.store import FORGOTTEN_S, LOCK, LocalStore, open_store
-from maceproc.fleet.tables import CAPTURES, QUANTITIES, as_parquet
+from maceproc.fleet.tables import as_parquet
 from tests.recorded import path_of
 
 CHANGES = ("write", "writing", "remove", "remove_same")

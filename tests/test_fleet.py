@@ -27,13 +27,14 @@ from maceproc.errors import AnalysisError, CaptureError
 from maceproc.fleet.about import without_made_up_names
 from maceproc.fleet.collecting import CROSSED, Job, Receipt, collect_one
 from maceproc.fleet.dataset import open_dataset
+from maceproc.fleet.declared import CAPTURES, QUANTITIES
 from maceproc.fleet.groups import OTHERS, Groups, compare_groups, median_interval
 from maceproc.fleet.layout import Place, decoded, encoded, place_of
 from maceproc.fleet.page import as_html
 from maceproc.fleet.report import as_text
 from maceproc.fleet.sources import find_captures, read_list
 from maceproc.fleet.store import LocalStore
-from maceproc.fleet.tables import CAPTURES, QUANTITIES, as_parquet
+from maceproc.fleet.tables import as_parquet
 from tests.recorded import analyzed, path_of
 
 SMALL = ("every_event", "native")
@@ -317,6 +318,33 @@ def test_query_prints_an_array_of_row_objects(dataset: Path) -> None:
     }  # fmt: skip
     empty = CliRunner().invoke(cli, ["query", str(dataset), "select * from lost", "--json"])
     assert json.loads(empty.stdout) == []
+
+
+def test_columns_of_one_name_keep_their_values(dataset: Path) -> None:
+    sql = "select 1 as a, 2 as a, timestamp_ns '2026-01-01 00:00:00.123456789' as t, '=1' as f"
+    result = CliRunner().invoke(cli, ["query", str(dataset), sql, "--csv"])
+    assert result.stdout == "a,a_2,t,f\n1,2,2026-01-01 00:00:00.123456789,'=1\n"
+
+
+def test_a_table_shows_the_first_rows_and_counts_the_others(dataset: Path) -> None:
+    sql = "select i from range(1234) t(i) order by i"
+    result = CliRunner().invoke(cli, ["query", str(dataset), sql])
+    assert result.stdout.split()[-1] == "999"
+    assert "234 rows more" in result.stderr
+    assert (
+        len(json.loads(CliRunner().invoke(cli, ["query", str(dataset), sql, "--json"]).stdout))
+        == 1234
+    )
+
+
+def test_query_does_not_load_pandas(dataset: Path) -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from maceproc.cli import cli; "
+        "done = CliRunner().invoke(cli, ['query', sys.argv[1], 'select count(*) from rtts']); "
+        "assert done.exit_code == 0, done.output; print('pandas' in sys.modules)"
+    )
+    words = [sys.executable, "-c", code, str(dataset)]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "False\n"
 
 
 @pytest.mark.parametrize(

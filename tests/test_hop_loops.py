@@ -24,7 +24,8 @@ NEVER_MANY = 1 << 40
 
 pairs = st.frozensets(st.tuples(st.sampled_from(DEVICES), st.sampled_from(DEVICES)))
 devices = st.frozensets(st.sampled_from(DEVICES))
-links = st.builds(Links, pairs, devices, devices, pairs)
+added = st.sampled_from([(0,), (0, 50)])
+links = st.builds(Links, pairs, devices, devices, pairs, added)
 
 # Few addresses, times, tasks and lengths, so that most hops could belong together.
 hop = st.fixed_dictionaries(
@@ -35,7 +36,7 @@ hop = st.fixed_dictionaries(
         "cpu": st.integers(0, 1),
         "pid": st.sampled_from([0, 9]),
         "flags": st.sampled_from([0, 0x10, 0x18]),
-        "len": st.sampled_from([84, 98]),
+        "len": st.sampled_from([84, 98, 98, 134, 40, 42, 600]),
         "name": st.sampled_from([*DEVICES, None]),
     }
 )
@@ -156,7 +157,7 @@ def test_places_that_cannot_be_are_refused(
 
 def rules(count: int, kinds: int = 6) -> tuple[Any, ...]:
     shapes = ((kinds, kinds, 2), (count + 1,), (count + 1, count + 1), (count + 1, count + 1))
-    return (*(np.ones(shape, np.bool_) for shape in shapes), True)
+    return (*(np.ones(shape, np.bool_) for shape in shapes), np.ones(1, np.bool_), True)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from string import ascii_lowercase
+
 import pandas as pd
 import pytest
 
@@ -25,13 +28,16 @@ DOCKER = Links(
 
 
 def events(text: str) -> dict[str, pd.DataFrame]:
-    """Read lines: time [us], event, device, address, and `task` where it is not softirq."""
+    """Read lines: time [us], event, device, address, and `task7` where it is not softirq.
+
+    `softirq7` is softirq while task 7 was running, which is 0 otherwise.
+    """
     rows = [line.split() for line in text.strip().splitlines()]
     tables: dict[str, list[tuple[object, ...]]] = {}
     for rank, (time, event, dev, address, *context) in enumerate(rows):
         name, _, length = event.partition("/")
-        flags = 0 if context else SOFTIRQ
-        pid = int(context[0].removeprefix("task")) if context else 0
+        flags = 0 if context and context[0].startswith("task") else SOFTIRQ
+        pid = int(context[0].lstrip(ascii_lowercase)) if context else 0
         tables.setdefault(name, []).append(
             (rank, int(float(time) * 1000), pid, flags, globals()[address], int(length or 98), dev)
         )
@@ -95,10 +101,32 @@ def test_addresses_do_not_mix() -> None:
         ("consume_skb - A", "net_dev_queue eth0 A"),
         ("net_dev_queue eth0 A task7", "net_dev_start_xmit/1500 eth0 A task7"),  # another length
         ("net_dev_queue br0 A task7", "net_dev_queue veth1 A task8"),  # another call
+        ("netif_rx/84 veth9 A", "net_dev_queue/42 br0 A"),  # the host's own ARP request
+        ("netif_receive_skb/1500 eno1 A", "net_dev_queue/54 br0 A"),  # ... or TCP reset
+        ("netif_rx/72 veth1 A", "net_dev_queue/98 eth0 A"),  # it had waited for an ARP reply
     ],
 )
 def test_an_address_used_again_begins_a_new_life(end: str, beginning: str) -> None:
     assert lives(f"1 {end}\n2 {beginning}") == [[1], [2]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1 netif_receive_skb/46 eno1 A\n2 net_dev_queue/43 br0 A",  # a short frame's padding is cut
+        "1 netif_receive_skb/20 eno1 A\n2 net_dev_queue/1514 br0 A",  # the last of the fragments
+        "1 netif_receive_skb/3000 eno1 A\n2 net_dev_queue/1510 br0 A",  # cut into fragments
+        "1 netif_receive_skb/84 eno1 A\n2 net_dev_queue/102 br0 A",  # a VLAN's tag
+    ],
+)
+def test_what_is_forwarded_may_change_its_length(text: str) -> None:
+    assert lives(text) == [[1, 2]]
+
+
+def test_what_comes_out_of_a_tunnel_is_shorter() -> None:
+    text = "1 netif_rx/134 eno1 A\n2 net_dev_queue br0 A"
+    assert lives(text) == [[1], [2]]
+    assert lives(text, replace(DOCKER, added_bytes=(0, 50))) == [[1, 2]]
 
 
 def test_what_a_task_writes_to_a_tap_device_is_forwarded_in_its_call() -> None:

@@ -4,7 +4,8 @@ A drawing has a line per event: the time [us] and what happened. ``send`` is a s
 ``request`` a packet that it queued, ``reply`` a packet that the container's device received, and
 ``delivery`` the return of a receive call. A packet that is ``torn`` was not followed to its end. A
 reply that was ``held 20`` had its last event but one 20 us before. A packet that is ``slow``
-crossed in 20 us instead of 2.
+crossed in 20 us instead of 2. One that is ``inside`` was not seen on the outer device. One that was
+``sent_on`` seems to have been sent on to a container, perhaps ``at_once``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pandas as pd
 import pytest
 
 from maceproc.capture import Run
+from maceproc.following.crossings import NOT_SEEN
 from maceproc.following.rtts import rtts_table
 from maceproc.following.verdicts import RULES
 from maceproc.pings import parse_ping, pings_table
@@ -34,7 +36,8 @@ def crossings_of(lines: Sequence[Sequence[str]]) -> pd.DataFrame:
     packets = [line for line in lines if line[1] in ("request", "reply")]
     at = np.array([ns(line[0]) for line in packets], dtype=np.int64)
     out = np.array([line[1] == "request" for line in packets], dtype=bool)
-    torn = np.array(["torn" in line for line in packets], dtype=bool)
+    inside = np.array(["inside" in line for line in packets], dtype=bool)
+    torn = np.array(["torn" in line for line in packets], dtype=bool) | inside
     early = np.array(["early" in line for line in packets], dtype=bool)
     crossing = np.array([20_000 if "slow" in line else 2000 for line in packets], dtype=np.int64)
     # A request is queued at its time and then crosses; a reply has crossed at its time.
@@ -58,10 +61,11 @@ def crossings_of(lines: Sequence[Sequence[str]]) -> pd.DataFrame:
             "first_hop": np.arange(count),
             "last_hop": np.arange(count),
             "status": np.where(torn, "incomplete", "complete"),
-            "reason": np.where(torn, "not seen", ""),
+            "reason": np.where(inside, NOT_SEEN, np.where(torn, "torn", "")),
         }
     )
-    return table.assign(stamped_after_ns=at - held_ns)
+    sent_on = {word: [word in line for line in packets] for word in ("sent_on", "at_once")}
+    return table.assign(stamped_after_ns=at - held_ns, **sent_on)
 
 
 def ns(microseconds: str | float) -> int:
@@ -252,6 +256,38 @@ def test_a_long_rtt_is_believed_where_no_other_packet_came_when_replies_usually_
     for beside in ("1020 reply", "1070 reply", "1130 reply"):
         found = rules(f"{drawn(20, rtts)}\n{beside}", text(lines_of(rtts), 20))
         assert {rule for _, rule in found} == {"corrected"}
+
+
+def test_what_the_host_itself_sent_to_the_container_is_no_reply() -> None:
+    drawing = f"{drawn(20, CONSTANT)}\n" + "\n".join(
+        f"{1000 * n + 51} reply inside" for n in (3, 9)
+    )
+    found = rules(drawing, text(lines_of(CONSTANT), 20))
+    assert {rule for _, rule in found} == {"corrected"}
+    lost = LOST.from_rows([("", 0, ns(500), ns(510), 3)])  # of these two, either may be the reply
+    assert (4, "several-replies") in rules(drawing, text(lines_of(CONSTANT), 20), lost)
+
+
+def test_replies_that_the_outer_device_does_not_show_are_not_followed() -> None:
+    drawing = drawn(6, VARIED).replace(" reply", " reply inside") + "\n200 reply"
+    found = rules(drawing, text(lines_of(VARIED[:6]), 6))
+    assert {rule for _, rule in found} == {"reply-not-followed"}
+
+
+@pytest.mark.parametrize(
+    ("replies", "native"),
+    [
+        ("3050 reply sent_on at_once", True),  # nothing else came between the calls
+        ("3050 reply sent_on at_once\n3070 reply", False),  # either may be the reply
+        ("3050 reply sent_on\n3070 reply\n8300 reply", True),
+        ("3050 reply\n3051 reply sent_on", True),  # as many came beside as were received
+    ],
+)
+def test_a_native_reply_that_seems_to_have_been_sent_on(replies: str, native: bool) -> None:
+    drawing = drawn(20, CONSTANT).replace("3050.0 reply", replies)
+    found = dict(rules(drawing, text(lines_of(CONSTANT), 20), place="native"))
+    assert (found.pop(4) == "native") == native
+    assert set(found.values()) == {"native"}
 
 
 def test_numbers_exchanged_of_calls_that_are_too_close_to_tell() -> None:

@@ -129,7 +129,7 @@ def test_a_named_device_that_is_not_there_is_refused_where_the_path_ends_before_
     lab: Lab,
 ) -> None:
     native = here_site("host")
-    for site, where in ((native, "host"), (lab_site(lab), "container or container2 or host")):
+    for site, where in ((native, "host"), (lab_site(lab), "any of the namespaces")):
         address = "127.0.0.1" if site is native else "172.17.0.2"  # its own: no device is left by
         with pytest.raises(TargetError, match=rf"^no device 'eth9' in {where}.* ha(s|ve) .*lo"):
             survey(site, address, outer="eth9")

@@ -65,6 +65,7 @@ def analyze(
     """
     from maceproc.pipeline import analyze as analyze_capture
     from maceproc.reporting import document, report
+    from maceproc.reporting.text_table import terminal
 
     if html:
         check_page(Path(file), Path(html))
@@ -84,7 +85,7 @@ def analyze(
     if as_json:
         click.echo(document.as_json(analysis))
     else:
-        report.print_report(analysis, report.terminal())
+        report.print_report(analysis, terminal())
     end_without_replies(analysis)
 
 

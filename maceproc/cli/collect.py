@@ -204,16 +204,14 @@ def query(dataset: str, sql: str, as_json: bool, as_csv: bool) -> None:
     """
     from maceproc.fleet.answer import csv_of, json_of, print_answer
     from maceproc.fleet.dataset import open_dataset
-    from maceproc.reporting import report
+    from maceproc.reporting.text_table import terminal
 
     if as_json and as_csv:
         raise click.UsageError("choose one of --json and --csv")
-    answer = open_dataset(dataset).sql(sql)
-    if as_json:
-        click.echo(json_of(answer))
-    elif as_csv:
-        click.echo(csv_of(answer), nl=False)
-    else:
-        print_answer(answer[:MOST_ROWS], report.terminal())
-        if len(answer) > MOST_ROWS:
-            tell(f"{len(answer) - MOST_ROWS:,} rows more: --csv or --json prints all")
+    answer = open_dataset(dataset).answer(sql, None if as_json or as_csv else MOST_ROWS)
+    if as_json or as_csv:
+        sys.stdout.writelines(json_of(answer) if as_json else csv_of(answer))
+        return
+    print_answer(answer, terminal())
+    if answer.total > MOST_ROWS:
+        tell(f"{answer.total - MOST_ROWS:,} rows more: --csv or --json prints all")

@@ -93,8 +93,8 @@ def _compare_captures(
     from maceproc.comparison import compare as compare_captures
     from maceproc.errors import AnalysisError
     from maceproc.many import analyze_many
-    from maceproc.reporting import report
     from maceproc.reporting.side_by_side import print_comparison
+    from maceproc.reporting.text_table import terminal
 
     if output:
         from maceproc.reporting.plots import check_picture
@@ -117,7 +117,7 @@ def _compare_captures(
     if as_json:
         click.echo(comparison.as_json())
     else:
-        print_comparison(comparison, report.terminal())
+        print_comparison(comparison, terminal())
     if output:
         from maceproc.reporting.plots import save
 
@@ -135,7 +135,7 @@ def _compare_groups(dataset: str, by: str, against: str, html: str | None, as_js
     from maceproc.fleet.dataset import open_dataset
     from maceproc.fleet.groups import compare_groups
     from maceproc.fleet.report import print_groups
-    from maceproc.reporting import report
+    from maceproc.reporting.text_table import terminal
 
     if html:
         check_page(Path(dataset), Path(html))
@@ -150,4 +150,4 @@ def _compare_groups(dataset: str, by: str, against: str, html: str | None, as_js
     if as_json:
         click.echo(json.dumps(groups.as_dict(), indent=1, allow_nan=False))
     else:
-        print_groups(groups, report.terminal())
+        print_groups(groups, terminal())

@@ -86,11 +86,12 @@ def _show(output: str, page: Path | None) -> Analysis:
     """Analyze the capture, write its page, print the report, and return the analysis."""
     from maceproc.pipeline import analyze
     from maceproc.reporting import report
+    from maceproc.reporting.text_table import terminal
 
     with working():
         analysis = analyze(output)
         text = analysis.as_html() if page else ""
     if page:
         write_page(text, page)
-    report.print_report(analysis, report.terminal())
+    report.print_report(analysis, terminal())
     return analysis

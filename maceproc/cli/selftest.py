@@ -32,7 +32,7 @@ def selftest(delay_us: int) -> None:
     """
     from maceproc.cli.record import interrupt_cleanly
     from maceproc.reporting.console import print_parts
-    from maceproc.reporting.report import terminal
+    from maceproc.reporting.text_table import terminal
     from maceproc.selftest import run_selftest
     from maceproc.selftest_report import report_parts, verdict
     from maceproc.units import NS_PER_US

@@ -15,7 +15,7 @@ from maceproc.errors import MaceprocError
 from maceproc.fleet.layout import Place
 from maceproc.foreign_text import clean
 from maceproc.perfdata.container import info_of, is_perf_data, open_perf
-from maceproc.schema import SCHEMA_VERSION, Column
+from maceproc.schema import SCHEMA_VERSION
 from maceproc.tracedat.container import is_trace_dat, open_trace
 from maceproc.tracedat.tracefile import UNAME
 from maceproc.units import NS_PER_S
@@ -25,25 +25,6 @@ LONGEST_TEXT = 1000  # of what else is told with every row [characters]
 
 # What an engine names anew for every container: the host's end of a veth pair, a network's bridge.
 MADE_UP = re.compile(r"\b(veth|br-|cali|lxc|vnet|tap)(?=[0-9a-f_-]*[0-9])[0-9a-f_-]{2,}(@\w+)?\b")
-
-ABOUT = (
-    Column("capture", "str", "", "SHA-256 of the trace it is from, in hexadecimal"),
-    Column("file", "str", "", "where the trace was when it was collected"),
-    Column("ran_in", "str", "", "the container, namespace or process that the command ran in"),
-    Column("target", "str", "", "what was pinged"),
-    Column("path", "str", "", "devices its packets pass; made-up names are cut: veth*, br-*"),
-    Column("kernel", "str", "", "kernel release"),
-    Column("event_set", "str", "", "what was recorded: minimal, full or list"),
-    Column("recorded_by", "str", "", "version of maceproc that recorded; empty when not known"),
-    Column("analyzed_by", "str", "", "version of maceproc that analyzed"),
-    Column("schema_version", "int64", "", "version of the tables"),
-)
-"""Columns that every table of a dataset begins with."""
-
-HOST = Column("host", "str", "", "the machine that recorded, by its name; unknown without one")
-DATE = Column("date", "date", "", "day of the recording, UTC; unknown without a sidecar")
-PARTITIONS = (HOST, DATE)
-"""Columns that are in the directories' names, so in no file."""
 
 
 def place_of_capture(capture: Capture, host: str = "") -> Place:

@@ -6,14 +6,15 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 
+from maceproc.analysis import TABLES
 from maceproc.errors import AnalysisError
 from maceproc.fleet.collecting import Job, Receipt, collect_one
+from maceproc.fleet.declared import LARGE, MARK, STORED
 from maceproc.fleet.layout import Place
 from maceproc.fleet.running import run_by
 from maceproc.fleet.sources import find_captures
 from maceproc.fleet.store import LocalStore, Store, is_url, open_store, places
-from maceproc.fleet.tables import LARGE, MARK, STORED, require_fleet
-from maceproc.reporting.export.tables import TABLES
+from maceproc.fleet.tables import require_fleet
 from maceproc.worker import Workers
 
 TellReceipt = Callable[[int, int, Receipt], object]

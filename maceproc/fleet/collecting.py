@@ -18,12 +18,13 @@ from maceproc import __version__
 from maceproc.capture_files import Capture, open_capture
 from maceproc.comparison import describe
 from maceproc.errors import MaceprocError, as_error
-from maceproc.fleet.about import ABOUT, about, place_of_capture
+from maceproc.fleet.about import about, place_of_capture
+from maceproc.fleet.declared import ABOUT, CAPTURES, FAILURES, MARK, QUANTITIES, STORED
 from maceproc.fleet.layout import Place
 from maceproc.fleet.packs import has, is_packed
 from maceproc.fleet.sources import at_hand
 from maceproc.fleet.store import Store, open_store
-from maceproc.fleet.tables import CAPTURES, FAILURES, MARK, QUANTITIES, STORED, as_parquet
+from maceproc.fleet.tables import as_parquet
 from maceproc.following.coverage import coverage
 from maceproc.following.losses import losses
 from maceproc.foreign_text import clean

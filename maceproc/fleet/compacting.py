@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from maceproc.errors import AnalysisError, CaptureError
-from maceproc.fleet.about import DATE, HOST
+from maceproc.fleet.declared import DATE, FAILURES, HOST, MARK
 from maceproc.fleet.layout import Place, place_of
 from maceproc.fleet.packs import (
     ATTEMPTS,
@@ -29,7 +29,7 @@ from maceproc.fleet.packs import (
     packs_of,
 )
 from maceproc.fleet.store import LocalStore, Store, open_store
-from maceproc.fleet.tables import FAILURES, MARK, require_fleet
+from maceproc.fleet.tables import require_fleet
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -11,20 +11,21 @@ import contextlib
 import glob
 import os
 import re
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
-
-import pandas as pd
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from maceproc.errors import AnalysisError, MaceprocError
-from maceproc.fleet.about import PARTITIONS
+from maceproc.fleet.answer import Answer, answer_of
+from maceproc.fleet.declared import HINT, PARTITIONS, STORED, columns_of
 from maceproc.fleet.layout import place_of
 from maceproc.fleet.packs import ATTEMPTS, hidden_in, packs_of
 from maceproc.fleet.store import Store, filesystem, is_url, open_store
-from maceproc.fleet.tables import HINT, STORED, columns_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
+
+Taken = TypeVar("Taken")
 
 SQL_TYPES = {
     "int64": "BIGINT",
@@ -120,15 +121,14 @@ class Dataset:
 
     def arrow(self, query: str) -> pa.Table:
         """Return the answer to a question in SQL as a pyarrow Table; as `sql`."""
-        by_name = False
-        for _ in range(ATTEMPTS):
-            try:
-                return self._answer(query, by_name=by_name)
-            except _OtherColumns:
-                by_name = True
-            except FileNotFoundError:  # packed since the files were listed: list them again
-                continue
-        raise AnalysisError(f"{self.name}: its files change faster than they can be read")
+        return self._ask(query, lambda relation: relation.to_arrow_table())
+
+    def answer(self, query: str, most: int | None = None) -> Answer:
+        """Return the answer to a question in SQL as Python's own values; at most so many rows.
+
+        Neither pandas nor pyarrow is loaded for it. Raises as `sql`.
+        """
+        return self._ask(query, lambda relation: answer_of(relation, most))
 
     def names_of(self, table: str) -> list[str]:
         """Return the names of a table's columns."""
@@ -137,7 +137,19 @@ class Dataset:
     def __repr__(self) -> str:
         return f"<dataset {self.name}: {', '.join(self.tables) or 'empty'}>"
 
-    def _answer(self, query: str, *, by_name: bool) -> pa.Table:
+    def _ask(self, query: str, take: Callable[[Any], Taken]) -> Taken:
+        """Return what `take` makes of the relation that DuckDB answers with."""
+        by_name = False
+        for _ in range(ATTEMPTS):
+            try:
+                return self._taken(query, take, by_name=by_name)
+            except _OtherColumns:
+                by_name = True
+            except FileNotFoundError:  # packed since the files were listed: list them again
+                continue
+        raise AnalysisError(f"{self.name}: its files change faster than they can be read")
+
+    def _taken(self, query: str, take: Callable[[Any], Taken], *, by_name: bool) -> Taken:
         duckdb = _duckdb()
         with contextlib.closing(duckdb.connect()) as connection:
             for setting in _SETTINGS:
@@ -148,10 +160,10 @@ class Dataset:
                 for name in STORED:
                     if re.search(rf"\b{name}\b", query, re.IGNORECASE):
                         connection.execute(self._view(name, connection, by_name=by_name))
-                answer = connection.sql(query)
-                if answer is None:
+                relation = connection.sql(query)
+                if relation is None:
                     raise AnalysisError("the query gives no table", hint="begin it with select")
-                return answer.to_arrow_table()
+                return take(relation)
 
     def _view(self, name: str, connection: Any, *, by_name: bool) -> str:
         """Return the SQL that makes a table of files; of a table without any, an empty one."""
@@ -240,12 +252,15 @@ def _quoted(name: str) -> str:
 
 def _frame(table: pa.Table) -> pd.DataFrame:
     """Return a DataFrame in which no integer has become a floating-point number."""
+    import pandas as pd
+
     return pd.DataFrame({i: _series(table.column(i)) for i in range(table.num_columns)}).set_axis(
         table.column_names, axis=1
     )
 
 
 def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
+    import pandas as pd
     import pyarrow as pa
 
     kind = column.type
@@ -265,7 +280,6 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
 def _duckdb() -> Any:
     try:
         import duckdb
-        import pyarrow  # noqa: F401
     except ImportError as error:
         raise MaceprocError("a dataset needs DuckDB and pyarrow", hint=HINT) from error
     return duckdb

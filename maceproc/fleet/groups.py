@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from maceproc.errors import AnalysisError
-from maceproc.fleet.about import ABOUT, PARTITIONS
 from maceproc.fleet.collecting import CROSSED
 from maceproc.fleet.dataset import Dataset
+from maceproc.fleet.declared import ABOUT, PARTITIONS
 from maceproc.schema import SCHEMA_VERSION, Column, Table, rows_of
 from maceproc.statistics import CONFIDENCE, Values, holm, welch
 

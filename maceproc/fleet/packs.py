@@ -21,10 +21,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from maceproc.fleet.about import DATE, HOST
+from maceproc.fleet.declared import DATE, HOST, MARK
 from maceproc.fleet.layout import PACKED, SUFFIX, Place
 from maceproc.fleet.store import Store, open_store
-from maceproc.fleet.tables import MARK
 
 FACTS = b"maceproc"  # key in the Parquet metadata of a pack's file of `MARK`; the value is JSON
 

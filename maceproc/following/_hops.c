@@ -425,7 +425,10 @@ out:
 /* `Kind` in hop_arrays.py. */
 enum { QUEUE, XMIT, RX, RECEIVE, COPY, FREE, KINDS };
 
-enum { RULE_ALLOWED, RULE_PORTS, RULE_POSSIBLE, RULE_INTO, RULES };
+enum { RULE_ALLOWED, RULE_PORTS, RULE_POSSIBLE, RULE_INTO, RULE_DIFFERENCES, RULES };
+
+/* lengths.py, where the reasons are. */
+enum { SHORTEST_FRAME_BYTES = 60, SMALLEST_MTU = 512 };
 
 /* What journeys.py knows of the order of hops and of the topology, spread into tables. */
 typedef struct {
@@ -434,27 +437,31 @@ typedef struct {
     const uint8_t *ports;    /* device; the last one is for none, as in the tables below */
     const uint8_t *possible; /* sending device, receiving device */
     const uint8_t *into;     /* sending device, receiving one in a namespace that forwards nothing */
-    int64_t devices;
+    const uint8_t *differences; /* of the lengths of what is received and sent on */
+    int64_t devices, largest;   /* the last difference in that table */
     int tells_softirq;
 } Rules;
 
 static int take_rules(PyObject *tuple, Rules *r)
 {
     PyObject *tables[RULES];
-    if (!PyArg_ParseTuple(tuple, "OOOOp", &tables[0], &tables[1], &tables[2], &tables[3],
-                          &r->tells_softirq))
+    if (!PyArg_ParseTuple(tuple, "OOOOOp", &tables[0], &tables[1], &tables[2], &tables[3],
+                          &tables[4], &r->tells_softirq))
         return -1;
     if (take(tables[RULE_ALLOWED], &r->held[RULE_ALLOWED], 1, KINDS * KINDS * 2, 0) ||
         take(tables[RULE_PORTS], &r->held[RULE_PORTS], 1, -1, 0))
         return -1;
     Py_ssize_t side = r->held[RULE_PORTS].view.len;
     if (take(tables[RULE_POSSIBLE], &r->held[RULE_POSSIBLE], 1, side * side, 0) ||
-        take(tables[RULE_INTO], &r->held[RULE_INTO], 1, side * side, 0))
+        take(tables[RULE_INTO], &r->held[RULE_INTO], 1, side * side, 0) ||
+        take(tables[RULE_DIFFERENCES], &r->held[RULE_DIFFERENCES], 1, -1, 0))
         return -1;
     r->allowed = r->held[RULE_ALLOWED].view.buf;
     r->ports = r->held[RULE_PORTS].view.buf;
     r->possible = r->held[RULE_POSSIBLE].view.buf;
     r->into = r->held[RULE_INTO].view.buf;
+    r->differences = r->held[RULE_DIFFERENCES].view.buf;
+    r->largest = r->held[RULE_DIFFERENCES].view.len - 1;
     r->devices = side - 1;
     return 0;
 }
@@ -492,6 +499,17 @@ static inline int along_links(const Rules *r, int before, int after, int64_t fro
     return !(receives(before) && receives(after) && from != to && r->ports[to]);
 }
 
+/* Tell where what was received can be sent on with this length: can_be_forwarded() of lengths.py. */
+static inline int forwards(const Rules *r, int64_t before, int64_t after)
+{
+    if (after >= SMALLEST_MTU || (before <= SHORTEST_FRAME_BYTES && after <= SHORTEST_FRAME_BYTES))
+        return 1;
+    uint64_t difference = (uint64_t)after - (uint64_t)before;
+    if (difference >> 63)
+        difference = 0 - difference;
+    return difference <= (uint64_t)r->largest && r->differences[difference];
+}
+
 /* Number the lives of the hops from `first` to before `end`, from 0 on, and the hops of each from
  * 0 on; a life begins at `first`. Return the number of lives, or a negative one where a kind or a
  * device is unknown. What holds a hop back at the end of its way is _after_the_end(). */
@@ -511,6 +529,8 @@ static int64_t number_rows(const Ordered *o, const Rules *r, int64_t first, int6
                       r->allowed[(before * KINDS + after) * 2 + (from == to)] &&
                       (o->lengths[at] == o->lengths[at - 1] ||
                        !((before == QUEUE && after == XMIT) || (before == RX && after == RECEIVE))) &&
+                      (!receives(before) || after != QUEUE ||
+                       forwards(r, o->lengths[at - 1], o->lengths[at])) &&
                       in_context(o, at, before, after, r->tells_softirq) &&
                       along_links(r, before, after, from, to);
         int enters = goes_on && sends(before) && receives(after) &&

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from functools import cached_property
-from itertools import product
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +26,7 @@ import pandas as pd
 
 from maceproc.following.hop_arrays import HOP_EVENTS, Kind, hop_kinds
 from maceproc.following.journeys import Links
+from maceproc.following.lengths import same_packet
 from maceproc.following.positions import Bools, Indices
 from maceproc.following.side_by_side import side_by_side
 from maceproc.following.topology import Way
@@ -58,15 +58,19 @@ def find_passages(
     """Return the packets of native pings on the outer device, as CROSSINGS without a latency.
 
     Outbound are the packets that a task of the host queued there, inbound those that were first
-    received there. Two kinds of received packets are left out: those that a container received,
-    as far as `links` shows it (on a device of the same name, or after the host forwarded them);
-    and those received by another function than the packets of the `crossings` were on the outer
-    device.
+    received there. Two kinds of received packets are left out: those that a container received on
+    a device of the same name, as far as `links` shows it; and those received by another function
+    than the packets of the `crossings` were on the outer device. The additional column `sent_on`
+    tells which of the received packets the host seems to have sent on to a container, and
+    `at_once` which of these in the same softirq, as far as its CPU and the task below it tell.
     """
     walk = _Walk(hops, recorded)
     queued = walk.find(walk.on(way.outer), Kind.QUEUE)
     queued = queued[~walk.softirq[queued]]
-    received = _not_for_containers(walk, walk.first_receptions(*way.cards), way, links)
+    received, sent_on = _by_the_host(walk, walk.first_receptions(*way.cards), way, links)
+    is_sent_on = np.append(np.zeros(len(queued), dtype=np.bool_), sent_on != NOWHERE)
+    at_once = is_sent_on.copy()
+    at_once[len(queued) :] &= walk.in_same_context(received, sent_on)
     uses_netif_rx = _outer_uses_netif_rx(walk, way, crossings)
     passages = pd.concat(
         [
@@ -81,15 +85,20 @@ def find_passages(
         ],
         ignore_index=True,
     )
-    return passages.assign(latency_ns=pd.array([None] * len(passages), dtype="Int64"))
+    return passages.assign(
+        latency_ns=pd.array([None] * len(passages), dtype="Int64"),
+        sent_on=is_sent_on,
+        at_once=at_once,
+    )
 
 
-def _not_for_containers(walk: _Walk, received: Indices, way: Way, links: Links) -> Indices:
-    """Remove the receptions of packets that a container received or that were forwarded to one.
+def _by_the_host(walk: _Walk, received: Indices, way: Way, links: Links) -> tuple[Indices, Indices]:
+    """Return the receptions without those of containers, and where they were sent to a container.
 
     A journey may continue with the next packet that got the same address. So only the hops before
-    the next reception are considered, and only packets of the same length: the host's own answer to
-    a container can begin in softirq, as what is forwarded does.
+    the next reception are considered, and only packets of the same length. Even so it may be
+    another packet that was sent: the host's own answer to a container can begin in softirq, as what
+    is forwarded does.
     """
     inwards = np.zeros(len(walk.kind), dtype=np.bool_)
     namesakes = inwards.copy()
@@ -103,7 +112,25 @@ def _not_for_containers(walk: _Walk, received: Indices, way: Way, links: Links) 
     sent_on_at_once = (sent_on != NOWHERE) & ((again == NOWHERE) | (sent_on < again))
     sent_on_at_once &= walk.same_length(received, sent_on, way.added_bytes)
     by_container = namesakes[before] & (before != NOWHERE)
-    return received[~sent_on_at_once & ~by_container]
+    by_container |= _from_a_namesakes_peer(walk, before, received, way, links)
+    sent_on = np.where(sent_on_at_once, sent_on, NOWHERE)
+    return received[~by_container], sent_on[~by_container]
+
+
+def _from_a_namesakes_peer(
+    walk: _Walk, before: Indices, received: Indices, way: Way, links: Links
+) -> Bools:
+    """Tell which receptions followed a send call of a veth that the outer device is not linked to.
+
+    A veth hands a packet to its peer in the call that sends it (drivers/net/veth.c, veth_xmit(),
+    v6.8). Such a pair may belong to containers that no survey has seen.
+    """
+    if not set(way.cards) <= links.known:
+        return np.zeros(len(received), dtype=np.bool_)
+    linked = {sender for sender, receiver in links.pairs if receiver in way.cards}
+    handed = (before != NOWHERE) & walk.handed_over[before] & ~walk.on(*linked)[before]
+    same_call = walk.softirq[before] == walk.softirq[received]
+    return handed & same_call & walk.in_same_context(before, received)
 
 
 def _outer_uses_netif_rx(walk: _Walk, way: Way, crossings: pd.DataFrame) -> bool | None:
@@ -187,10 +214,6 @@ def any_by_netif_rx(hops: pd.DataFrame, way: Way, recorded: Collection[str]) -> 
     received, _ = _from_peer(walk, way)
     return bool(np.any(walk.kind[received] == Kind.RX))
 
-
-# The bytes by which the lengths of a packet on two devices may differ: up to two VLAN tags, an
-# Ethernet header, or both.
-HEADER_LENGTHS = (0, 4, 8, 14, 18, 22)
 
 NOT_SEEN = "not seen on the outer device"
 CHANGED = "it left with another length: fragments were put together on the way"
@@ -299,10 +322,12 @@ class _Walk:
         `added_bytes` is what tunnels and VLANs on the way may add.
         """
         length = self._hops["len"].to_numpy()
-        headers = [sum(pair) for pair in product(HEADER_LENGTHS, added_bytes)]
-        # The kind "table" reads the answers from an array; no length needs more than 32 bits.
-        differences = np.clip(np.abs(length[left] - length[entered]), -1, max(headers) + 1)
-        return np.isin(differences.astype(np.int32), np.array(headers, np.int32), kind="table")
+        return same_packet(length[entered], length[left], added_bytes)
+
+    def in_same_context(self, one: Indices, two: Indices) -> Bools:
+        """Tell which pairs of hops happened on the same CPU, in or above the same task."""
+        pid, cpu = self._hops["pid"].to_numpy(), self._hops["cpu"].to_numpy()
+        return np.asarray((pid[one] == pid[two]) & (cpu[one] == cpu[two]))
 
     def rows(
         self,

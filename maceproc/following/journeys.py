@@ -20,6 +20,7 @@ import pandas as pd
 from maceproc.following import hop_loops, side_by_side
 from maceproc.following.hop_arrays import HOP_EVENTS, Bools, Hops, Kind
 from maceproc.following.hop_order import ORDERED, ordered_hops
+from maceproc.following.lengths import can_be_forwarded, differences_forwarded
 from maceproc.schema import HOPS, JOURNEYS
 
 # The grammar: which kind of event may follow which in one life, and on which device. In the last
@@ -61,12 +62,15 @@ class Links:
         Those of the ports that are linked to the ends in `pairs` only, or to another machine.
     dead_ends
         Those of the pairs that lead into a namespace that forwards nothing.
+    added_bytes
+        What a tunnel or VLAN on the way may add to the length of a packet, or take off.
     """
 
     pairs: frozenset[tuple[str, str]] = frozenset()
     ports: frozenset[str] = frozenset()
     known: frozenset[str] = frozenset()
     dead_ends: frozenset[tuple[str, str]] = frozenset()
+    added_bytes: tuple[int, ...] = (0,)
 
 
 def follow_packets(
@@ -143,6 +147,7 @@ def _compiled_lives(
         _ports(hops.devices, links),
         _possible(hops.devices, links),
         _between(hops.devices, links.dead_ends),
+        differences_forwarded(links.added_bytes),
         _tells_softirq(hops),
     )
     parts = side_by_side.THREADS if count > side_by_side.FEW_ROWS else 1
@@ -192,6 +197,7 @@ def _follows(hops: Hops, recorded: Collection[Kind], links: Links) -> Bools:
     follows: Bools = address[1:] == address[:-1]
     follows &= _allowed(recorded)[kind[:-1], kind[1:], same_device.astype(np.int8)]
     follows &= _keeps_length(hops)
+    follows &= _forwarded_length(hops, links)
     follows &= _in_context(hops)
     follows &= _from_the_backlog(hops)
     follows &= _along_links(hops, links, same_device)
@@ -206,6 +212,21 @@ def _keeps_length(hops: Hops) -> Bools:
 
 
 _LENGTH_KEPT = ((Kind.QUEUE, Kind.XMIT), (Kind.RX, Kind.RECEIVE))
+
+
+def _forwarded_length(hops: Hops, links: Links) -> Bools:
+    """Tell where the next hop has a possible length, if it sends on what was received before.
+
+    What is sent in softirq may be another packet that was made there and got the same address: an
+    answer of the host's own, or one that waited for the neighbour's link-layer address.
+    """
+    kind, length = hops["kind"], hops["len"]
+    forwarded = np.flatnonzero(_receives(kind[:-1]) & (kind[1:] == Kind.QUEUE))
+    possible = np.ones(len(kind) - 1, dtype=np.bool_)
+    possible[forwarded] = can_be_forwarded(
+        length[forwarded], length[forwarded + 1], links.added_bytes
+    )
+    return possible
 
 
 def _in_context(hops: Hops) -> Bools:

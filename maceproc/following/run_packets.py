@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 
 from maceproc.capture import Run
-from maceproc.following.crossings import OUTBOUND
+from maceproc.following.crossings import NOT_SEEN, OUTBOUND
+from maceproc.following.lengths import SHORTEST_PAYLOAD_BYTES
 from maceproc.following.positions import FOREVER, Bools, Times
 from maceproc.pings import ICMP_HEADER_BYTES, PingOutput
 
 IP_HEADER_BYTES = (20, 40)  # version 4, version 6
 ETHERNET_HEADER_BYTES = 14
-SHORTEST_PAYLOAD_BYTES = 46  # Ethernet pads a shorter one, IEEE 802.3
 
 
 @dataclass(frozen=True)
@@ -73,14 +73,47 @@ def packets_of_run(
     known = passages["left_ns"].notna() & passages["peer"].isin(outbound["peer"].unique())
     known &= passages["len"].isin(_reply_lengths(outbound))
     inbound = passages[~out & known].sort_values("left_ns", ignore_index=True)
+    whole = not meets_gap(np.array([run.start_ns]), np.array([run.end_ns]), lost).any()
+    calls_ns = sends["time_ns"].to_numpy()
+    replies = printed.received if whole else None
     return RunPackets(
-        sends["time_ns"].to_numpy(),
+        calls_ns,
         received["time_ns"].to_numpy(),
         outbound,
-        inbound,
+        _for_the_host(_from_outside(inbound, replies), calls_ns, replies),
         lost,
-        whole=not meets_gap(np.array([run.start_ns]), np.array([run.end_ns]), lost).any(),
+        whole=whole,
     )
+
+
+def _from_outside(inbound: pd.DataFrame, received: int | None) -> pd.DataFrame:
+    """Return the packets that can be the target's replies, of those that a device received.
+
+    The host can have sent some to the container itself. `received` is how many replies came, where
+    no event was lost: if as many packets or more came from the outer device, the replies did.
+    """
+    came = inbound["reason"] != NOT_SEEN
+    if received is None or came.all() or came.sum() < received:
+        return inbound
+    return inbound[came].reset_index(drop=True)
+
+
+def _for_the_host(inbound: pd.DataFrame, calls_ns: Times, received: int | None) -> pd.DataFrame:
+    """Return the packets that can be a native ping's replies, of those that the outer device got.
+
+    A packet that the host seems to have sent on to a container may be a reply, and what was sent
+    another packet with its address. So it is kept if it was not sent on at once, or if no other
+    packet came between two send calls. `received` is how many replies came, where no event was
+    lost: if there are as many packets beside these, they are the replies.
+    """
+    if "sent_on" not in inbound or not inbound["sent_on"].any():
+        return inbound
+    sent_on = inbound["sent_on"].to_numpy()
+    turn = np.searchsorted(calls_ns, inbound["left_ns"].to_numpy(np.int64), side="right")
+    kept = ~sent_on
+    if received is not None and not received == kept.sum() == len(np.unique(turn[kept])):
+        kept |= ~inbound["at_once"].to_numpy() | ~np.isin(turn, turn[kept])
+    return inbound[kept].reset_index(drop=True)
 
 
 def with_earliest_stamps(passages: pd.DataFrame, hops: pd.DataFrame) -> pd.DataFrame:

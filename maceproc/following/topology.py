@@ -165,7 +165,14 @@ def links_of(sidecar: Sidecar | None) -> Links:
     # Where the path has the same names in both directions, the direction cannot be told.
     dead_ends = into_dead_end - {(far, near) for near, far in into_dead_end}
     known = ports - unknown
-    return Links(frozenset(pairs), frozenset(ports), frozenset(known), frozenset(dead_ends))
+    kinds = {link.kind: link for n in sidecar.namespaces for link in n.links}
+    return Links(
+        frozenset(pairs),
+        frozenset(ports),
+        frozenset(known),
+        frozenset(dead_ends),
+        added_bytes(kinds.values()),
+    )
 
 
 def with_pairs(links: Links, inner: str, peers: Collection[str]) -> Links:

@@ -184,9 +184,11 @@ def _require_device(spaces: Sequence[Netns], explorer: Explorer, name: str) -> N
     has = ", ".join(
         dict.fromkeys(link.name for space in spaces for link in explorer.describe(space).links)
     )
-    where = " or ".join(space.name for space in spaces)
-    there = "it has" if len(spaces) == 1 else "they have"
-    raise TargetError(f"no device {name!r} in {where}", hint=f"{there} {has}")
+    alone = len(spaces) == 1
+    where = spaces[0].name if alone else "any of the namespaces"
+    raise TargetError(
+        f"no device {name!r} in {where}", hint=f"{'it has' if alone else 'they have'} {has}"
+    )
 
 
 def _source_address(inside: Namespace, target: Target) -> str:

@@ -206,7 +206,7 @@ def pings_schema() -> Schema:
 
 def export_schema() -> Schema:
     """Return the schema of ``maceproc export --format json``, of any table."""
-    from maceproc.reporting.export.tables import TABLES
+    from maceproc.analysis import TABLES
 
     column = dict.fromkeys(("name", "dtype", "unit", "meaning"), STRING)
     known = [

@@ -50,14 +50,6 @@ def as_text(analysis: Analysis, *, color: bool = False, width: int = WIDTH) -> s
     return out.getvalue()
 
 
-def terminal() -> Console:
-    """Return a console on standard output: colour on a terminal only, else `WIDTH` wide."""
-    console = CleanConsole()
-    if not console.is_terminal:
-        console.width = WIDTH
-    return console
-
-
 def print_report(analysis: Analysis, console: Console) -> None:
     """Print the report of one analysis on a console."""
     print_parts(_parts(analysis), console)

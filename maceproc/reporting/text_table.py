@@ -5,14 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from maceproc.reporting.console import escape
+from maceproc.reporting.console import CleanConsole, escape
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
 WIDTH = 80
 """Columns that every report fits into, where the output is no terminal."""
+
+
+def terminal() -> Console:
+    """Return a console on standard output: colour on a terminal only, else `WIDTH` wide."""
+    console = CleanConsole()
+    if not console.is_terminal:
+        console.width = WIDTH
+    return console
 
 
 def report_table(columns: str, *, title: str = "") -> Table:

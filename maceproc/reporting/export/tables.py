@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from maceproc import schema
+from maceproc.analysis import TABLES
 from maceproc.errors import AnalysisError
-from maceproc.foreign_text import clean
+from maceproc.foreign_text import clean_cell
 from maceproc.reporting.export.provenance import provenance, required
 from maceproc.schema import Column, Table, rows_of
 from maceproc.whole_file import is_stream, written_whole
@@ -26,24 +26,7 @@ from maceproc.whole_file import is_stream, written_whole
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
 
-TABLES: dict[str, Table] = {
-    table.name: table
-    for table in (
-        schema.RTTS,
-        schema.PINGS,
-        schema.CROSSINGS,
-        schema.JOURNEYS,
-        schema.HOPS,
-        schema.STEPS,
-        schema.SERIES,
-        schema.COMPARISONS,
-        schema.FINDINGS,
-        schema.LOST,
-    )
-}
-
 PIECE = 20_000  # rows that are text at a time
-FORMULA_STARTS = ("=", "+", "-", "@")  # of a cell that a spreadsheet takes for a formula
 
 # https://www.w3.org/TR/tabular-metadata/#built-in-datatypes
 CSVW_DATATYPES = {
@@ -117,10 +100,7 @@ def _texts(frame: pd.DataFrame) -> list[str]:
 
 
 def _harmless(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    text = clean(value)
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+    return clean_cell(value) if isinstance(value, str) else value
 
 
 def as_json(analysis: Analysis, name: str) -> Iterator[str]:
