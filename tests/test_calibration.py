@@ -150,6 +150,7 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(argv, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.kernel
 def test_a_capture_s_conditions_are_known(captures: tuple[Path, ...], tmp_path: Path) -> None:
     file = tmp_path / "c.json"
     done = run("calibrate", "--from", captures[0], "-o", file)
@@ -168,6 +169,7 @@ def test_a_capture_s_conditions_are_known(captures: tuple[Path, ...], tmp_path: 
     assert "exists" in again.stderr
 
 
+@pytest.mark.kernel
 def test_captures_without_natives_are_served_by_a_calibration(
     captures: tuple[Path, ...], tmp_path: Path
 ) -> None:
@@ -188,6 +190,7 @@ def test_captures_without_natives_are_served_by_a_calibration(
     assert "calibrated by one.dat" in " ".join(done.stdout.split())
 
 
+@pytest.mark.kernel
 def test_natives_of_the_same_capture_serve_it_otherwise(captures: tuple[Path, ...]) -> None:
     analysis = maceproc.analyze(captures[0])
     assert analysis.native.source == ITSELF
@@ -197,6 +200,7 @@ def test_natives_of_the_same_capture_serve_it_otherwise(captures: tuple[Path, ..
     assert len(truth) == 1
 
 
+@pytest.mark.kernel
 def test_compared_native_rtts_have_the_uncertainty_of_what_was_added(
     captures: tuple[Path, ...],
 ) -> None:
@@ -212,6 +216,7 @@ def test_compared_native_rtts_have_the_uncertainty_of_what_was_added(
     assert narrow["container, as native"] < width["container, as native"]
 
 
+@pytest.mark.kernel
 def test_another_machine_s_calibration_is_refused_by_name(
     captures: tuple[Path, ...], tmp_path: Path
 ) -> None:
@@ -225,6 +230,7 @@ def test_another_machine_s_calibration_is_refused_by_name(
     assert "refused: the machine" in refused.message
 
 
+@pytest.mark.kernel
 def test_several_captures_make_one_calibration_if_their_conditions_agree(
     captures: tuple[Path, ...],
 ) -> None:
@@ -242,6 +248,7 @@ def test_several_captures_make_one_calibration_if_their_conditions_agree(
         make_calibration([made_of[0], (other, *made_of[1][1:])])
 
 
+@pytest.mark.kernel
 def test_what_has_no_natives_makes_no_calibration(
     captures: tuple[Path, ...], tmp_path: Path
 ) -> None:
@@ -251,6 +258,7 @@ def test_what_has_no_natives_makes_no_calibration(
     assert not (tmp_path / "c.json").exists()
 
 
+@pytest.mark.kernel
 def test_the_sidecar_keeps_a_calibration_and_it_is_used(
     captures: tuple[Path, ...], tmp_path: Path
 ) -> None:
@@ -285,6 +293,7 @@ def test_a_check_tells_whether_it_holds() -> None:
     assert "refused: the kernel: 6.19 here, 6.18 there" in lines
 
 
+@pytest.mark.kernel
 def test_calibrate_records_and_checks(tmp_path: Path) -> None:
     file, kept = tmp_path / "c.json", tmp_path / "kept.dat"
     with Lab(f"calibration-{os.getpid()}") as lab:

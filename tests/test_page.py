@@ -93,7 +93,7 @@ def test_page_of_a_capture_without_a_sidecar(tmp_path):
     trace.write_bytes(path_of("idle").read_bytes())
     ping = tmp_path / "ping.txt"
     ping.write_text(next(r.output for r in analyzed("idle").capture.sidecar.runs if r.traced))
-    options = {"inner": "eth0", "outer": "eth0", "peer": "host"}
+    options = {"inner": "eth0", "outer": "eth0", "peer": "veth74e51"}
     for given_ping in (None, ping):
         page = as_html(analyze(trace, ping=given_ping, **options))
         assert "by hand: no sidecar" in page

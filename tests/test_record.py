@@ -31,6 +31,8 @@ MACEPROC = [sys.executable, "-m", "maceproc"]
 PING = ["ping", "-i", "0.002", "-c", "20"]
 HERE = Netns("host", "/proc/self/ns/net")
 
+pytestmark = pytest.mark.kernel
+
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
@@ -651,7 +653,8 @@ def test_killed_outright_nothing_is_left_that_hurts(tmp_path: Path) -> None:
     wait_until(lambda: not (instance / "set_event").read_text())  # nothing is traced any more
     saved = subprocess.run([*MACEPROC, "salvage", str(trace)], capture_output=True, check=False)
     assert saved.returncode == 0, saved.stderr
-    assert any(event == "sys_enter_sendto" for _, _, event in reported(trace))
+    events = [event for _, _, event in reported(trace)]
+    assert "sys_enter_sendto" in events, (saved.stdout, load_sidecar(sidecar_path(trace)))
     assert load_sidecar(sidecar_path(trace)).interrupted == "the recorder was killed"
     assert not list(tmp_path.glob("*.recording"))
     left = list(NETNS_DIR.glob(f"maceproc-{process.pid}-*"))

@@ -100,7 +100,7 @@ def test_a_wrong_match_is_mended_and_told() -> None:
 class TestRecorded:
     """Floods in one container, with both tracers."""
 
-    pytestmark = needs_both
+    pytestmark = [needs_both, pytest.mark.kernel]
 
     def test_floods_of_one_container_are_told_whole(self, tmp_path: Path) -> None:
         flood = ["-f", "-q", REMOTE_IPV4]

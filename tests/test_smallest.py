@@ -81,6 +81,7 @@ def test_it_is_as_small_as_is_told(smallest: tuple[Path, int]) -> None:
     assert size / 1e6 == pytest.approx(int(told), abs=3)
 
 
+@pytest.mark.kernel
 @pytest.mark.skipif(not can_record, reason="needs root and trace-cmd")
 def test_it_records_what_the_whole_analyzes(smallest: tuple[Path, int], tmp_path: Path) -> None:
     python, _ = smallest
