@@ -97,10 +97,11 @@ def test_a_wrong_match_is_mended_and_told() -> None:
     assert [finding[1] for finding in findings] == ["note", "problem"]
 
 
+@pytest.mark.kernel
 class TestRecorded:
     """Floods in one container, with both tracers."""
 
-    pytestmark = [needs_both, pytest.mark.kernel]
+    pytestmark = needs_both
 
     def test_floods_of_one_container_are_told_whole(self, tmp_path: Path) -> None:
         flood = ["-f", "-q", REMOTE_IPV4]
