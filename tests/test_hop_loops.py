@@ -139,6 +139,29 @@ def test_tables_out_of_order_are_left_to_numpy() -> None:
     assert list(ordered_hops(events)["time_ns"]) == [1, 2]
 
 
+def test_addresses_made_to_collide_are_left_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    factor = 0x9E37_79B9_7F4A_7C15  # of slot_of() in _hops.c
+    inverse = pow(factor, -1, 1 << 64)
+    crowded = [(inverse * ((7 << 32) + n)) % (1 << 64) for n in range(2000)]
+    unknown = {"cpu": 0, "pid": 0, "flags": 0, "len": 84, "name": "eth0"}
+    rows = [{"event": "netif_rx", "skbaddr": a, **unknown} for a in crowded]
+    events = tables([{**r, "time_ns": n} for n, r in enumerate(rows)], short=True, sort=True)
+    table = source(
+        times=np.arange(2000), ranks=np.arange(2000, dtype=np.int32),
+        cpus=np.zeros(2000, np.int32), pids=np.zeros(2000, np.int32),
+        flags=np.zeros(2000, np.uint8), addresses=np.array(crowded, np.uint64),
+        codes=np.zeros(2000, np.int8), end=2000,
+    )  # fmt: skip
+    assert compiled is not None
+    assert compiled.count_addresses([table]) is None
+    addresses = np.sort(np.array(crowded, np.uint64))
+    assert not compiled.place_hops([table], addresses, np.arange(2000), room(2000))
+    found = ordered_hops(events)
+    monkeypatch.setattr(hop_loops, "loops", None)
+    expected = ordered_hops(events)
+    assert all(np.array_equal(found[name], expected[name]) for name in ORDERED)
+
+
 def source(**changed: Any) -> tuple[Any, ...]:
     """Return a table of two hops as `place_hops` takes it."""
     columns: dict[str, Any] = {

@@ -22,30 +22,36 @@ typedef struct {
     Slot *slots;
     uint64_t mask; /* their number is a power of two, and at most half of them are taken */
     int64_t count;
+    int crowded; /* see MOST_STEPS */
 } Addresses;
 
-enum { FIRST_SLOTS = 1 << 12 };
+/* The kernel's addresses are found within a few steps. A trace can be made so that all of its
+ * addresses belong in one slot, and every search would pass all others: NumPy sorts these. */
+enum { FIRST_SLOTS = 1 << 12, MOST_STEPS = 512 };
 
 static int make_slots(Addresses *a, uint64_t number)
 {
     a->slots = malloc(number * sizeof(Slot));
     a->mask = number - 1;
     a->count = 0;
+    a->crowded = 0;
     if (!a->slots)
         return -1;
     memset(a->slots, 0xff, number * sizeof(Slot));
     return 0;
 }
 
-/* Return the slot of an address: its own, or the free one where it belongs. */
+/* Return the slot of an address: its own, or the free one where it belongs; NULL if that is too
+ * far from where it is looked for first. */
 static inline Slot *slot_of(const Addresses *a, uint64_t address)
 {
-    uint64_t at = (address * 0x9e3779b97f4a7c15ull) >> 32;
-    for (;; at++) {
+    uint64_t first = (address * 0x9e3779b97f4a7c15ull) >> 32;
+    for (uint64_t at = first; at < first + MOST_STEPS; at++) {
         Slot *slot = &a->slots[at & a->mask];
         if (slot->address == address || slot->value < 0)
             return slot;
     }
+    return NULL;
 }
 
 static int grow_slots(Addresses *a)
@@ -53,25 +59,37 @@ static int grow_slots(Addresses *a)
     Addresses larger;
     if (make_slots(&larger, (a->mask + 1) * 2))
         return -1;
-    for (uint64_t i = 0; i <= a->mask; i++)
-        if (a->slots[i].value >= 0)
-            *slot_of(&larger, a->slots[i].address) = a->slots[i];
+    for (uint64_t i = 0; i <= a->mask; i++) {
+        if (a->slots[i].value < 0)
+            continue;
+        Slot *slot = slot_of(&larger, a->slots[i].address);
+        if (!slot) {
+            free(larger.slots);
+            a->crowded = 1;
+            return -1;
+        }
+        *slot = a->slots[i];
+    }
     larger.count = a->count;
     free(a->slots);
     *a = larger;
     return 0;
 }
 
-/* Return the value of an address, a new one is 0; NULL without memory. */
+/* Return the value of an address, a new one is 0; NULL without memory, or where it is crowded. */
 static inline int64_t *value_of(Addresses *a, uint64_t address)
 {
     Slot *slot = slot_of(a, address);
+    if (slot && slot->value < 0 && (uint64_t)a->count * 2 > a->mask) {
+        if (grow_slots(a))
+            return NULL;
+        slot = slot_of(a, address);
+    }
+    if (!slot) {
+        a->crowded = 1;
+        return NULL;
+    }
     if (slot->value < 0) {
-        if ((uint64_t)a->count * 2 > a->mask) {
-            if (grow_slots(a))
-                return NULL;
-            slot = slot_of(a, address);
-        }
         *slot = (Slot){address, 0};
         a->count++;
     }
@@ -208,16 +226,16 @@ static Source *take_sources(PyObject *list, Py_ssize_t *number)
 
 /* --- order ----------------------------------------------------------------------------------- */
 
-enum { DONE, NOT_IN_ORDER, NO_MEMORY, NO_PLACE, NO_DEVICE };
+enum { DONE, LEFT_TO_NUMPY, NO_MEMORY, NO_PLACE, NO_DEVICE };
 
 static int count_source(const Source *s, Addresses *found)
 {
     for (int64_t row = s->row; row < s->end; row++) {
         if (row && is_before(s, row, s, row - 1))
-            return NOT_IN_ORDER;
+            return LEFT_TO_NUMPY;
         int64_t *count = value_of(found, s->addresses[row]);
         if (!count)
-            return NO_MEMORY;
+            return found->crowded ? LEFT_TO_NUMPY : NO_MEMORY;
         ++*count;
     }
     return DONE;
@@ -244,7 +262,8 @@ static PyObject *counts_of(const Addresses *found)
     return result;
 }
 
-/* Count the hops of every address; None where a table is not in order of time and rank. */
+/* Count the hops of every address; None where a table is not in order of time and rank, or where
+ * addresses are crowded. */
 static PyObject *count_addresses(PyObject *self, PyObject *args)
 {
     PyObject *list, *result = NULL;
@@ -264,7 +283,7 @@ static PyObject *count_addresses(PyObject *self, PyObject *args)
     Py_END_ALLOW_THREADS
     if (answer == DONE) {
         result = counts_of(&found);
-    } else if (answer == NOT_IN_ORDER) {
+    } else if (answer == LEFT_TO_NUMPY) {
         result = Py_None;
         Py_INCREF(result);
     } else {
@@ -317,6 +336,8 @@ static int take_ordered(PyObject *tuple, Ordered *o, int writable)
 static inline int place_row(const Source *s, int64_t row, Addresses *next, const Ordered *o)
 {
     Slot *slot = slot_of(next, s->addresses[row]);
+    if (!slot)
+        return LEFT_TO_NUMPY;
     int64_t at = slot->value;
     int device = device_at(s, row);
     if (at < 0 || at >= o->rows)
@@ -373,7 +394,7 @@ static int take_places(const Array *addresses, const Array *starts, Addresses *n
     for (Py_ssize_t i = 0; i < addresses->view.len / 8; i++) {
         int64_t *value = value_of(next, address[i]);
         if (!value)
-            return NO_MEMORY;
+            return next->crowded ? LEFT_TO_NUMPY : NO_MEMORY;
         if (start[i] < 0)
             return NO_PLACE;
         *value = start[i];
@@ -381,7 +402,7 @@ static int take_places(const Array *addresses, const Array *starts, Addresses *n
     return DONE;
 }
 
-/* Write the hops of tables to the places of their addresses. */
+/* Write the hops of tables to the places of their addresses; False where these are crowded. */
 static PyObject *place_hops(PyObject *self, PyObject *args)
 {
     PyObject *list, *object_addresses, *object_starts, *columns, *result = NULL;
@@ -403,9 +424,8 @@ static PyObject *place_hops(PyObject *self, PyObject *args)
     if (answer == DONE)
         answer = place_rows(sources, number, &next, &ordered);
     Py_END_ALLOW_THREADS
-    if (answer == DONE) {
-        result = Py_None;
-        Py_INCREF(result);
+    if (answer == DONE || answer == LEFT_TO_NUMPY) {
+        result = PyBool_FromLong(answer == DONE);
     } else if (answer == NO_MEMORY) {
         PyErr_NoMemory();
     } else {
@@ -593,7 +613,7 @@ static PyMethodDef methods[] = {
 
 /* The number grows whenever a function takes or gives something else: see hop_loops.py. */
 static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, "_hops", "Following packets, compiled. Interface 2", 0, methods,
+    PyModuleDef_HEAD_INIT, "_hops", "Following packets, compiled. Interface 3", 0, methods,
     NULL, NULL, NULL, NULL,
 };
 

@@ -48,7 +48,10 @@ def ordered_hops(events: Mapping[str, pd.DataFrame]) -> Hops:
 
 
 def _ordered(loops: ModuleType, tables: HopTables) -> Hops | None:
-    """Return the ordered hops; None where a table is not in order of time."""
+    """Return the ordered hops; None where a table is not in order of time.
+
+    Also None for addresses that were made to belong in the same place of a hash table.
+    """
     sources = [_source(tables, number) for number in range(len(tables.names))]
     rows = sum(map(len, tables.tables))
     spans = _spans([source[0][0] for source in sources], rows)
@@ -63,11 +66,12 @@ def _ordered(loops: ModuleType, tables: HopTables) -> Hops | None:
     columns = {name: np.empty(rows, HOP_DTYPES[name]) for name in ORDERED}
     ordered = tuple(columns.values())
 
-    def place(number: int) -> None:
-        loops.place_hops(parts[number], addresses, starts[number], ordered)
+    def place(number: int) -> bool:
+        return bool(loops.place_hops(parts[number], addresses, starts[number], ordered))
 
     addresses, starts = _places(found)
-    side_by_side.side_by_side(place, range(len(parts)), rows)
+    if not all(side_by_side.side_by_side(place, range(len(parts)), rows)):
+        return None
     return Hops(columns, tables.names, tables.devices)
 
 

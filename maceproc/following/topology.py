@@ -165,6 +165,7 @@ def links_of(sidecar: Sidecar | None) -> Links:
     # Where the path has the same names in both directions, the direction cannot be told.
     dead_ends = into_dead_end - {(far, near) for near, far in into_dead_end}
     known = ports - unknown
+    # One link of each kind: added_bytes() combines all that it is given.
     kinds = {link.kind: link for n in sidecar.namespaces for link in n.links}
     return Links(
         frozenset(pairs),
