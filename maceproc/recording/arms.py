@@ -60,16 +60,16 @@ def arms_of_round(
     yield Arm(place, False, site.entrance)
     if site.is_native:
         return
-    reason = no_native_control(site, surveyed, command)
+    reason = why_no_native(site, surveyed, command)
     if reason:
-        notes.append(f"no native control: {reason}")
+        notes.append(f"no native ping: {reason}")
     elif surveyed.host:
         outside = site.native_entrance(surveyed.host)
         yield Arm("native", False, outside)
         yield Arm("native", True, outside)
 
 
-def no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
+def why_no_native(site: Site, surveyed: Survey, command: Command) -> str:
     """Return why the command cannot be run from the host; empty when it can."""
     if surveyed.host is None:
         return "no outer device is known"
