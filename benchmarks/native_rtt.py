@@ -233,11 +233,9 @@ class Verdict(NamedTuple):
 def judge(recording: Recording, calibrated_by: Recording) -> Verdict:
     """Correct a recording by another, and hold it against its own natives."""
     rounds = recording.as_rounds()
-    awake = REGIMES[recording.regime].awake
     path_ns = recording.measured.container_path_ns
     correction = estimate(
         [calibrated_by.measured],
-        awake=awake,
         container_path_ns=math.nan if path_ns is None else path_ns,
     )
     left = left_by_another(rounds, correction)
