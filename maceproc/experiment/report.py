@@ -157,8 +157,7 @@ def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
             "estimate_ns": mine.estimate_ns,
             "other_ns": other.estimate_ns,
             "ratio": row.ratio if told else None,
-            "text": f"{flows} flows: {row.tracer} adds {us(mine)} us to the container's median "
-            f"RTT, {row.other} {us(other)} us: "
+            "text": f"{flows} flows: {_added(row.tracer, mine)}, {row.other} {us(other)} us: "
             + (
                 f"{format_share(row.ratio)} ({format_share(row.low)} to {format_share(row.high)}) "
                 "of it"
@@ -166,6 +165,13 @@ def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
                 else "the latter is not told from nothing"
             ),
         }
+
+
+def _added(tracer: str, cost: Estimate) -> str:
+    """Say what a tracer adds; a negative estimate is scatter, since tracing speeds no ping up."""
+    if cost.estimate_ns < 0:
+        return f"what {tracer} adds to the container's median RTT is not told ({us(cost)} us)"
+    return f"{tracer} adds {us(cost)} us to the container's median RTT"
 
 
 def as_html(results: Results) -> str:

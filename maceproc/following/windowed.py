@@ -195,7 +195,7 @@ class _Votes:
             way = replace(way, inner_uses_netif_rx=self.inner_by_netif_rx)
         count = self.counts[bool(way.inner_uses_netif_rx)]
         if way.outer_uses_netif_rx is None and count["every"]:
-            # As _Walk.mostly_netif_rx().
+            # As Walk.mostly_netif_rx().
             way = replace(way, outer_uses_netif_rx=count["by_rx"] / count["every"] >= 0.5)
         return way
 
