@@ -25,6 +25,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
+from scipy.stats import t
 
 import maceproc
 from maceproc.calibration import Measured
@@ -151,9 +152,10 @@ COLUMNS = (
     "native RTT",
     "overhead",
     "corrected - native",
-    "left: mean, rms",
-    "half width of its interval",
+    "left in all (95 %)",
     "of the overhead",
+    "left in one: rms",
+    "half width of its interval",
     "at most 5 %, or not told from 0",
     "above 15 % and told from 0",
 )
@@ -177,14 +179,17 @@ def summary(made: list[Recording], judged: list[Verdict]) -> list[str]:
     natives_us = [float(np.median(one.as_rounds().native)) / 1e3 for one in made]
     left = np.array([v.left.estimate_ns for v in judged]) / 1e3
     half = np.mean([(v.left.high_ns - v.left.low_ns) / 2 for v in judged]) / 1e3
+    overhead = float(np.mean([v.overhead_ns for v in judged])) / 1e3
+    reach = float(t.ppf(0.975, len(left) - 1)) * left.std(ddof=1) / math.sqrt(len(left))
     return [
         str(len(judged)),
         f"{min(natives_us):.0f} to {max(natives_us):.0f}",
-        f"{np.mean([v.overhead_ns for v in judged]) / 1e3:.1f}",
+        f"{overhead:.1f}",
         f"{np.mean([v.corrected_ns for v in judged]) / 1e3:+.1f}",
-        f"{left.mean():+.1f}, {np.sqrt((left**2).mean()):.1f}",
+        f"{left.mean():+.1f} ({left.mean() - reach:+.1f} to {left.mean() + reach:+.1f})",
+        f"{left.mean() / overhead:+.0%}",
+        f"{np.sqrt((left**2).mean()):.1f}",
         f"{half:.1f}",
-        f"{np.median([abs(v.share) for v in judged]):.0%}",
         f"{sum(v.good for v in judged)} of {len(judged)}",
         f"{sum(v.bad for v in judged)}",
     ]
@@ -233,11 +238,9 @@ class Verdict(NamedTuple):
 def judge(recording: Recording, calibrated_by: Recording) -> Verdict:
     """Correct a recording by another, and hold it against its own natives."""
     rounds = recording.as_rounds()
-    awake = REGIMES[recording.regime].awake
     path_ns = recording.measured.container_path_ns
     correction = estimate(
         [calibrated_by.measured],
-        awake=awake,
         container_path_ns=math.nan if path_ns is None else path_ns,
     )
     left = left_by_another(rounds, correction)

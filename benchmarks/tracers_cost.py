@@ -36,7 +36,7 @@ from maceproc.recording.bpf.echo_tracer import EchoTracer
 from maceproc.recording.bpf.libbpf import BpfObject
 from maceproc.recording.bpf.memory import PROGRAMS
 from maceproc.recording.echo_recorder import READ_EVERY_S, devices_to_watch
-from maceproc.recording.event_sets import choose_events, minimal_events, path_links
+from maceproc.recording.event_sets import choose_events, events_needed
 from maceproc.recording.lab import REMOTE_IPV4, Lab
 from maceproc.recording.lab_remote import spinning
 from maceproc.recording.perf_recorder import PerfRecorder
@@ -127,7 +127,7 @@ def tracers(lab: Lab, directory: Path, wanted: Sequence[str]) -> Iterator[dict[s
         made = {"none": Switch(lambda: None, lambda: None)}
         available = available_events()
         for name, events in (("net:*", "net:*"), ("minimal", "minimal")):
-            chosen, _, _ = choose_events(events, available, minimal_events(path_links(surveyed)))
+            chosen, _, _ = choose_events(events, available, events_needed(surveyed))
             path = directory / f"{name.replace(':*', '')}.dat"
             recorder = stack.enter_context(recorded_to(path, chosen, 4096, name=path.stem))
             made[name] = Switch(recorder.switch_on, recorder.switch_off)

@@ -46,6 +46,8 @@ class Measured(msgspec.Struct, kw_only=True):
         Rounds that had all arms; of a few, parts of rounds.
     events
         Events on the path of a native traced ping, mean.
+    wire_within
+        The outer device is a veth: the other end of the wire is in this kernel too.
     own_path_ns
         What of a native traced ping's RTT is neither crossing nor wire, median.
     container_path_ns
@@ -65,6 +67,7 @@ class Measured(msgspec.Struct, kw_only=True):
     covariance_ns2: list[list[float]]
     rounds: int
     events: float
+    wire_within: bool = False
     own_path_ns: float
     container_path_ns: float | None = None
     first_ns: float = 0.0

@@ -263,6 +263,15 @@ def _engines() -> Iterator[Check]:
         yield _engine(engine)
 
 
+def _to_have_it_answer(engine: str) -> str:
+    """Return what to do where an engine that is installed does not answer."""
+    if os.geteuid() != 0:
+        return "run it with sudo: an engine of root may answer root alone"
+    if engine == "docker":
+        return "start it to use --container with docker; DOCKER_HOST says where it listens"
+    return f"mend that to use --container with {engine}: `{engine} ps` must answer"
+
+
 def _engine(engine: str) -> Check:
     try:
         version = engine_answers(engine)
@@ -272,7 +281,7 @@ def _engine(engine: str) -> Check:
             engine,
             "warning",
             error.message,
-            f"start it to use --container with {engine}; DOCKER_HOST says where it listens",
+            _to_have_it_answer(engine),
         )
     if rootless:
         return Check(

@@ -18,6 +18,7 @@ from maceproc.errors import AnalysisError
 from maceproc.following import causes, checks, event_costs, perturbation
 from maceproc.following.by_identity import follow_echoes
 from maceproc.following.calibrating import find_native
+from maceproc.following.copies import copy_findings
 from maceproc.following.event_fields import device_names, require_devices, require_fields
 from maceproc.following.follow import EVENTS_USED, Followed, follow_pings
 from maceproc.following.lost_pings import loss_doubts
@@ -311,7 +312,7 @@ def _summarize(
     series = perturbation.summarize(rtts)
     comparisons = perturbation.compare(rtts, runs)
     others = [
-        *starmap(checks.Finding, settled),
+        *starmap(checks.Finding, (*settled, *copy_findings(hops, rtts))),
         *loss_doubts(printed, rtts, hops),
         *native_doubts(capture.sidecar, native),
     ]

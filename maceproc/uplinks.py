@@ -10,10 +10,10 @@ bottom.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 
-from maceproc.capture import Link, Namespace, PathDevice, find_link
+from maceproc.capture import Link, Namespace, PathDevice, Target, find_link
 
 MASTERS = frozenset({"bond", "team", "bridge", "openvswitch", "hsr", "batadv"})
 """Kinds of devices on top of their ports, which name them as their master."""
@@ -40,6 +40,46 @@ TUNNELS: Mapping[str, tuple[int, ...]] = {
 
 RFC 7348 (VXLAN), 8926 (Geneve), 2003 (IPIP), 4213 (sit), 2473 (ip6tnl), 2890 (GRE).
 """
+
+NEEDING_ROOM = frozenset({*TUNNELS, "vlan", "macsec", "wireguard"})
+"""Kinds of devices that want more room before a packet than an Ethernet card.
+
+Seen on 6.1 and 6.12, with a probe on skb_expand_head(): VLAN, bridge on a VLAN, VXLAN, Geneve,
+gretap, sit, macsec, WireGuard. No copy was made for a card, a bond, a bridge on a card, tap, tun.
+"""
+
+
+def copying_device(
+    target: Target, link_of: Callable[[PathDevice], Link | None]
+) -> tuple[PathDevice, Link] | None:
+    """Return the device that packets are copied for on their way out, and the one that needs room.
+
+    ip6_forward() makes room for the next device's Ethernet header only; ip6_finish_output2() wants
+    what that device says it needs, and skb_expand_head() goes on with a clone of a packet that has
+    no socket (net/ipv6/ip6_output.c, net/core/skbuff.c, v6.1). IPv4's ip_forward() makes room for
+    all of it, so None is returned for IPv4, and where no device of the path needs room.
+    """
+    routed = _routed_device(target, link_of)
+    if routed is None or ":" not in target.address:
+        return None
+    links = [link_of(hop) for hop in (routed, *target.below)]
+    if links[0] is not None and links[0].kind != "bridge":
+        links = links[:1]  # a bridge needs what its ports need; of a bond that is not known
+    needing = next((link for link in links if link and link.kind in NEEDING_ROOM), None)
+    return None if needing is None else (routed, needing)
+
+
+def _routed_device(
+    target: Target, link_of: Callable[[PathDevice], Link | None]
+) -> PathDevice | None:
+    """Return the device that the host routes packets to; None where it does not route them."""
+    if len(target.path) < 3:
+        return None
+    veth = link_of(target.path[1])
+    bridge = target.path[2].dev if veth and veth.master == target.path[2].dev else ""
+    after = target.path[3 if bridge else 2 :]
+    first = link_of(after[0]) if after else None
+    return after[0] if first is not None and not (bridge and first.master == bridge) else None
 
 
 def devices_below(

@@ -13,6 +13,7 @@ from maceproc.cli.analyze import end_without_replies
 from maceproc.cli.live import LivePings
 from maceproc.comparison import compare
 from maceproc.errors import TracingError
+from maceproc.following.event_costs import UNTOLD
 from maceproc.following.lost_pings import last_seen, loss_doubts, lost_by_arm
 from maceproc.following.soundness import judge
 from maceproc.ledger import INBOUND, OUTBOUND, OUTER_QUEUE
@@ -20,6 +21,7 @@ from maceproc.recording.event_sets import choose_events
 from maceproc.recording.session import Progress
 from maceproc.reporting.answer import answer, median_of
 from maceproc.reporting.report import as_text
+from maceproc.reporting.report_tables import event_cost_lines
 from maceproc.schema import FINDINGS
 from maceproc.series import CORRECTED
 from tests.recorded import NAMES, analyzed, path_of
@@ -55,6 +57,28 @@ def test_a_warning_about_the_bare_metal_rtt_does_not_judge_a_native_rtt_that_hel
     assert judge(more, native_held=True).sentence == "with care: rounds differ"
     problem = FINDINGS.from_rows([("corrected is not native", "problem", "why", "")])
     assert judge(problem, native_held=True).verdict == "do not use"
+
+
+def test_the_finding_about_the_headline_s_number_is_the_reason_of_the_verdict() -> None:
+    rows = [("drift", "warning", "rounds differ", ""), ("native RTT", "warning", "it is off", "")]
+    assert judge(FINDINGS.from_rows(rows)).sentence == "with care: it is off (and 1 more warning)"
+
+
+def test_a_negative_cost_of_tracing_is_never_a_finding() -> None:
+    """Tracing cannot speed a ping up, so neither report nor answer says that it did."""
+    analysis = analyzed("every_event")
+    costs = analysis.event_costs.assign(
+        cost_ns=-6300.0, low_ns=-20_000.0, high_ns=7000.0, verdict=UNTOLD, basis="measured"
+    )
+    for line in list(event_cost_lines(costs))[1:]:
+        assert line.endswith("traced - untraced is -6.3 us (-20.0 to +7.0): not told from nothing")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lists_fit_80_columns_too(name: str) -> None:
+    for verb in ("events", "pings"):
+        printed = CliRunner().invoke(cli, [verb, str(path_of(name))]).stdout
+        assert max(map(len, printed.splitlines())) <= 80
 
 
 @pytest.mark.parametrize("name", NAMES)

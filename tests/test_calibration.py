@@ -156,7 +156,9 @@ def test_a_capture_s_conditions_are_known(captures: tuple[Path, ...], tmp_path: 
     done = run("calibrate", "--from", captures[0], "-o", file)
     assert done.returncode == 0, done.stderr
     assert "host's part" in done.stdout
-    conditions = load_calibration(file).conditions
+    made = load_calibration(file)
+    conditions = made.conditions
+    assert made.measured[0].wire_within == ("veth" in conditions.outer_device)
     unknown = [
         name for name in conditions.__struct_fields__ if getattr(conditions, name) in ("", [], None)
     ]

@@ -63,6 +63,26 @@ def test_a_coarse_print_is_said_and_what_is_used_instead() -> None:
     assert "steps of 10.0 us: 2 of 3 corrected" in said.loc["print resolution", "message"]
 
 
+def test_coverage_is_told_of_each_traced_arm_and_natives_only_warn() -> None:
+    lost = {"status": ["corrected"] * 4 + ["native", "incomplete"], "reason": [""] * 5 + ["why"]}
+    arms = ["container traced"] * 4 + ["native traced"] * 2
+    said = findings(arm=arms, rtt_ns=[90_000] * 6, **lost).loc["coverage"]
+    assert said["level"] == "warning"
+    assert said["message"].startswith(
+        "only 1 of 2 answered native traced pings could be followed; most often: why (1)"
+    )
+    alone = findings(
+        arm=["native traced"] * 6,
+        rtt_ns=[90_000] * 6,
+        reason=["why"] * 6,
+        status=["native"] * 3 + ["incomplete"] * 3,
+    )
+    assert alone.loc["coverage", "level"] == "problem"
+    inside = findings(arm=["container traced"] * 6, rtt_ns=[90_000] * 6, **lost).loc["coverage"]
+    assert inside["level"] == "problem"
+    assert "answered container traced pings could be corrected" in inside["message"]
+
+
 def test_a_fine_print_is_not_worth_a_word() -> None:
     said = findings(
         rtt_ns=[50_000] * 3,

@@ -302,7 +302,7 @@ def test_user_defined_bridge(engine: Engine, tmp_path: Path) -> None:
         made = record(engine, trace, "--container", cart, "--", *PING, "till")
         assert devices(made) == "cart:eth0 -> host:vethN -> br-N"
         assert made.target.address.startswith("172.29.")
-        assert "no native control: no outer device is known" in notes(made)
+        assert "no native ping: no outer device is known" in notes(made)
         assert_left_alone(engine, trace, made)
 
 

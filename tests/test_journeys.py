@@ -16,7 +16,7 @@ from maceproc.following.topology import links_of
 from tests.recorded import path_of
 
 SOFTIRQ = 0x10
-A, B = 0xFFFF_8881_0000_0100, 0xFFFF_8881_0000_0200
+A, B, C, D = (0xFFFF_8881_0000_0000 + 0x100 * n for n in range(1, 5))
 
 # A container behind a bridge, as `maceproc.following.topology.links_of` reads it from a sidecar.
 DOCKER = Links(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pandas as pd
 import pytest
@@ -88,29 +89,53 @@ def test_the_table_closes() -> None:
 
 def test_what_is_measured_well_is_taken_as_it_is() -> None:
     measured = measure(rounds_of(made_rtts(40, tracing_ns=4 * US, noise_ns=50)), 3.0)
-    found = estimate([measured], awake=False, elsewhere=False)
+    found = estimate([measured], elsewhere=False)
     assert found.terms_ns == pytest.approx(measured.terms_ns, abs=30)
 
 
 def test_what_is_measured_badly_is_drawn_to_what_is_known() -> None:
     rtts = made_rtts(8, tracing_ns=30 * US, noise_ns=30 * US)
     measured = measure(rounds_of(rtts), 3.0)
-    found = estimate([measured], awake=False, elsewhere=False)
-    known, _ = prior_of(3.0, measured.own_path_ns, awake=False)
+    found = estimate([measured], elsewhere=False)
+    known, _ = prior_of(measured)
     assert abs(found.terms_ns[1] - known[1]) < abs(measured.terms_ns[1] - known[1]) / 3
     assert found.variance_ns2 < SIGNS @ np.array(measured.covariance_ns2) @ SIGNS
 
 
+def test_an_event_is_known_to_cost_more_where_the_machines_own_code_takes_longer() -> None:
+    warm = measure(rounds_of(made_rtts()), 3.0)
+    cold = msgspec.structs.replace(warm, own_path_ns=4 * warm.own_path_ns)
+    more = msgspec.structs.replace(warm, events=2 * warm.events)
+    known, (_, as_cold), (_, as_more) = (
+        prior_of(warm)[0][1],
+        prior_of(cold)[0][:2],
+        prior_of(more)[0][:2],
+    )
+    assert known < as_cold < 4 * known
+    assert as_more == pytest.approx(2 * known)
+
+
+def test_a_wire_within_this_kernel_is_taken_as_it_was_measured() -> None:
+    rtts = made_rtts(30, wire_ns=6 * US, noise_ns=4 * US)
+    beyond = measure(rounds_of(rtts), 3.0)
+    within = msgspec.structs.replace(beyond, wire_within=True)
+    taken, drawn = (
+        estimate([one], elsewhere=False).terms_ns[2] / one.terms_ns[2] for one in (within, beyond)
+    )
+    assert drawn < taken < 1.02
+    assert taken > 0.9
+
+
 def test_more_captures_tell_more() -> None:
     several = [measure(rounds_of(made_rtts(noise_ns=3 * US, seed=n)), 3.0) for n in range(4)]
-    one = estimate(several[:1], awake=False)
-    assert estimate(several, awake=False).variance_ns2 < one.variance_ns2
+    one = estimate(several[:1])
+    assert estimate(several).variance_ns2 < one.variance_ns2
 
 
 def test_another_capture_is_known_less_well_than_the_one_that_was_measured() -> None:
     measured = measure(rounds_of(made_rtts()), 3.0)
-    here = estimate([measured], awake=False, elsewhere=False)
-    assert estimate([measured], awake=False).variance_ns2 > here.variance_ns2
+    here = estimate([measured], elsewhere=False)
+    assert estimate([measured]).variance_ns2 > here.variance_ns2
 
 
 # The native RTT
@@ -231,11 +256,11 @@ def test_what_is_left_of_more_than_a_fifth_of_the_overhead_is_a_warning() -> Non
 def test_what_was_measured_on_a_colder_machine_is_scaled() -> None:
     measured = measure(rounds_of(made_rtts(24, host_ns=8 * US, noise_ns=50)), 3.0)
     assert measured.container_path_ns == OWN_NS
-    same = estimate([measured], awake=False, container_path_ns=OWN_NS)
+    same = estimate([measured], container_path_ns=OWN_NS)
     assert same.terms_ns[0] == pytest.approx(8 * US, abs=100)
-    warm = estimate([measured], awake=False, container_path_ns=OWN_NS / 2)
+    warm = estimate([measured], container_path_ns=OWN_NS / 2)
     assert warm.terms_ns[0] == pytest.approx(4 * US, abs=100)
-    far = estimate([measured], awake=False, container_path_ns=OWN_NS / 100)
+    far = estimate([measured], container_path_ns=OWN_NS / 100)
     assert far.terms_ns[0] == pytest.approx(8 * US / MOST_WARMTH, abs=100)
 
 

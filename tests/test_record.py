@@ -214,7 +214,7 @@ def test_no_native_control_where_the_packet_does_not_leave_the_host(
     made = record([*PING, "172.17.0.3"], lab_site(lab), tmp_path / "trace.dat").sidecar
     assert made is not None
     assert [run.arm for run in made.runs] == ["container traced", "container untraced"]
-    assert made.notes[0] == "no native control: no outer device is known"
+    assert made.notes[0] == "no native ping: no outer device is known"
 
 
 def test_no_native_control_where_the_host_gets_no_reply(lab: Lab, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ def test_no_native_control_where_the_host_gets_no_reply(lab: Lab, tmp_path: Path
         subprocess.run([*drop, "del", "192.0.2.9/24", "dev", "wire0"], check=True)
     assert made is not None
     assert [run.arm for run in made.runs] == ["container traced", "container untraced"]
-    assert made.notes[0] == "no native control: host gets no reply from the target"
+    assert made.notes[0] == "no native ping: host gets no reply from the target"
 
 
 def test_any_command_can_be_recorded(lab: Lab, tmp_path: Path) -> None:

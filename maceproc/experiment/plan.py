@@ -29,6 +29,7 @@ import msgspec
 from maceproc import __version__
 from maceproc.capture import Machine, Place, Target
 from maceproc.errors import CaptureError, CommandError
+from maceproc.recording.arms import balanced_orders
 from maceproc.whole_file import opened_whole
 
 PLAN_FILE = "experiment.json"
@@ -93,7 +94,10 @@ class Plan(msgspec.Struct, kw_only=True, frozen=True):
     def blocks(self, places: tuple[Place, ...]) -> Iterator[Block]:
         """Yield every block in the order they run; the same plan gives the same order."""
         arms = [PlannedArm(place, tracer) for place in places for tracer in ("", *self.tracers)]
-        orders = {flows: _orders(len(arms), f"{self.seed} {flows}") for flows in self.flows}
+        orders = {
+            flows: balanced_orders(len(arms), random.Random(f"{self.seed} {flows}"))
+            for flows in self.flows
+        }
         for number in range(1, self.rounds + 1):
             levels = list(self.flows)
             random.Random(f"{self.seed} round {number}").shuffle(levels)
@@ -191,23 +195,3 @@ def what_differs(plan: Plan, other: Plan) -> str:
         if name != "rounds" and ours != theirs:
             return f"{name} {theirs!r}, not {ours!r}"
     return ""
-
-
-def _orders(arms: int, seed: str) -> list[list[int]]:
-    """Return balanced orders of so many arms, each followed by its reverse.
-
-    These are the rows of a Williams design, in which every arm is in every position, and follows
-    every other arm, equally often: E. J. Williams, "Experimental designs balanced for the
-    estimation of residual effects of treatments", 1949. The reverse of each row follows it, so that
-    each pair of arms is balanced after two rounds.
-    """
-    chance = random.Random(seed)
-    first = [(step + 1) // 2 if step % 2 else -(step // 2) for step in range(arms)]
-    names = chance.sample(range(arms), arms)
-    shifts = list(range(arms if arms % 2 else arms // 2))
-    chance.shuffle(shifts)
-    orders = []
-    for shift in shifts:
-        row = [names[(step + shift) % arms] for step in first]
-        orders += [row, row[::-1]]
-    return orders

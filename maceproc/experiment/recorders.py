@@ -10,7 +10,7 @@ from maceproc.experiment.plan import BPF
 from maceproc.experiment.stage import Stage
 from maceproc.recording.bpf.libbpf import require_bpf
 from maceproc.recording.echo_recorder import EchoRecorder, devices_to_watch
-from maceproc.recording.event_sets import EventSet, choose_events, minimal_events, path_links
+from maceproc.recording.event_sets import EventSet, choose_events, events_needed
 from maceproc.recording.recorder import Recorder, recorded_to
 from maceproc.recording.workplace import Workplace
 
@@ -27,7 +27,7 @@ def events_of(stage: Stage, tracer: str) -> tuple[list[str], EventSet]:
         require_bpf()
         devices_to_watch(stage.surveyed)
         return [], "bpf"
-    minimal = minimal_events(path_links(stage.surveyed))
+    minimal = events_needed(stage.surveyed)
     chosen, event_set, _ = choose_events(wanted, stage.available, minimal)
     return chosen, event_set
 

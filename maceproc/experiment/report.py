@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maceproc import __version__
-from maceproc.errors import AnalysisError, CaptureError
+from maceproc.errors import CaptureError
 from maceproc.experiment.results import Results
 from maceproc.experiment.shown import HOW_TO_READ, facts, sections, us
 from maceproc.following.soundness import judge
@@ -157,8 +157,7 @@ def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
             "estimate_ns": mine.estimate_ns,
             "other_ns": other.estimate_ns,
             "ratio": row.ratio if told else None,
-            "text": f"{flows} flows: {row.tracer} adds {us(mine)} us to the container's median "
-            f"RTT, {row.other} {us(other)} us: "
+            "text": f"{flows} flows: {_added(row.tracer, mine)}, {row.other} {us(other)} us: "
             + (
                 f"{format_share(row.ratio)} ({format_share(row.low)} to {format_share(row.high)}) "
                 "of it"
@@ -166,6 +165,13 @@ def _claims_of_cost(results: Results, flows: int) -> Iterator[dict[str, Any]]:
                 else "the latter is not told from nothing"
             ),
         }
+
+
+def _added(tracer: str, cost: Estimate) -> str:
+    """Say what a tracer adds; a negative estimate is scatter, since tracing speeds no ping up."""
+    if cost.estimate_ns < 0:
+        return f"what {tracer} adds to the container's median RTT is not told ({us(cost)} us)"
+    return f"{tracer} adds {us(cost)} us to the container's median RTT"
 
 
 def as_html(results: Results) -> str:
@@ -226,13 +232,3 @@ def table_lines(
     rules = ("--:" if n in right else "---" for n in range(len(header)))
     yield f"|{'|'.join(rules)}|"
     yield from (f"| {' | '.join(row)} |" for row in rows)
-
-
-def require_plots() -> None:
-    """Raise AnalysisError when matplotlib is not installed: before an hour of measuring."""
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise AnalysisError(
-            "the report's plots need matplotlib", hint="pip install 'maceproc[plot]'"
-        )

@@ -9,7 +9,7 @@ from maceproc.capture import NativeProgram, Place
 from maceproc.errors import CommandError, TargetError
 from maceproc.experiment.plan import Plan
 from maceproc.experiment.traffic import usable_cpus
-from maceproc.recording.arms import no_native_control
+from maceproc.recording.arms import why_no_native
 from maceproc.recording.command import Command, parse_command
 from maceproc.recording.entrances import Entrance
 from maceproc.recording.native import describe_native
@@ -99,10 +99,10 @@ def _entrances(site: Site, surveyed: Survey, command: Command) -> dict[Place, En
     """Return how to enter the container and the host; a native site has only the host."""
     if site.is_native:
         return {"native": site.entrance}
-    reason = no_native_control(site, surveyed, command)
+    reason = why_no_native(site, surveyed, command)
     if reason or surveyed.host is None:
         raise TargetError(
             f"nothing to compare the container with: {reason or 'no crossing is seen'}",
-            hint="`maceproc record` needs no native control",
+            hint="`maceproc record` can do without the native ping",
         )
     return {"native": site.native_entrance(surveyed.host), "container": site.entrance}

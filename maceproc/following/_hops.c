@@ -1,10 +1,12 @@
-/* Following packets, compiled: the two loops that every hop passes through.
+/* Following packets, compiled: the loops that every hop passes through.
  *
  * count_addresses() and place_hops() put the hops of several tables, each in order of time, into
  * one order of address and time: a counting sort, since the kernel uses few addresses again and
- * again. number_lives() cuts the hops of every address into lives. hop_order.py and journeys.py
- * call them; what comes out is what their NumPy path gives, and the tests hold them equal. They
- * hold no state and release the GIL. Bounds are checked here: a caller's mistake raises ValueError.
+ * again. number_lives() cuts the hops of every address into lives. find_hops() finds those of some
+ * events on some devices; keep_hops() goes on from there within a journey. hop_order.py,
+ * journeys.py and walk.py call them; what comes out is what their NumPy path gives, and the tests
+ * hold them equal. They hold no state and release the GIL. Bounds are checked here: a caller's
+ * mistake raises ValueError.
  */
 #include "../_buffers.h"
 #include <stdint.h>
@@ -602,18 +604,172 @@ out:
     return result;
 }
 
+/* --- search ---------------------------------------------------------------------------------- */
+
+/* The events and devices of all hops, and a table that tells which of them are wanted. */
+typedef struct {
+    Array held[3];
+    int64_t rows, names, width; /* of the table: events, devices and a last one for none */
+    const int8_t *events;
+    const void *devices; /* signed; -1: none */
+    int size;            /* of a device */
+    const uint8_t *wanted;
+} Search;
+
+static int take_search(PyObject *events, PyObject *devices, PyObject *wanted, long long width,
+                       Search *s)
+{
+    if ((s->size != 1 && s->size != 2 && s->size != 4) || width < 1) {
+        PyErr_SetString(PyExc_ValueError, "numbers of a wrong size");
+        return -1;
+    }
+    if (take(events, &s->held[0], 1, -1, 0))
+        return -1;
+    s->rows = s->held[0].view.len;
+    if (take(devices, &s->held[1], s->size, s->rows, 0) ||
+        take(wanted, &s->held[2], (Py_ssize_t)width, -1, 0))
+        return -1;
+    s->events = s->held[0].view.buf;
+    s->devices = s->held[1].view.buf;
+    s->wanted = s->held[2].view.buf;
+    s->width = width;
+    s->names = s->held[2].view.len / width;
+    return 0;
+}
+
+/* Tell where a hop is wanted; -1 where its event or its device is unknown. */
+static inline int is_wanted(const Search *s, int size, int64_t row)
+{
+    int64_t event = s->events[row], device = size == 1   ? ((const int8_t *)s->devices)[row]
+                                             : size == 2 ? ((const int16_t *)s->devices)[row]
+                                                         : ((const int32_t *)s->devices)[row];
+    if (event < 0 || event >= s->names || device < -1 || device >= s->width - 1)
+        return -1;
+    return s->wanted[event * s->width + (device < 0 ? s->width - 1 : device)] != 0;
+}
+
+/* Write the positions of the hops that are wanted, and return how many they are. A position is
+ * written before it is known to be wanted: there is always room for it. */
+static inline int64_t find_wanted(const Search *s, int size, int64_t *found)
+{
+    int64_t count = 0;
+    for (int64_t row = 0; row < s->rows; row++) {
+        int wanted = is_wanted(s, size, row);
+        if (wanted < 0)
+            return -1;
+        found[count] = row;
+        count += wanted;
+    }
+    return count;
+}
+
+/* Find the hops of some events on some devices: events, devices, size of a device, which are
+ * wanted, devices and one, room for the positions. Return how many there are. */
+static PyObject *find_hops(PyObject *self, PyObject *args)
+{
+    PyObject *events, *devices, *wanted, *object, *result = NULL;
+    Search search = {0};
+    Array found = {{0}, 0};
+    long long width;
+    int64_t count;
+    if (!PyArg_ParseTuple(args, "OOiOLO:find_hops", &events, &devices, &search.size, &wanted,
+                          &width, &object))
+        return NULL;
+    if (take_search(events, devices, wanted, width, &search) ||
+        take(object, &found, 8, search.rows, 1))
+        goto out;
+    Py_BEGIN_ALLOW_THREADS
+    count = search.size == 1   ? find_wanted(&search, 1, found.view.buf)
+            : search.size == 2 ? find_wanted(&search, 2, found.view.buf)
+                               : find_wanted(&search, 4, found.view.buf);
+    Py_END_ALLOW_THREADS
+    if (count < 0)
+        PyErr_SetString(PyExc_ValueError, "a hop's event or device is unknown");
+    else
+        result = PyLong_FromLongLong(count);
+out:
+    drop(&found, 1);
+    drop(search.held, 3);
+    return result;
+}
+
+enum { NOWHERE = -1 }; /* walk.py */
+
+/* Write `positions + steps`, or NOWHERE where that is not in the journey of the hop in `origins`, or
+ * is not wanted. Return -1 where the event or the device of a hop is unknown. */
+static int keep_wanted(const Search *s, const int64_t *journeys, const int64_t *origins,
+                       const int64_t *positions, int64_t count, int64_t steps, int64_t *found)
+{
+    steps = steps < -s->rows ? -s->rows : steps > s->rows + 1 ? s->rows + 1 : steps;
+    for (int64_t i = 0; i < count; i++) {
+        int64_t from = origins[i], at = positions[i];
+        found[i] = NOWHERE;
+        if (from < 0 || from >= s->rows || at < NOWHERE || at >= s->rows)
+            continue;
+        at += steps; /* both are small: no overflow */
+        if (at < 0 || at >= s->rows || journeys[at] != journeys[from])
+            continue;
+        int wanted = is_wanted(s, s->size, at);
+        if (wanted < 0)
+            return -1;
+        if (wanted)
+            found[i] = at;
+    }
+    return 0;
+}
+
+/* Keep the positions of hops that are in a journey, and wanted: what find_hops() takes, then the
+ * journeys, the hops whose journeys they are, the positions, steps, room for what is kept. */
+static PyObject *keep_hops(PyObject *self, PyObject *args)
+{
+    enum { JOURNEYS, ORIGINS, POSITIONS, KEPT, ARRAYS };
+    PyObject *events, *devices, *wanted, *given[ARRAYS], *result = NULL;
+    Search search = {0};
+    Array held[ARRAYS] = {{{0}, 0}};
+    long long width, steps;
+    int answer;
+    if (!PyArg_ParseTuple(args, "OOiOLOOOLO:keep_hops", &events, &devices, &search.size, &wanted,
+                          &width, &given[JOURNEYS], &given[ORIGINS], &given[POSITIONS], &steps,
+                          &given[KEPT]))
+        return NULL;
+    if (take_search(events, devices, wanted, width, &search) ||
+        take(given[JOURNEYS], &held[JOURNEYS], 8, search.rows, 0) ||
+        take(given[ORIGINS], &held[ORIGINS], 8, -1, 0))
+        goto out;
+    Py_ssize_t count = held[ORIGINS].view.len / 8;
+    if (take(given[POSITIONS], &held[POSITIONS], 8, count, 0) ||
+        take(given[KEPT], &held[KEPT], 8, count, 1))
+        goto out;
+    Py_BEGIN_ALLOW_THREADS
+    answer = keep_wanted(&search, held[JOURNEYS].view.buf, held[ORIGINS].view.buf,
+                         held[POSITIONS].view.buf, count, steps, held[KEPT].view.buf);
+    Py_END_ALLOW_THREADS
+    if (answer < 0) {
+        PyErr_SetString(PyExc_ValueError, "a hop's event or device is unknown");
+    } else {
+        result = Py_None;
+        Py_INCREF(result);
+    }
+out:
+    drop(held, ARRAYS);
+    drop(search.held, 3);
+    return result;
+}
+
 /* --- module ---------------------------------------------------------------------------------- */
 
 static PyMethodDef methods[] = {
     {"count_addresses", count_addresses, METH_VARARGS, "Count the hops of every address."},
     {"place_hops", place_hops, METH_VARARGS, "Write hops to the places of their addresses."},
     {"number_lives", number_lives, METH_VARARGS, "Number the lives of ordered hops."},
+    {"find_hops", find_hops, METH_VARARGS, "Find the hops of some events on some devices."},
+    {"keep_hops", keep_hops, METH_VARARGS, "Keep hops of one journey, and of some events."},
     {NULL, NULL, 0, NULL},
 };
 
 /* The number grows whenever a function takes or gives something else: see hop_loops.py. */
 static struct PyModuleDef module = {
-    PyModuleDef_HEAD_INIT, "_hops", "Following packets, compiled. Interface 3", 0, methods,
+    PyModuleDef_HEAD_INIT, "_hops", "Following packets, compiled. Interface 4", 0, methods,
     NULL, NULL, NULL, NULL,
 };
 

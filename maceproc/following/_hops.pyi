@@ -18,3 +18,23 @@ def number_lives(
     numbers: Any,
     /,
 ) -> int: ...
+
+# Events and devices of all hops; size of a device; which are wanted, [event, device]; its width.
+def find_hops(
+    events: Any, devices: Any, size: int, wanted: Any, width: int, found: Any, /
+) -> int: ...
+
+# As before; then journeys, the hops whose journeys they are, positions, steps, what is kept.
+def keep_hops(
+    events: Any,
+    devices: Any,
+    size: int,
+    wanted: Any,
+    width: int,
+    journeys: Any,
+    origins: Any,
+    positions: Any,
+    steps: int,
+    found: Any,
+    /,
+) -> None: ...

@@ -112,7 +112,6 @@ def find_native(
     rounds = rounds_of(rtts)
     own = _own(capture, rounds, on_path)
     doubts = tuple(_doubts(given, sidecar, rtts)) if given else ()
-    awake = bool(sidecar and sidecar.machine.awake)
     corrected = corrected_by_round(rtts)
     path_ns = container_path(rtts)
     left, median, correction, source = NOTHING, NOTHING, None, ""
@@ -120,15 +119,15 @@ def find_native(
         missing = "no ping was corrected"
     elif given and not any(doubt.refuses for doubt in doubts):
         source, missing = CALIBRATION, ""
-        correction = native_rtt.estimate(given.measured, awake=awake, container_path_ns=path_ns)
+        correction = native_rtt.estimate(given.measured, container_path_ns=path_ns)
         median = native_rtt.median_by_another(corrected, correction)
         if own:
             left = native_rtt.left_by_another(rounds, correction)
     elif own:
         source, missing = ITSELF, ""
-        correction = native_rtt.estimate([own], awake=awake, elsewhere=False)
-        median = native_rtt.median_of_self(rounds, own, awake=awake)
-        left = native_rtt.left_across_rounds(rounds, own.events, awake=awake)
+        correction = native_rtt.estimate([own], elsewhere=False)
+        median = native_rtt.median_of_self(rounds, own)
+        left = native_rtt.left_across_rounds(rounds, own)
     else:
         missing = "the same ping was not run from the host, traced and untraced" + (
             ", and the calibration is not valid here" if given else ", and no calibration was given"
@@ -156,8 +155,16 @@ def _own(capture: Capture, rounds: Rounds, on_path: pd.DataFrame) -> Measured | 
         return None
     sidecar = capture.sidecar
     began = sidecar.runs[0].start_utc_ns if sidecar and sidecar.runs else 0
-    address = sidecar.target.address if sidecar else ""
-    return native_rtt.measure(rounds, float(events.mean()), began, capture.trace.name, address)
+    outer = sidecar.link(sidecar.target.path[-1]) if sidecar and sidecar.target.path else None
+    return native_rtt.measure(
+        rounds,
+        float(events.mean()),
+        # A pair of veth devices has both of its ends in one kernel.
+        wire_within=outer is not None and outer.kind == "veth",
+        made_utc_ns=began,
+        capture=capture.trace.name,
+        address=sidecar.target.address if sidecar else "",
+    )
 
 
 def _doubts(given: Calibration, sidecar: Sidecar | None, rtts: pd.DataFrame) -> list[Difference]:

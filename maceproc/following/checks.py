@@ -187,10 +187,14 @@ def _from_the_native_program(native: NativeProgram | None) -> Iterator[Finding]:
 
 
 def _from_coverage(rtts: pd.DataFrame) -> Iterator[Finding]:
-    traced = rtts["arm"].isin(["container traced", "native traced"])
-    answered = rtts[traced & rtts["rtt_ns"].notna() & (rtts["status"] != "duplicate")]
-    matched = answered["status"].isin(["corrected", "native"])
-    if (answered["status"] == "uncrossed").any():
+    """Name the traced arms of which answered pings could not be followed.
+
+    Results are of the container's pings, or of the native ones where there are no others. Native
+    pings beside the container's only calibrate: those that are missing are no problem.
+    """
+    arms = [arm for arm in ("container traced", "native traced") if (rtts["arm"] == arm).any()]
+    rows = rtts[rtts["rtt_ns"].notna() & (rtts["status"] != "duplicate")]
+    if (rows.loc[rows["arm"].isin(arms), "status"] == "uncrossed").any():
         yield Finding(
             "no crossing",
             "note",
@@ -198,13 +202,19 @@ def _from_coverage(rtts: pd.DataFrame) -> Iterator[Finding]:
             "ping printed",
             "",
         )
-    elif len(answered) and matched.mean() < GOOD_COVERAGE:
+        return
+    for arm in arms:
+        answered = rows[rows["arm"] == arm]
+        matched = answered["status"].isin(["corrected", "native"])
+        if answered.empty or matched.mean() >= GOOD_COVERAGE:
+            continue
         reasons = answered.loc[~matched, "reason"].value_counts()
         yield Finding(
             "coverage",
-            "warning" if matched.mean() > 0.9 else "problem",
-            f"only {matched.sum()} of {len(answered)} answered pings could be corrected; "
-            f"most often: {reasons.index[0]} ({reasons.iloc[0]})",
+            "problem" if arm == arms[0] and matched.mean() <= 0.9 else "warning",
+            f"only {matched.sum()} of {len(answered)} answered {arm} pings could be "
+            f"{'corrected' if arm == 'container traced' else 'followed'}; most often: "
+            f"{reasons.index[0]} ({reasons.iloc[0]})",
             "see the column `reason` of the table `rtts`",
         )
 
@@ -263,7 +273,7 @@ def _from_comparisons(comparisons: pd.DataFrame, rtts: pd.DataFrame) -> Iterator
     yield from _from_what_is_left(comparisons)
     if "native untraced" not in set(rtts["arm"]) and "container traced" in set(rtts["arm"]):
         yield Finding(
-            "no native control",
+            "no native ping",
             "note",
             "the same ping was not run from the host: nothing to hold the corrected RTT against",
             "",

@@ -15,6 +15,7 @@ from maceproc.capture_files import Capture
 from maceproc.errors import AnalysisError, CaptureError
 from maceproc.following.by_hand import runs_by_hand
 from maceproc.following.calls import RECEIVE_CALLS, SEND_CALLS, deliveries_table, sends_table
+from maceproc.following.copies import copying_of, join_copies, with_reasons
 from maceproc.following.crossings import OUTBOUND, find_crossings, find_passages
 from maceproc.following.hop_arrays import HOP_EVENTS
 from maceproc.following.journeys import Links, follow_packets
@@ -103,7 +104,8 @@ def follow_way(
     deliveries = deliveries_table(trace.events)
     peers = {way.peer}
     if way.crosses and not way.peer:
-        unbounded = find_crossings(follow_packets(trace.events, recorded), way, recorded)
+        unbounded = _followed(trace, sidecar, recorded, Links())
+        unbounded = find_crossings(unbounded, way, recorded)
         if sidecar and sidecar.target.transient:
             peers = peers_of_runs(unbounded, sidecar)
             links = with_pairs(links, way.inner, peers)
@@ -113,13 +115,24 @@ def follow_way(
             peers = learn_peers(unbounded, way.inner, [run.pid for run, _ in runs])
             links = Links(dead_ends=frozenset((peer, way.inner) for peer in peers))
             way = replace(way, peer=next(iter(peers)) if len(peers) == 1 else "")
-    hops = follow_packets(trace.events, recorded, links)
+    hops = _followed(trace, sidecar, recorded, links)
     crossed = find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
     if way.crosses and not way.peer:
         crossed = crossed[crossed["peer"].isin(peers)].reset_index(drop=True)
+    if copying := copying_of(sidecar):
+        crossed = with_reasons(crossed, copying, recorded)
     hops = name_namespaces(hops, crossed, sidecar)
     sends = sends_table(trace.events, crossed)
     return Packets(hops, crossed, sends, deliveries, way, links, recorded)
+
+
+def _followed(
+    trace: Trace, sidecar: Sidecar | None, recorded: Collection[str], links: Links
+) -> pd.DataFrame:
+    """Return the HOPS of a trace, those of copied packets joined to their originals' journeys."""
+    hops = follow_packets(trace.events, recorded, links)
+    copying = copying_of(sidecar)
+    return join_copies(hops, copying, trace.lost) if copying else hops
 
 
 def correct_pings(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-INTERFACE = "Interface 3"
+INTERFACE = "Interface 4"
 """What the loops of this source say of themselves, in _hops.c."""
 
 loops: ModuleType | None

@@ -19,10 +19,12 @@ pings, u the native untraced pings, and c the container's traced pings. With med
 
 The sum is exact in each round, but noisy: the RTTs of n and u vary with network and machine. So the
 mean over the rounds is combined with prior knowledge, each weighted by its uncertainty (a normal
-prior, A. Gelman et al., "Bayesian Data Analysis", chapter 3). Two things are known beforehand: the
-cost of tracing is the number of events times the cost of one event, and the wires of two pings on
-the same path take about the same time. A precise measurement outweighs the prior; an imprecise one
-is drawn towards it.
+prior, A. Gelman et al., "Bayesian Data Analysis", chapter 3). Two things are known beforehand. The
+cost of tracing is the number of events times the cost of one event, and an event costs more where
+the machine's own code takes longer, because both run from the same cold caches. And the wires of
+two pings on the same path take about the same time, except where the other end of the wire is in
+this kernel too: then nothing is assumed. A precise measurement outweighs the prior; an imprecise
+one is drawn towards it.
 
 All three terms are time in this machine's own code, which takes longer the colder its caches are.
 So the measurement of another capture is scaled by the ratio of the times that the container's own
@@ -54,14 +56,14 @@ from maceproc.following.native_rounds import (
 )
 from maceproc.statistics import Estimate, Values
 
-# What an event costs outside of crossings, mean and standard deviation [ns], by whether the CPUs
-# are kept awake; measured in the lab: docs/native-rtt.md.
-EVENT_COST_NS = {True: (450.0, 250.0), False: (1050.0, 400.0)}
+# What an event costs outside of crossings: so much, and a share of the host's own path; and the
+# standard deviation, as a share of that. Measured in the lab: docs/native-rtt.md.
+EVENT_COST_NS, EVENT_COST_SHARE, EVENT_COST_DEVIATION = 250.0, 0.02, 0.35
 # How unlike the terms of two recordings are beyond what their rounds tell: so much, and a share of
 # the host's own path. How unlike the wires of containers and natives are, before anything is
-# measured, as a share of it.
+# measured, as a share of it: of a wire that leads out of this kernel, and of one that does not.
 DRIFT_NS, DRIFT_SHARE = 700.0, 0.01
-WIRE_SHARE = 0.07
+WIRE_SHARE, WIRE_SHARE_WITHIN = 0.07, 0.3
 # The same of what first pings have more, beforehand, and from one recording to the next.
 FIRST_SHARE, FIRST_DRIFT_SHARE = 0.5, 0.25
 MOST_WARMTH = 3.0
@@ -69,11 +71,18 @@ LEAST_FIRST = 3  # rounds whose first ping was seen in both places
 
 
 def measure(
-    rounds: Rounds, events: float, made_utc_ns: int = 0, capture: str = "", address: str = ""
+    rounds: Rounds,
+    events: float,
+    *,
+    wire_within: bool = False,
+    made_utc_ns: int = 0,
+    capture: str = "",
+    address: str = "",
 ) -> Measured:
     """Return what the native pings of one capture measure; needs two rows of `Rounds` or more.
 
     `events` is the mean number of events on a native traced ping's path, wire included.
+    `wire_within` says that the other end of the wire is in this kernel.
     """
     mean, covariance = mean_and_covariance(rounds.terms, rounds.weights)
     known = ~np.isnan(rounds.overhead)
@@ -87,6 +96,7 @@ def measure(
         covariance_ns2=covariance.tolist(),
         rounds=len(rounds.terms),
         events=events,
+        wire_within=wire_within,
         own_path_ns=rounds.own_path_ns,
         container_path_ns=None
         if math.isnan(rounds.container_path_ns)
@@ -139,7 +149,6 @@ class Correction:
 def estimate(
     measured: Sequence[Measured],
     *,
-    awake: bool,
     elsewhere: bool = True,
     container_path_ns: float = math.nan,
 ) -> Correction:
@@ -153,7 +162,7 @@ def estimate(
     measured = [_scaled(one, warmth(one, container_path_ns)) for one in measured]
     last = measured[-1]
     drift = np.eye(len(TERMS)) * _drift_ns2(last.own_path_ns) * elsewhere
-    mean, prior = prior_of(last.events, last.own_path_ns, awake=awake)
+    mean, prior = prior_of(last)
     covariance = prior
     weights = np.zeros((3, 3))
     for one in measured:
@@ -208,12 +217,16 @@ def _first_ns(measured: Sequence[Measured]) -> float:
     return total / precision
 
 
-def prior_of(events: float, own_path_ns: float, *, awake: bool) -> tuple[Values, Values]:
-    """Return what is known of the terms beforehand: mean and covariance [ns, ns^2]."""
-    cost_ns, deviation_ns = EVENT_COST_NS[awake]
-    mean = np.array([0.0, events * cost_ns, 0.0])
-    deviations = np.array([10 * own_path_ns, events * deviation_ns, WIRE_SHARE * own_path_ns])
-    return mean, np.diag(deviations**2)
+def prior_of(measured: Measured) -> tuple[Values, Values]:
+    """Return what is known of the terms before they are measured: mean and covariance [ns, ns^2].
+
+    Only the number of events, the host's own path and where the wire ends are used.
+    """
+    own_path_ns = measured.own_path_ns
+    cost_ns = measured.events * (EVENT_COST_NS + EVENT_COST_SHARE * own_path_ns)
+    share = WIRE_SHARE_WITHIN if measured.wire_within else WIRE_SHARE
+    deviations = np.array([10 * own_path_ns, EVENT_COST_DEVIATION * cost_ns, share * own_path_ns])
+    return np.array([0.0, cost_ns, 0.0]), np.diag(deviations**2)
 
 
 def add_native_rtt(rtts: pd.DataFrame, correction: Correction | None) -> pd.DataFrame:
@@ -229,29 +242,29 @@ def left_by_another(rounds: Rounds, correction: Correction) -> Estimate:
     return _interval(rounds.left, rounds.weights, correction.shift_ns, correction.variance_ns2)
 
 
-def left_across_rounds(rounds: Rounds, events: float, *, awake: bool) -> Estimate:
+def left_across_rounds(rounds: Rounds, own: Measured) -> Estimate:
     """Judge how well a capture calibrates itself: fit on half of its rounds, judge on the others.
 
     Two successive rounds are kept in the same half, because the second runs the arms in reverse
-    order. With fewer than four rounds nothing can be judged.
+    order. With fewer than four rounds nothing can be judged. `own` is what all rounds measured.
     """
     if rounds.count < 4:
         return statistics.NOTHING
     fit = (rounds.numbers - 1) // 2 % 2 == 0
     if min(fit.sum(), (~fit).sum()) < 2:  # rounds are missing
         fit = np.arange(len(fit)) % 2 == 0
-    measured = measure(rounds.only(fit), events)
-    correction = estimate([measured], awake=awake, elsewhere=False)
+    measured = measure(rounds.only(fit), own.events, wire_within=own.wire_within)
+    correction = estimate([measured], elsewhere=False)
     return left_by_another(rounds.only(~fit), correction)
 
 
-def median_of_self(rounds: Rounds, measured: Measured, *, awake: bool) -> Estimate:
+def median_of_self(rounds: Rounds, measured: Measured) -> Estimate:
     """Return the native RTT's median where the capture calibrates itself, with its interval.
 
     The same rounds make the corrected RTTs and the correction: their errors are taken jointly.
     """
-    correction = estimate([measured], awake=awake, elsewhere=False)
-    _, prior = prior_of(measured.events, measured.own_path_ns, awake=awake)
+    correction = estimate([measured], elsewhere=False)
+    _, prior = prior_of(measured)
     # The estimate is fixed + weights @ mean of the rounds' terms.
     values = rounds.corrected + rounds.terms @ correction.weights.T @ SIGNS
     fixed = SIGNS @ (correction.terms_ns - correction.weights @ np.array(measured.terms_ns))

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import pandas as pd
 
 SOUND, WITH_CARE, DO_NOT_USE = "sound", "with care", "do not use"
+HEADLINE = "native RTT"
+"""The finding about the number that a report begins with: of its level, it is named first."""
 ABOUT_BARE_METAL = ("corrected is not native", "wire")  # the native RTT has it taken out
 
 
@@ -59,7 +61,9 @@ def judge(findings: pd.DataFrame, *, native_held: bool = False) -> Soundness:
     for level, verdict in (("problem", DO_NOT_USE), ("warning", WITH_CARE)):
         rows = decisive[decisive["level"] == level]
         if len(rows):
-            return Soundness(verdict, str(rows["message"].iloc[0]), level, len(rows))
+            of_headline = rows[rows["finding"] == HEADLINE]
+            gravest = of_headline if len(of_headline) else rows
+            return Soundness(verdict, str(gravest["message"].iloc[0]), level, len(rows))
     why = "no reason to doubt these numbers was found"
     if len(decisive) < len(findings):
         why = "no reason to doubt the native RTT was found; of the bare-metal RTT see the findings"

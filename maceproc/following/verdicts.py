@@ -80,6 +80,12 @@ def _replies_unseen(case: Case) -> Bools:
 
 
 def _few_replies(case: Case) -> str:
+    if case.run.place == "container" and case.traced.packets.outbound.empty:
+        return (
+            f"none of {len(case.traced.packets.send_ns)} requests was seen at the host's end of "
+            "the container's device: they were copied on their way there (by a veth for an XDP "
+            "program in driver mode), had another length, or left by another device"
+        )
     answered, seen = case.traced.due.answered.sum(), len(case.traced.packets.received_ns)
     return (
         f"of {answered} replies, {seen} were seen on the container's device: others came by "

@@ -26,6 +26,7 @@ from maceproc.following.calls import (
     deliveries_table,
     sends_table,
 )
+from maceproc.following.copies import copying_of
 from maceproc.following.crossings import (
     INBOUND,
     any_by_netif_rx,
@@ -64,14 +65,14 @@ def follow_in_windows(
     """Return what `follow_pings` does, and the trace with what was kept of it.
 
     `read` gives the trace of a window. Returns None where packets can only be followed once all of
-    them were seen, because the capture has no sidecar or does not name the peer of the container's
-    device; and where other tracers recorded.
+    them were seen, because the capture has no sidecar, does not name the peer of the container's
+    device, or has packets that are copied on their way; and where other tracers recorded.
     """
     sidecar = capture.sidecar
     if sidecar is None or sidecar.tracing.tracer not in ("ftrace", "ftrace+bpf"):
         return None
     way = way_of(sidecar, inner, outer, peer)
-    if way.crosses and not way.peer:
+    if (way.crosses and not way.peer) or copying_of(sidecar):
         return None
     try:
         kept = _follow(sidecar, way, windows, read, tells_softirq=None)
@@ -194,7 +195,7 @@ class _Votes:
             way = replace(way, inner_uses_netif_rx=self.inner_by_netif_rx)
         count = self.counts[bool(way.inner_uses_netif_rx)]
         if way.outer_uses_netif_rx is None and count["every"]:
-            # As _Walk.mostly_netif_rx().
+            # As Walk.mostly_netif_rx().
             way = replace(way, outer_uses_netif_rx=count["by_rx"] / count["every"] >= 0.5)
         return way
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -37,15 +38,22 @@ def schedule(arms: list[Arm], rounds: int) -> Iterator[tuple[int, Arm]]:
             yield number, arms[place]
 
 
-def balanced_orders(arms: int) -> list[list[int]]:
-    """Return balanced orders of so many arms, each followed by its reverse: a Williams design.
+def balanced_orders(arms: int, chance: random.Random | None = None) -> list[list[int]]:
+    """Return balanced orders of so many arms, each followed by its reverse.
 
-    E. J. Williams, "Experimental designs balanced for the estimation of residual effects of
-    treatments", Aust. J. Sci. Res. A 2, 1949.
+    These are the rows of a Williams design, in which every arm is in every position, and follows
+    every other arm, equally often: E. J. Williams, "Experimental designs balanced for the
+    estimation of residual effects of treatments", Aust. J. Sci. Res. A 2, 1949. The reverse of each
+    row follows it, so that each pair of arms is balanced after two rounds. `chance` exchanges the
+    arms and the rows.
     """
     zigzag = [(step + 1) // 2 if step % 2 else -(step // 2) for step in range(arms)]
-    shifts = range(arms // 2 if arms % 2 == 0 else arms)
-    rows = [[(place + shift) % arms for place in zigzag] for shift in shifts]
+    names = list(range(arms))
+    shifts = list(range(arms if arms % 2 else arms // 2))
+    if chance is not None:
+        names = chance.sample(names, arms)
+        chance.shuffle(shifts)
+    rows = [[names[(place + shift) % arms] for place in zigzag] for shift in shifts]
     return [order for row in rows for order in (row, row[::-1])]
 
 
@@ -60,16 +68,16 @@ def arms_of_round(
     yield Arm(place, False, site.entrance)
     if site.is_native:
         return
-    reason = no_native_control(site, surveyed, command)
+    reason = why_no_native(site, surveyed, command)
     if reason:
-        notes.append(f"no native control: {reason}")
+        notes.append(f"no native ping: {reason}")
     elif surveyed.host:
         outside = site.native_entrance(surveyed.host)
         yield Arm("native", False, outside)
         yield Arm("native", True, outside)
 
 
-def no_native_control(site: Site, surveyed: Survey, command: Command) -> str:
+def why_no_native(site: Site, surveyed: Survey, command: Command) -> str:
     """Return why the command cannot be run from the host; empty when it can."""
     if surveyed.host is None:
         return "no outer device is known"

@@ -27,6 +27,7 @@ OWN_NAME_PREFIX = "maceproc-"  # of the names of containers that are made for a 
 
 _OWN_NAME = re.compile(rf"{OWN_NAME_PREFIX}({OWNER})-[0-9a-f]{{8}}")
 _FIRST_LINE_IS_NOISE = re.compile(r"^(time=|WARN)")
+_LOGGED_MESSAGE = re.compile(r'^time=.* msg="((?:[^"\\]|\\.)*)"')  # where there is nothing else
 _PROCESSES_LIMIT_BYTES = 1 << 20
 
 
@@ -207,7 +208,9 @@ def reason(done: Finished) -> str:
     said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
     said = [line for line in said if not _FIRST_LINE_IS_NOISE.match(line)] or said
     errors = [line for line in said if "rror" in line]  # "Unable to find image locally" comes first
-    return (errors or said or [f"exit status {done.returncode}"])[0]
+    first = (errors or said or [f"exit status {done.returncode}"])[0]
+    logged = _LOGGED_MESSAGE.search(first)
+    return logged[1].replace(r"\"", '"') if logged else first
 
 
 def ask(argv: list[str], timeout_s: float | None = ANSWER_TIMEOUT_S) -> Finished:

@@ -10,6 +10,7 @@ from typing import Literal
 from maceproc.capture import Link, find_link
 from maceproc.errors import TracingError
 from maceproc.recording.survey import Survey
+from maceproc.uplinks import copying_device
 
 EventSet = Literal["minimal", "full", "list", "bpf"]
 
@@ -30,6 +31,10 @@ MINIMAL_EVENTS = {
 }
 QUEUE_EVENTS = {"net:net_dev_start_xmit": "the packet leaves the outer device's queue"}
 DRIVER_EVENTS = {"net:netif_receive_skb": "receive event of any other device, or with GRO"}
+COPY_EVENTS = {
+    "net:netif_receive_skb": "the last event of a packet that is copied on its way",
+    "skb:consume_skb": "its end, which comes right before its copy is queued",
+}
 FULL_EVENTS = {
     "net:*": "every step through the network devices",
     "skb:*": "birth, copy and end of every skb",
@@ -65,6 +70,17 @@ def minimal_events(path: Sequence[Link | None]) -> list[str]:
         events += QUEUE_EVENTS
     if not all(link and link.uses_netif_rx for link in (inner, *veths, outer)):
         events += DRIVER_EVENTS
+    return events
+
+
+def events_needed(surveyed: Survey) -> list[str]:
+    """Return the smallest set of events for a survey's path: see `minimal_events`.
+
+    Where the path's packets are copied on their way, the events that show this are among them.
+    """
+    events = minimal_events(path_links(surveyed))
+    if copying_device(surveyed.target, lambda hop: find_link(surveyed.namespaces, hop)):
+        events += [name for name in COPY_EVENTS if name not in events]
     return events
 
 

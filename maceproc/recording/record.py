@@ -43,7 +43,7 @@ from maceproc.recording.destinations import destination_notes, resolve_from
 from maceproc.recording.echo_recorder import EchoRecorder, devices_to_watch
 from maceproc.recording.engine_command import is_engine, parse_engine_command
 from maceproc.recording.entrances import EngineExec
-from maceproc.recording.event_sets import EventSet, choose_events, minimal_events, path_links
+from maceproc.recording.event_sets import EventSet, choose_events, events_needed
 from maceproc.recording.lab import REMOTE_IPV4, REMOTE_IPV6
 from maceproc.recording.machine import (
     cpus_awake,
@@ -327,7 +327,7 @@ def _recorder_of(
     if options.tracer == "bpf":
         require_bpf()
         return EchoRecorder(workplace.trace, devices_to_watch(surveyed)), "bpf", []
-    minimal = minimal_events(path_links(surveyed))
+    minimal = events_needed(surveyed)
     chosen, event_set, notes = choose_events(options.events, available_events(tracefs), minimal)
     remove_stale_instances(tracefs)
     kb = options.buffer_kb or default_buffer_kb()

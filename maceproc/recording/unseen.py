@@ -1,7 +1,7 @@
 """What on a path hides packets from the events: eBPF programs that move them, and copies.
 
-Such packets are refused in the analysis, ping by ping. What can be known beforehand is said before
-recording.
+What moves past the events is refused in the analysis, ping by ping; some copies are followed
+(`maceproc.following.copies`). What can be known beforehand is said before recording.
 """
 
 from __future__ import annotations
@@ -13,14 +13,7 @@ from maceproc.recording.bpf.device_programs import devices_with_links
 from maceproc.recording.explorer import Explorer
 from maceproc.recording.ip_answers import printed_json
 from maceproc.recording.sites import Netns
-from maceproc.uplinks import TUNNELS
-
-NEEDING_ROOM = frozenset({*TUNNELS, "vlan", "macsec", "wireguard"})
-"""Kinds of devices that want more room before a packet than an Ethernet card.
-
-Seen on 6.1 and 6.12, with a probe on skb_expand_head(): VLAN, bridge on a VLAN, VXLAN, Geneve,
-gretap, sit, macsec, WireGuard. No copy was made for a card, a bond, a bridge on a card, tap, tun.
-"""
+from maceproc.uplinks import copying_device
 
 DRIVER_MODE = 1
 """XDP_ATTACHED_DRV, include/uapi/linux/if_link.h, v6.8.
@@ -36,37 +29,16 @@ def unseen_notes(explorer: Explorer, target: Target) -> list[str]:
 
 
 def _copy_notes(explorer: Explorer, target: Target) -> list[str]:
-    """Return a note where the kernel copies the IPv6 packets that it forwards.
-
-    ip6_forward() makes room for the next device's Ethernet header only; ip6_finish_output2() wants
-    what that device says it needs, and skb_expand_head() clones a packet without a socket first
-    (net/ipv6/ip6_output.c, net/core/skbuff.c, v6.1). IPv4's ip_forward() makes room for all of it.
-    """
-    routed = _routed_device(explorer, target)
-    if routed is None or ":" not in target.address:
+    """Return a note where the kernel copies the packets that it forwards."""
+    found = copying_device(target, lambda hop: _link(explorer, hop))
+    if found is None:
         return []
-    links = [_link(explorer, hop) for hop in (routed, *target.below)]
-    if links[0] is not None and links[0].kind != "bridge":
-        links = links[:1]  # a bridge needs what its ports need; of a bond that is not known
-    needing = next((link for link in links if link and link.kind in NEEDING_ROOM), None)
-    if needing is None:
-        return []
+    routed, needing = found
     return [
         f"{routed}: the kernel copies IPv6 packets that it forwards there, to make room for the "
-        f"header of {needing.name} ({needing.kind}): no event shows that, so pings will be refused "
-        "(not seen on the outer device); IPv4 packets are not copied"
+        f"header of {needing.name} ({needing.kind}): requests are followed from the original to "
+        "its copy by the event skb:consume_skb, and refused where that is not certain"
     ]
-
-
-def _routed_device(explorer: Explorer, target: Target) -> PathDevice | None:
-    """Return the device that the host routes packets to; None where it does not route them."""
-    if len(target.path) < 3:
-        return None
-    veth = _link(explorer, target.path[1])
-    bridge = target.path[2].dev if veth and veth.master == target.path[2].dev else ""
-    after = target.path[3 if bridge else 2 :]
-    first = _link(explorer, after[0]) if after else None
-    return after[0] if first is not None and not (bridge and first.master == bridge) else None
 
 
 def _link(explorer: Explorer, hop: PathDevice) -> Link | None:

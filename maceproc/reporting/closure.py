@@ -62,8 +62,7 @@ def made_by(native: Native) -> str:
 
 def calibration_lines(calibration: Calibration) -> list[str]:
     """Say in words what a calibration holds."""
-    made = calibration.conditions
-    correction = estimate(calibration.measured, awake=made.awake)
+    correction = estimate(calibration.measured)
     ends = 1.96 * np.sqrt(np.diag(correction.covariance_ns2))
     terms = zip(TERMS, correction.terms_ns, ends, strict=True)
     n = sum(one.rounds for one in calibration.measured)
@@ -85,9 +84,8 @@ def check_lines(old: Calibration, new: Calibration) -> tuple[bool, list[str]]:
     """Tell whether a calibration holds, given one made now, and say so in words."""
     unlike = differences(old.conditions, new.conditions)
     lines = [f"{'refused' if one.refuses else 'doubtful'}: {one.message}" for one in unlike]
-    awake = new.conditions.awake
-    theirs = estimate(old.measured, awake=awake)
-    mine = estimate(new.measured, awake=awake)
+    theirs = estimate(old.measured)
+    mine = estimate(new.measured)
     holds = not any(one.refuses for one in unlike)
     drift_ns = mine.shift_ns - theirs.shift_ns
     deviation_ns = math.sqrt(mine.variance_ns2 + theirs.variance_ns2)

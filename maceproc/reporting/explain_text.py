@@ -35,7 +35,7 @@ def lines(
 
 
 def sentence(ping: pd.Series, ledger: pd.Series) -> str:
-    """Say what RTT ping printed, what it is without the container, and where most of it passed."""
+    """Say what RTT ping printed, what it is without the container, and the longest segment."""
     told = [f"icmp_seq {ping['seq']}, round {ping['round']}, {ping['arm']}: {ping['status']}."]
     if pd.notna(ping["rtt_ns"]):
         told.append(f"Ping printed {_us(ping['rtt_ns'])} us")
@@ -48,7 +48,7 @@ def sentence(ping: pd.Series, ledger: pd.Series) -> str:
     known = ledger.dropna()
     if len(known) and ping["status"] in SETTLED:
         segment, took_ns = known.idxmax(), known.max()
-        told.append(f"Most of it passed in the segment `{segment}`: {_us(took_ns)} us.")
+        told.append(f"Its longest segment is `{segment}`: {_us(took_ns)} us.")
     return " ".join(told)
 
 

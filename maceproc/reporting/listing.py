@@ -14,6 +14,7 @@ import pandas as pd
 from maceproc.errors import AnalysisError
 from maceproc.foreign_text import clean, clean_lines
 from maceproc.reporting.export.tables import csv_ready
+from maceproc.reporting.text_table import beside
 from maceproc.schema import SCHEMA_VERSION, Trace
 from maceproc.tracedat.windows import WHOLE, Window
 from maceproc.traces import read_trace, summarize_trace, windows_for
@@ -35,7 +36,8 @@ def listing(path: Path) -> str:
     lines = [f"{'event':<{width}} {'count':>10} {'per second':>12}  fields"]
     for event in summary.events:
         names = ", ".join(name.rpartition(" ")[2] for name in event.fields)
-        lines.append(f"{event.event:<{width}} {event.count:>10} {event.rate:>12.1f}  {names}")
+        counts = f"{event.event:<{width}} {event.count:>10} {event.rate:>12.1f}"
+        lines.extend(beside(f"{counts}  ", names))
     lines.append(f"{total} events in {summary.duration_ns / 1e9:.6f} s")
     for buffer in [b for b in summary.buffers if b["cpus"]]:
         name = f"buffer {buffer['buffer']!r}" if buffer["buffer"] else "top buffer"

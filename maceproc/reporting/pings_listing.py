@@ -13,6 +13,7 @@ from maceproc.capture import Run
 from maceproc.capture_files import load_sidecar, sidecar_path
 from maceproc.errors import CaptureError
 from maceproc.pings import PingOutput, parse_ping, parse_runs, rows_of_run
+from maceproc.reporting.text_table import beside
 from maceproc.schema import SCHEMA_VERSION
 from maceproc.tracedat.container import is_trace_dat
 from maceproc.units import format_us
@@ -135,15 +136,16 @@ def _run_as_text(number: int, printed: Printed, head: int) -> Iterator[str]:
     counts = ["unknown" if n is None else str(n) for n in (output.sent, output.received)]
     yield f"run {number}{whose}: {output.target or 'target unknown'}"
     yield f"  sent       {counts[0]}, received {counts[1]}{_by_status(rows)}"
-    yield f"  flavour    {output.flavour}: {output.flavour_why}"
+    yield from beside("  flavour    ", f"{output.flavour}: {output.flavour_why}")
     first = "unknown" if output.first_seq is None else output.first_seq
-    yield f"  first seq  {first}: {output.first_seq_why}"
-    yield f"  stamps     {output.stamped_by or 'unknown'}: {output.stamped_by_why}"
+    yield from beside("  first seq  ", f"{first}: {output.first_seq_why}")
+    yield from beside("  stamps     ", f"{output.stamped_by or 'unknown'}: {output.stamped_by_why}")
     payload = "unknown" if output.payload_bytes is None else f"{output.payload_bytes} bytes"
     yield f"  payload    {payload}"
-    yield from (f"  remark     {remark}" for remark in output.remarks)
+    for remark in output.remarks:
+        yield from beside("  remark     ", remark)
     if output.not_understood:
-        yield f"  not understood: {lines_not_understood(output)}"
+        yield from beside("  not understood: ", lines_not_understood(output))
     if rows:
         yield f"  {'seq':>6}  {'status':<10} {'RTT [us]':>12} {'step [us]':>10}  message"
     yield from map(_row_as_text, rows[:head])

@@ -79,8 +79,10 @@ def event_cost_lines(costs: pd.DataFrame) -> Iterator[str]:
         told = f"{row.verdict}, {share} of the RTT, {row.cost_per_event_ns:.0f} ns an event"
         if row.events_inside:
             told += f"; about {left} us of it stay in the corrected RTT"
-        untold = row.verdict in (UNTOLD, IMPOSSIBLE)
-        yield f"{seen}; they cost {cost}: {row.verdict if untold else told}"
+        if row.verdict in (UNTOLD, IMPOSSIBLE):  # a negative cost would be no finding
+            yield f"{seen}; traced - untraced is {cost}: {row.verdict}"
+        else:
+            yield f"{seen}; they cost {cost}: {told}"
 
 
 def steps_table(steps: pd.DataFrame) -> Iterator[RenderableType]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from maceproc.reporting.console import CleanConsole, escape
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 """Columns that every report fits into, where the output is no terminal."""
+LEAST_ROOM = 24
+"""Columns that a text beside its label must have, see `beside`."""
 
 
 def terminal() -> Console:
@@ -50,6 +53,21 @@ def titled(
 def legend_of(legend: Mapping[str, str]) -> RenderableType:
     """Return names and their meanings in two columns."""
     return pairs({f"[dim]{escape(n)}[/dim]": f"[dim]{escape(m)}[/dim]" for n, m in legend.items()})
+
+
+def beside(label: str, text: str) -> list[str]:
+    """Wrap a text beside its label, in plain lines that fit into `WIDTH`.
+
+    A label that leaves too little room has the text below it.
+    """
+    room = WIDTH - len(label)
+    if room < LEAST_ROOM:
+        indent = " " * 4
+        return [label.rstrip(), *wrap(text, WIDTH, initial_indent=indent, subsequent_indent=indent)]
+    # A word longer than the room stays whole: a path or an address is copied from here.
+    parts = wrap(text, room, break_long_words=False, break_on_hyphens=False) or [""]
+    blank = " " * len(label)
+    return [f"{blank if number else label}{part}".rstrip() for number, part in enumerate(parts)]
 
 
 def pairs(rows: Mapping[str, str]) -> RenderableType:

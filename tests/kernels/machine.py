@@ -126,6 +126,8 @@ def boot(root: Path, release: str, script: Path, results: Path, *, seconds: floa
     never began.
     """
     programs = Path(sys.executable).parent  # vng calls others of its package by their names
+    if not (programs / "vng").exists():
+        raise CannotRun("virtme-ng is not installed: `make emulator` does that")
     path = f"{programs}:{os.environ['PATH']}"
     argv = [str(programs / "vng"), "--verbose", "--run", str(root / "boot" / f"vmlinuz-{release}")]
     argv += ["--cpus", "2", "--memory", "3G", "--disable-microvm", "--user", "root"]

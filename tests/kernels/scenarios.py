@@ -294,7 +294,6 @@ SCENARIOS: dict[str, Scenario] = {
         inbound=CARDS,
         modules=("bonding", "8021q"),
         target=REMOTE_IPV6,
-        corrected="any",
     ),
     "lacp-vlan": Scenario(
         "VLAN on a bond, 802.3ad",
@@ -364,7 +363,6 @@ SCENARIOS: dict[str, Scenario] = {
         + ipv6("vxlan0", "vxlan0"),
         modules=("vxlan",),
         target=REMOTE_IPV6,
-        corrected="any",
     ),
     "vxlan-own-namespace": Scenario(
         "VXLAN in a namespace of its own, as Docker Swarm makes it",
