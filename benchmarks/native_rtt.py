@@ -2,12 +2,13 @@
 
     python -m benchmarks.native_rtt record DIR [--regime lab ...] [--recordings 10] [--seconds 60]
     python -m benchmarks.native_rtt table DIR
+    python -m benchmarks.native_rtt ways DIR
 
 `record` makes recordings of each regime, in turn, with all four arms, and adds what they say to
 DIR/recordings.jsonl. What is there is not made again: the same command goes on where it was ended.
 Every second recording pings another address. `table` corrects each recording by a calibration made
 of *another* one of the same regime, which pinged the other address, and judges it against its own
-untraced natives.
+untraced natives. `ways` compares ways to correct: each recording by every other one of its regime.
 """
 
 from __future__ import annotations
@@ -20,17 +21,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from itertools import permutations
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-from scipy.stats import t
+from scipy.stats import norm, t
 
 import maceproc
 from maceproc.calibration import Measured
-from maceproc.following.native_rounds import Rounds
-from maceproc.following.native_rtt import estimate, left_by_another
+from maceproc.following.native_rounds import SIGNS, Rounds
+from maceproc.following.native_rtt import Correction, estimate, left_by_another
 from maceproc.recording.lab import (
     NETNS_DIR,
     REMOTE_IPV4,
@@ -86,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("verb", choices=["record", "table"])
+    parser.add_argument("verb", choices=["record", "table", "ways"])
     parser.add_argument("directory", type=Path)
     parser.add_argument("--regime", choices=[*REGIMES], action="append")
     parser.add_argument("--recordings", type=int, default=10)
@@ -96,6 +98,9 @@ def main() -> None:
     names = arguments.regime or [*REGIMES]
     if arguments.verb == "table":
         print_table(arguments.directory, names)
+        return
+    if arguments.verb == "ways":
+        print_ways(arguments.directory, names)
         return
     deadline = time.monotonic() + arguments.until
     for number in range(arguments.recordings):
@@ -251,6 +256,51 @@ def judge(recording: Recording, calibrated_by: Recording) -> Verdict:
         float(np.average(rounds.left, weights=rounds.weights)),
         float(np.average(overhead[known], weights=rounds.weights[known])),
     )
+
+
+def as_measured(measured: Measured, terms: Sequence[int]) -> Correction:
+    """Return the correction by these of the terms as they were measured."""
+    chosen = np.zeros(len(SIGNS))
+    chosen[list(terms)] = 1
+    covariance = np.array(measured.covariance_ns2) * np.outer(chosen, chosen)
+    return Correction(
+        chosen * np.array(measured.terms_ns), covariance, measured.rounds, np.diag(chosen)
+    )
+
+
+def ways_to_correct(measured: Measured, container_path_ns: float) -> dict[str, Correction]:
+    """Return the corrections of a recording by another, each made in its own way."""
+    return {
+        "nothing added": as_measured(measured, []),
+        "the host's part alone": as_measured(measured, [0]),
+        "all three terms as they were measured": as_measured(measured, [0, 1, 2]),
+        "all three, drawn towards what is known": estimate([measured]),
+        "the same, scaled by how warm the machine is": estimate(
+            [measured], container_path_ns=container_path_ns
+        ),
+    }
+
+
+def print_ways(directory: Path, names: list[str]) -> None:
+    """Print what each way leaves, and how well the uncertainty that it states holds."""
+    left: dict[str, list[Estimate]] = {}
+    for name in names:
+        made = [one for one in recordings(directory) if one.regime == name]
+        for one, other in permutations(made, 2):
+            path_ns = one.measured.container_path_ns
+            ways = ways_to_correct(other.measured, math.nan if path_ns is None else path_ns)
+            for way, correction in ways.items():
+                left.setdefault(way, []).append(left_by_another(one.as_rounds(), correction))
+    columns = ("way", "pairs", "left, mean", "rms", "mean log-likelihood", "intervals that hold 0")
+    print(as_row(columns), as_row(["---"] * len(columns)), sep="\n")
+    for way, found in left.items():
+        us = np.array([e[:3] for e in found], dtype=float) / 1e3
+        deviations = (us[:, 2] - us[:, 1]) / 2 / norm.ppf(0.975)
+        likelihood = norm.logpdf(us[:, 0], 0, deviations).mean()
+        covered = np.mean((us[:, 1] <= 0) & (us[:, 2] >= 0))
+        rms = np.sqrt((us[:, 0] ** 2).mean())
+        numbers = (f"{us[:, 0].mean():+.1f}", f"{rms:.1f}", f"{likelihood:.2f}", f"{covered:.0%}")
+        print(as_row([way, str(len(found)), *numbers]))
 
 
 def make(trace: Path, regime: Regime, number: int, seconds: float) -> None:

@@ -78,14 +78,19 @@ class Paired(NamedTuple):
         Points that may still get the others of their echo.
     counts
         How many packets belong to no echo, by reason (`maceproc.echo_rows.COUNTS`).
-    stayed_inside
-        Requests that left by no outer device.
+    inside
+        Points of requests that left by no outer device.
     """
 
     rows: Rows
     rest: Points
     counts: dict[str, int]
-    stayed_inside: int
+    inside: Points
+
+    @property
+    def stayed_inside(self) -> int:
+        """How many requests left by no outer device."""
+        return len(self.inside)
 
 
 @dataclass
@@ -172,7 +177,7 @@ def pair(points: Points, until_ns: int | None = None, timeout_ns: int = TIMEOUT_
         rows[done][order],
         np.concatenate([way.points[waiting], later]),
         {"no_request": int(unasked.sum())},
-        int((stray & inside).sum()),
+        way.points[stray & inside],
     )
 
 

@@ -12,6 +12,7 @@ import ast
 import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -177,3 +178,14 @@ def test_what_is_tolerated_is_still_needed() -> None:
 
 def test_most_modules_are_short() -> None:
     assert median(lines_of(name) for name in MODULES if name) <= MEDIAN_LINES
+
+
+def test_every_package_is_in_what_is_published() -> None:
+    """An editable install finds them all by itself; a wheel holds those that are named."""
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    named = project["tool"]["setuptools"]["packages"]
+    there = [
+        ".".join(file.parent.relative_to(PACKAGE.parent).parts)
+        for file in PACKAGE.rglob("__init__.py")
+    ]
+    assert sorted(named) == sorted(there)

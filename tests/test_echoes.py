@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.samples import Sample
 
 from maceproc.echo_rows import ANSWERED, COUNTS, MAGIC, RECEIVED, REPEATED, ROW_FLAGS, TWIN
 from maceproc.echoes import (
@@ -41,6 +44,7 @@ from maceproc.watching.series import MORE_TARGETS, AllSeries, Key
 from maceproc.watching.watcher import Losses
 from tests.echo_samples import echo_rows, points_of
 
+ROOT = Path(__file__).parent.parent
 NO_LOSSES = Losses(0, dict.fromkeys(COUNTS, 0), 0)
 
 
@@ -244,7 +248,8 @@ def test_prometheus_is_served_what_was_counted() -> None:
     series = AllSeries()
     series.add(echo_rows(5), 10**9)
     series.add(echo_rows(2, flags=0), 10**9)
-    exporter = Exporter("127.0.0.1", 0, series, lambda number: f'c"{number}', lambda: NO_LOSSES)
+    losses = replace(NO_LOSSES, stayed_inside=3, inside={(1, "172.17.0.1"): 3})
+    exporter = Exporter("127.0.0.1", 0, series, lambda number: f'c"{number}', lambda: losses)
     try:
         with urlopen(f"http://127.0.0.1:{exporter.port}/metrics") as answer:
             text = answer.read().decode()
@@ -263,6 +268,22 @@ def test_prometheus_is_served_what_was_counted() -> None:
         "container": 'c"1',
         "target": "192.0.2.2",
     }
+    inside = found["maceproc_requests_without_outer_device_total", ""]
+    assert (inside.value, inside.labels["target"]) == (3, "172.17.0.1")
+    _grafana_asks_for_what_is_there(samples)
+
+
+def _grafana_asks_for_what_is_there(samples: list[Sample]) -> None:
+    dashboard = json.loads((ROOT / "docs/recipes/grafana-panel.json").read_text())
+    labels = {sample.name: set(sample.labels) for sample in samples}
+    asked = set()
+    for target in (target for panel in dashboard["panels"] for target in panel["targets"]):
+        for name, chosen in re.findall(r"\b(maceproc_\w+)(?:{([^}]*)})?", target["expr"]):
+            asked.add(name)
+            wanted = set(re.findall(r"(\w+)=", chosen))
+            wanted |= set(re.findall(r"{{(\w+)}}", target["legendFormat"]))
+            assert wanted <= labels[name], target
+    assert len(asked) >= 5
 
 
 def test_a_cut_file_gives_what_is_whole(tmp_path: Path) -> None:

@@ -523,6 +523,10 @@ def test_verbs_start_without_what_datasets_need() -> None:
         ("duckdb", ("compare", "fleet", "--by", "host"), "fleet"),
         ("fsspec", ("collect", "s3://b/x.dat", "-o", "fleet"), "remote"),
         ("distributed", ("collect", "x.dat", "-o", "f", "--scheduler", "tcp://h:1"), "cluster"),
+        ("matplotlib", ("compare", "x.dat", "y.dat", "-o", "both.png"), "plot"),
+        ("matplotlib", ("experiment", "report", "d"), "plot"),
+        ("pyarrow", ("export", str(path_of("every_event")), "-o", "rtts.parquet"), "export"),
+        ("perfetto", ("export", str(path_of("every_event")), "-o", "all.pftrace"), "export"),
     ],
 )
 def test_a_missing_library_is_one_line(

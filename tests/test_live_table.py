@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from maceproc.echo_rows import COUNTS
-from maceproc.watching.live_table import LAST_LINE, LAYOUTS, laid_out, table
+from maceproc.watching.live_table import LAST_LINE, LAYOUTS, NOT_FOLLOWED, laid_out, table
 from maceproc.watching.series import AllSeries
 from maceproc.watching.watcher import Losses
 from tests.echo_samples import echo_rows
@@ -24,10 +24,12 @@ def series_of(*targets: str) -> AllSeries:
     return made
 
 
-def lines_on(width: int, lines: int, *targets: str, name: str = "container2") -> list[str]:
+def lines_on(
+    width: int, lines: int, *targets: str, name: str = "container2", lost: Losses = NOTHING_LOST
+) -> list[str]:
     """Return the lines that a terminal of this size is given."""
     console = Console(file=io.StringIO(), width=width, height=lines, color_system=None)
-    shown = table(series_of(*targets), lambda _: name, NOTHING_LOST, 2 * NOW_NS, (width, lines))
+    shown = table(series_of(*targets), lambda _: name, lost, 2 * NOW_NS, (width, lines))
     console.print(shown)
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
@@ -62,6 +64,24 @@ def test_rows_that_do_not_fit_are_counted() -> None:
     lines = lines_on(120, 24, *(f"192.0.2.{n}" for n in range(1, 31)))
     assert len(lines) <= 24
     assert "14 more rows" in lines
+
+
+def test_what_was_not_followed_is_told_whole_below_the_rows() -> None:
+    inside = {(1, f"172.17.0.{n}"): n for n in range(1, 6)}
+    lost = Losses(7, {**dict.fromkeys(COUNTS, 0), "no_request": 9}, 15, inside)
+    lines = lines_on(80, 14, *(f"192.0.2.{n}" for n in range(1, 31)), lost=lost)
+    assert len(lines) <= 13
+    assert lines[-1] == LAST_LINE
+    said = " ".join(lines)
+    assert "7 points of echoes lost" in said
+    assert "15 requests left by no outer device" in said
+    first = "container2 -> 172.17.0.5 5, container2 -> 172.17.0.4 4, container2 -> 172.17.0.3 3"
+    assert f"{first}, 2 more targets" in said
+    assert "9 replies came to a container whose request left by no outer device" in said
+
+
+def test_every_count_has_words() -> None:
+    assert NOT_FOLLOWED.keys() == COUNTS.keys()
 
 
 def test_without_rows_there_are_headings() -> None:

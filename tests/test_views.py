@@ -12,8 +12,9 @@ from maceproc.capture_files import Capture
 from maceproc.errors import AnalysisError
 from maceproc.ledger import COLUMNS
 from maceproc.reporting.explain import explain
+from maceproc.reporting.page.tail import tail
 from maceproc.reporting.views import VIEWS, usual_ping
-from maceproc.schema import LOST
+from maceproc.schema import LOST, RTTS
 from tests.recorded import NAMES, analyzed
 
 
@@ -52,6 +53,24 @@ def test_crossings_are_those_of_the_corrected_pings():
     corrected = analysis.rtts[analysis.rtts["status"] == "corrected"]
     assert crossings.size().to_dict() == {d: len(corrected) for d in ("outbound", "inbound")}
     assert crossings.sum()["outbound"] == corrected["outbound_ns"].sum()
+
+
+def test_natives_beside_the_container_s_pings_are_not_mixed_into_its_way() -> None:
+    """Every round has native traced pings with the same numbers, here before the container's."""
+    alone = analyzed("idle")
+    natives = alone.rtts[alone.rtts["arm"] == "container traced"].astype(
+        {"arm": str, "status": str}
+    )
+    natives = natives.assign(arm="native traced", status="native", rtt_ns=natives["rtt_ns"] // 2)
+    for segment in ("tx_stack_ns", "wire_rtt_ns"):
+        natives[segment] = natives[segment] // 2
+    rtts = pd.concat([natives, alone.rtts.astype({"arm": str, "status": str})], ignore_index=True)
+    both = replace(alone, rtts=RTTS.frame(rtts))
+    assert usual_ping(both) == usual_ping(alone)
+    pd.testing.assert_frame_equal(both.view.path(), alone.view.path())
+    pd.testing.assert_frame_equal(both.view.examples(), alone.view.examples())
+    assert tail(both) == tail(alone)
+    assert explain(both, 3, 1).ping["arm"] == "container traced"
 
 
 def test_ledger_adds_up_to_the_mean_rtt():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -12,8 +13,11 @@ from maceproc.cli.options import REMOTE, recorded
 from maceproc.cli.places import Chosen, chosen_site, placed
 from maceproc.cli.privileges import require_root
 from maceproc.cli.record import interrupt_cleanly
-from maceproc.cli.terminal import bar, tell
+from maceproc.cli.terminal import bar, tell, tell_notes
 from maceproc.foreign_text import clean, clean_lines
+
+if TYPE_CHECKING:
+    from maceproc.recording.session import Progress
 
 
 class _Experiment(click.Group):
@@ -112,14 +116,14 @@ def run(
     maceproc experiment --container web --flows 0 -o DIR -- ping -c 100 192.0.2.1
     """
     from maceproc.experiment.plan import Plan
-    from maceproc.experiment.report import require_plots
     from maceproc.experiment.run import run_experiment
+    from maceproc.reporting.plots import require_matplotlib
 
     if where.kind == "here":
         raise click.UsageError("say where: --lab, --container NAME, --netns NAME or another place")
     require_root("an experiment")
     interrupt_cleanly()
-    require_plots()
+    require_matplotlib()
     levels = flows or ([0, 2, 4, 8] if where.kind == "lab" else [0])
     plan = Plan(
         command=list(command),
@@ -141,9 +145,28 @@ def run(
             outer=outer,
             buffer_kb=buffer_kb,
             announce=lambda begun: tell(f"path: {begun.target.route}"),
-            tell=lambda progress: update(progress.done, progress.total, progress.arm),
+            tell=_followed(command, update),
         )
     _report(directory, directory)
+
+
+def _followed(
+    command: tuple[str, ...], update: Callable[[int, int, str], None]
+) -> Callable[[Progress], None]:
+    """Return what shows the progress; before the first run it says how long all of them take."""
+    from maceproc.recording.duration import own_command, plan_sentence
+
+    pinged, told = own_command(list(command)), False
+
+    def follow(progress: Progress) -> None:
+        nonlocal told
+        left = progress.total - progress.done
+        if not told and left and pinged and pinged.is_ping:
+            tell_notes([plan_sentence(pinged, left)])
+        told = True
+        update(progress.done, progress.total, progress.arm)
+
+    return follow
 
 
 def _remote_for(traffic: str) -> Literal["kernel"] | None:
@@ -164,10 +187,10 @@ def report(directory: Path, output: Path | None) -> None:
     \b
     maceproc experiment report DIR
     """
-    from maceproc.experiment.report import require_plots
     from maceproc.predecessors.importing import is_import
+    from maceproc.reporting.plots import require_matplotlib
 
-    require_plots()
+    require_matplotlib()
     if is_import(directory):
         _report_import(directory, output or directory)
     else:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from maceproc.errors import PrivilegeError
-from maceproc.recording.machine import CAP_PERFMON, has_capability
+from maceproc.recording.machine import CAP_PERFMON, has_capability, require_perf_rights
 
 
 def require_root(what: str) -> None:
@@ -21,6 +21,14 @@ def require_root(what: str) -> None:
         perf = ": CAP_PERFMON is enough for perf, but a network is entered with CAP_SYS_ADMIN"
         enough = perf if has_capability(CAP_PERFMON) else ""
         raise PrivilegeError(f"{what} needs root{enough}", hint=f"run: {sudo_line(sys.argv)}")
+
+
+def require_rights(what: str, tracer: str, *, own_network: bool) -> None:
+    """Raise PrivilegeError unless this process is root's, or perf may record in our network."""
+    if os.geteuid() and tracer == "perf" and own_network:
+        require_perf_rights()
+    else:
+        require_root(what)
 
 
 def sudo_line(argv: list[str]) -> str:

@@ -13,7 +13,7 @@ import click
 from maceproc.cli import candidates
 from maceproc.cli.options import COMMAND, REMOTE, RecordsCommand, recorded, rounds_option
 from maceproc.cli.places import Chosen, chosen_site, placed
-from maceproc.cli.privileges import require_root
+from maceproc.cli.privileges import require_rights
 from maceproc.cli.terminal import bar, may_move, tell, tell_notes
 from maceproc.errors import Interrupted, PrivilegeError, TargetError, TracingError
 from maceproc.foreign_text import clean
@@ -90,7 +90,7 @@ def record(
     from maceproc.recording import record as recording
 
     check_alone(tracer, events, buffer_kb)
-    _require_rights()
+    _require_rights(tracer, where, command)
     interrupt_cleanly()
     told: list[str] = []
     there = chosen_site(where, remote=remote)
@@ -115,9 +115,12 @@ def record(
     _tell_end(capture, told)
 
 
-def _require_rights() -> None:
+def _require_rights(tracer: str, where: Chosen, command: tuple[str, ...]) -> None:
+    from maceproc.recording.engine_command import is_engine
+
+    own_network = where.kind in ("host", "here") and not is_engine(command)
     with doctor_at_hand():
-        require_root("recording")
+        require_rights("recording", tracer, own_network=own_network)
 
 
 @contextmanager

@@ -15,8 +15,9 @@ import click
 
 from maceproc.cli.privileges import require_root
 from maceproc.cli.record import INTERRUPTIONS
-from maceproc.cli.terminal import tell, tell_notes
+from maceproc.cli.terminal import Verbosity, tell, tell_notes, verbosity
 from maceproc.errors import RecordError
+from maceproc.foreign_text import clean
 
 if TYPE_CHECKING:
     from maceproc.recording.sites import NamedKind
@@ -130,7 +131,7 @@ def watch(
             with _doctor_at_hand():
                 watcher = Watcher(wanted, timeout_ns=int(timeout * 1e9), outer=outer)
                 stack.enter_context(watcher)
-            watching = Watching(watcher, AllSeries())
+            watching = Watching(watcher, AllSeries(), tell)
             sinks = [_print_json] if as_json else []
             sinks += stack.enter_context(_parquet(output, rotate_s, watching))
             stack.enter_context(_prometheus(prometheus, watching))
@@ -218,7 +219,7 @@ def _parquet(directory: str | None, rotate_s: float, watching: Watching) -> Iter
     def write(columns: Columns) -> None:
         files.add(columns)
         while files.files:
-            tell(f"wrote {files.files.pop(0)}")
+            watching.tell(f"wrote {files.files.pop(0)}")
 
     try:
         yield [write]
@@ -278,16 +279,28 @@ def _shown(watching: Watching, *, plain: bool) -> Iterator[Callable[[], None]]:
     from rich.live import Live
 
     console = Console()
+
+    def tell_above(line: str) -> None:
+        if verbosity() > Verbosity.QUIET:
+            console.print(clean(line), style="dim", highlight=False, markup=False)
+
+    shown = console.size
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
 
         def show_table() -> None:
+            nonlocal shown
             for note in notes():
-                console.print(f"note: {note}", style="dim", highlight=False, markup=False)
-            size = console.size
+                tell_above(f"note: {note}")
+            size, before = console.size, shown
+            if size.width < before.width:
+                console.clear()  # a narrower terminal has broken the lines of the last table
+            shown = size
             live.update(rows(partial(table, size=(size.width, size.height))), refresh=True)
 
         show_table()
+        watching.tell = tell_above
         yield show_table
+        watching.tell = tell
         show_table()
 
 
@@ -302,4 +315,5 @@ def _end_told(watching: Watching) -> Iterator[None]:
         followed = sum(series.echoes for series in watching.series.series.values())
         waiting = watching.watcher.waiting
         tell(f"{followed} echoes followed{f', {waiting} without a reply yet' * bool(waiting)}")
-        tell_notes(loss_lines(watching.watcher.losses(), watching.series))
+        watcher = watching.watcher
+        tell_notes(loss_lines(watcher.losses(), watching.series, watcher.name))

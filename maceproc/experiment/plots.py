@@ -16,7 +16,7 @@ import pandas as pd
 
 from maceproc.experiment.results import Results
 from maceproc.reporting.colors import DISTINCT_COLORS
-from maceproc.reporting.plots import finish, new_axes, note
+from maceproc.reporting.plots import finish, new_axes, note, require_matplotlib
 from maceproc.units import NS_PER_US
 from maceproc.whole_file import opened_whole
 
@@ -187,6 +187,7 @@ PLOTS: Mapping[str, Callable[[Results], Any]] = {
 
 def save_plots(results: Results, directory: Path) -> list[Path]:
     """Draw every plot into a PNG file; AnalysisError when matplotlib is not installed."""
+    require_matplotlib()
     new_axes(1, 1)  # raises when it is not installed
     import matplotlib.pyplot as plt
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maceproc import __version__
-from maceproc.errors import AnalysisError, CaptureError
+from maceproc.errors import CaptureError
 from maceproc.experiment.results import Results
 from maceproc.experiment.shown import HOW_TO_READ, facts, sections, us
 from maceproc.following.soundness import judge
@@ -232,13 +232,3 @@ def table_lines(
     rules = ("--:" if n in right else "---" for n in range(len(header)))
     yield f"|{'|'.join(rules)}|"
     yield from (f"| {' | '.join(row)} |" for row in rows)
-
-
-def require_plots() -> None:
-    """Raise AnalysisError when matplotlib is not installed: before an hour of measuring."""
-    from importlib.util import find_spec
-
-    if find_spec("matplotlib") is None:
-        raise AnalysisError(
-            "the report's plots need matplotlib", hint="pip install 'maceproc[plot]'"
-        )

@@ -9,14 +9,22 @@ import pandas as pd
 from maceproc.series import CONTAINER_TRACED, CORRECTED, NATIVE_TRACED
 
 
+def traced_pings(rtts: pd.DataFrame) -> pd.DataFrame:
+    """Return the container's traced pings of RTTS; where there are none, the native ones.
+
+    A capture is about these; native pings beside the container's are there to compare with.
+    """
+    inside = rtts["arm"] == CONTAINER_TRACED
+    return rtts[inside] if inside.any() else rtts[rtts["arm"] == NATIVE_TRACED]
+
+
 def coverage(rtts: pd.DataFrame) -> dict[str, Any]:
     """Count the container's traced pings; where there are none, the native ones.
 
     Counted are those corrected, of how many answered, by status, direction and round. ``bounds``
     says where the corrected median and mean would lie whatever the others were.
     """
-    inside = rtts["arm"] == CONTAINER_TRACED
-    traced = rtts[inside] if inside.any() else rtts[rtts["arm"] == NATIVE_TRACED]
+    traced = traced_pings(rtts)
     settled = traced["status"].isin(["corrected", "native"])
     answered = traced["rtt_ns"].notna() | settled
     answered &= traced["status"] != "duplicate"

@@ -15,6 +15,7 @@ import pandas as pd
 from maceproc.errors import AnalysisError
 from maceproc.predecessors.importing import Imported
 from maceproc.predecessors.matching import latency_by_authors, latency_for_certain
+from maceproc.reporting.plots import require_matplotlib
 from maceproc.statistics import Estimate, Pair, difference, location
 from maceproc.units import NS_PER_US
 
@@ -231,6 +232,7 @@ def draw(axes: Axes, series: Sequence[Series]) -> Axes:
 
 def save_report(imported: Imported, output: Path) -> tuple[str, list[Path]]:
     """Write report.md and the pictures; return the report, and the files."""
+    require_matplotlib()
     from matplotlib.figure import Figure
 
     series = summarize(imported)

@@ -16,6 +16,7 @@ from typing import Literal
 from maceproc.capture import Machine
 from maceproc.errors import PrivilegeError, TracingError
 from maceproc.recording.owners import FIRST_PID_NAMESPACE, pid_namespace
+from maceproc.recording.tracing import TRACEFS
 
 # What runs beside us, and the Debian package that has it.
 _PROGRAMS = {
@@ -28,7 +29,9 @@ _PROGRAMS = {
 }
 
 CPU_DMA_LATENCY = Path("/dev/cpu_dma_latency")
-CAP_SYS_ADMIN, CAP_PERFMON = 21, 38  # include/uapi/linux/capability.h, v6.8
+CAP_IPC_LOCK, CAP_SYS_ADMIN, CAP_PERFMON = 14, 21, 38  # include/uapi/linux/capability.h, v6.8
+PERF_PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
+PERF_MLOCK = Path("/proc/sys/kernel/perf_event_mlock_kb")
 
 
 def require_root() -> None:
@@ -40,6 +43,51 @@ def require_root() -> None:
             "recording needs CAP_SYS_ADMIN, which this root has not",
             hint="run it on the host, or in a container started with --privileged",
         )
+
+
+def require_rights(tracer: str, *, own_network: bool) -> None:
+    """Raise PrivilegeError unless this process may record: as root, or by perf in our network."""
+    if os.geteuid() and tracer == "perf" and own_network:
+        require_perf_rights()
+    else:
+        require_root()
+
+
+def require_perf_rights(tracefs: Path = TRACEFS) -> None:
+    """Raise PrivilegeError unless perf may record all tasks' events for this process.
+
+    That is what perf needs in the network that we are in; another one is entered by root.
+    """
+    if has_capability(CAP_PERFMON) is False and has_capability(CAP_SYS_ADMIN) is False:
+        paranoid = _read(str(PERF_PARANOID)).strip()
+        if paranoid != "-1":  # perf_allow_tracepoint(), include/linux/perf_event.h, v6.8
+            raise PrivilegeError(
+                "perf needs CAP_PERFMON to record the events of all tasks",
+                hint="give it to this process (`setpriv --inh-caps +perfmon --ambient-caps "
+                "+perfmon`), or run it as root",
+            )
+    try:
+        next((tracefs / "events").iterdir(), None)
+    except PermissionError as error:
+        raise PrivilegeError(
+            f"perf needs to read {tracefs}: {error.strerror}",
+            hint="give this process CAP_DAC_READ_SEARCH, or let its group read tracefs: "
+            f"`mount -o remount,gid=GROUP,mode=750 {tracefs}`",
+        ) from error
+    except OSError:
+        return  # not mounted: `tracing.mounted_tracefs` says that
+
+
+def locked_buffer_kb() -> int | None:
+    """Return how large a buffer perf may have per CPU [KiB]; None: as large as is asked for.
+
+    Without CAP_IPC_LOCK, kernel.perf_event_mlock_kb holds, which has one page for perf itself
+    (kernel/events/core.c, perf_mmap(), v6.8).
+    """
+    if has_capability(CAP_IPC_LOCK) is not False:
+        return None
+    limit = _read(str(PERF_MLOCK)).strip()
+    return int(limit) - (os.sysconf("SC_PAGE_SIZE") >> 10) if limit.isdigit() else None
 
 
 def has_capability(number: int) -> bool | None:

@@ -23,6 +23,7 @@ from pathlib import Path
 
 from maceproc.errors import TracingError
 from maceproc.recording import written
+from maceproc.recording.machine import CAP_SYS_ADMIN, has_capability, locked_buffer_kb
 from maceproc.recording.recorder import START_TIMEOUT_S, STOP_TIMEOUT_S
 from maceproc.recording.tracing import CLOCK, TRACEFS, instances_with_events
 
@@ -32,9 +33,11 @@ LITTLE_SPACE = 1 << 20  # [bytes]
 _ERROR = re.compile("[Ee]rror|failed|[Pp]ermission")
 PAGE_KB = os.sysconf("SC_PAGE_SIZE") >> 10
 
-# Without /proc/kallsyms a recording does not reveal the kernel's addresses.
+# Without /proc/kallsyms a recording does not reveal the kernel's addresses. Without CAP_SYS_ADMIN
+# it cannot be covered, and shows what it shows to this user anyway.
 _COVER = 'mount --bind /dev/null /proc/kallsyms 2>/dev/null; exec "$@"'
-_COVERED = ["setpriv", "--pdeathsig=INT", "unshare", "--mount", "sh", "-c", _COVER, "sh"]
+_ENDING = ["setpriv", "--pdeathsig=INT"]
+_COVERED = [*_ENDING, "unshare", "--mount", "sh", "-c", _COVER, "sh"]
 
 
 def require_perf() -> None:
@@ -44,6 +47,12 @@ def require_perf() -> None:
             "perf: not found",
             hint="install it (Debian: apt install linux-perf), or record with --tracer ftrace",
         )
+
+
+def _hint() -> str:
+    """Say what keeps perf from recording without a word; nothing when that is not seen."""
+    # put_tracepoints_path() writes there, whatever TMPDIR says; tools/perf/util/trace-event-info.c
+    return "" if os.access("/tmp", os.W_OK) else "perf needs to write to /tmp, where it may not"
 
 
 def perf_version() -> str:
@@ -75,13 +84,20 @@ class PerfRecorder:
         """
         self.output = output
         self.events = events
+        self.notes: list[str] = []
+        allowed_kb = locked_buffer_kb()
+        if allowed_kb is not None and buffer_kb > allowed_kb:
+            self.notes.append(
+                f"perf has {allowed_kb} KiB of buffer per CPU, not {buffer_kb}: more needs "
+                "CAP_IPC_LOCK, or a larger kernel.perf_event_mlock_kb"
+            )
+            buffer_kb = allowed_kb
         self.buffer_kb = PAGE_KB << max(0, (buffer_kb // PAGE_KB).bit_length() - 1)
         self.instance = ""
         self.covers_function_tracer = False
         self.events_lost: dict[str, int] = {}
         self.events_missing: dict[str, int] = {}
         self.problems: list[str] = []
-        self.notes: list[str] = []
         self.samples = 0  # in the file, when it is complete
         self._tracefs = tracefs
         self._lock = lock
@@ -128,7 +144,7 @@ class PerfRecorder:
             self._process = self._started(command_end, answer_end)
             os.write(command, b"enable\n")
             if not self._has_answered(answer):
-                raise TracingError(f"perf does not record: {self._said()}")
+                raise TracingError(f"perf does not record: {self._said()}", hint=_hint())
         except BaseException:
             self._kill()
             raise
@@ -173,7 +189,7 @@ class PerfRecorder:
         try:
             return subprocess.Popen(
                 # If we are killed, perf gets a signal to end, and completes the file.
-                [*_COVERED, *record],
+                [*(_ENDING if has_capability(CAP_SYS_ADMIN) is False else _COVERED), *record],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=self._log,

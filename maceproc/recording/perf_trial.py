@@ -6,6 +6,7 @@ import os
 import socket
 
 from maceproc.errors import MaceprocError
+from maceproc.recording.machine import require_perf_rights
 from maceproc.recording.perf_recorder import PerfRecorder, perf_version, require_perf
 from maceproc.recording.remains import temporary_directory
 from maceproc.recording.tracing import mounted_tracefs
@@ -20,10 +21,10 @@ def try_perf() -> tuple[str, str, str]:
     Only ``--tracer perf`` needs perf. So a missing perf is a warning and no problem.
     """
     needed_for = "only `record --tracer perf` needs it"
-    if os.geteuid() != 0:
-        return "warning", f"can only be tried by root; {needed_for}", "run it with sudo"
     try:
         require_perf()
+        if os.geteuid():
+            require_perf_rights()
         with mounted_tracefs() as tracefs, temporary_directory() as directory:
             recorder = PerfRecorder(directory / "trial.dat", [EVENT], SMALL_KB, tracefs)
             with recorder:

@@ -49,7 +49,7 @@ from maceproc.recording.machine import (
     cpus_awake,
     describe_machine,
     require_programs,
-    require_root,
+    require_rights,
 )
 from maceproc.recording.native import describe_native
 from maceproc.recording.options import Options, Tracer
@@ -150,7 +150,7 @@ def _make_capture(
     show: Callable[[bytes], None] | None,
 ) -> Capture:
     """Survey the path, run the plan, and raise an error when the recording ended badly."""
-    require_root()
+    require_rights(options.tracer, own_network=site.is_ours and not is_engine(command))
     check_output(trace, force=options.force)
     with (
         Interruption(raises=True) as interruption,
@@ -329,11 +329,11 @@ def _recorder_of(
         return EchoRecorder(workplace.trace, devices_to_watch(surveyed)), "bpf", []
     minimal = events_needed(surveyed)
     chosen, event_set, notes = choose_events(options.events, available_events(tracefs), minimal)
-    remove_stale_instances(tracefs)
     kb = options.buffer_kb or default_buffer_kb()
     if options.tracer == "perf":
         by_perf = PerfRecorder(workplace.trace, chosen, kb, tracefs, lock=workplace.lock)
         return by_perf, event_set, notes
+    remove_stale_instances(tracefs)
     recorder = Recorder(workplace.trace, chosen, kb, tracefs, lock=workplace.lock)
     if options.tracer == "ftrace":
         return recorder, event_set, notes

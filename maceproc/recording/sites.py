@@ -52,9 +52,13 @@ class Netns:
             raise TargetError(f"{self.name}: {self.path}: {error.strerror}") from error
 
     def enter(self, argv: list[str]) -> list[str]:
-        """Return the command line that executes `argv` in this namespace, as the same process."""
+        """Return the command line that executes `argv` in this namespace, as the same process.
+
+        Our own is not entered without CAP_SYS_ADMIN, which even that would need.
+        """
+        own = os.geteuid() != 0 and self.path == f"/proc/{os.getpid()}/ns/net"
         pinned = [] if self.cpu is None else ["taskset", "--cpu-list", str(self.cpu)]
-        return [*pinned, "nsenter", f"--net={self.path}", "--", *argv]
+        return [*pinned, *([] if own else ["nsenter", f"--net={self.path}", "--"]), *argv]
 
     def find_pid(self, process: subprocess.Popen[bytes]) -> int | None:
         """Return the command's pid: nsenter becomes it."""
@@ -107,6 +111,11 @@ class Site:
         if self.container:
             here = Netns("host", f"/proc/{os.getpid()}/ns/net")
             return self.container.network == "host" or self.inside.inode == here.inode
+        return self.is_ours
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether nothing is entered: the command runs in the network that we are in."""
         return self.kind in ("host", "here")
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from maceproc.errors import AnalysisError
+from maceproc.following.coverage import traced_pings
 from maceproc.following.crossings import INBOUND
 from maceproc.foreign_text import clean
 from maceproc.ledger import COLUMNS
@@ -103,6 +104,8 @@ class Explanation:
 def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanation:  # noqa: A002
     """Explain one traced ping by its icmp_seq, and the round where several have it.
 
+    Of a round's pings it is the container's; a native one where the round has no other.
+
     Raises AnalysisError when there is no such ping, and names those there are.
     """
     rtts = analysis.rtts
@@ -121,7 +124,7 @@ def explain(analysis: Analysis, seq: int, round: int | None = None) -> Explanati
             f"no traced ping has icmp_seq {seq}" + (f" in round {round}" if round else ""),
             hint=f"there are {rows['seq'].min()} to {rows['seq'].max()}" if len(rows) else "",
         )
-    ping = found.iloc[0]
+    ping = traced_pings(found).iloc[0]
     ledger = pd.Series({name: ping[column] for name, column in COLUMNS.items()}, name="time_ns")
     return Explanation(ping, _events(analysis, ping), ledger, _candidates(analysis, ping))
 

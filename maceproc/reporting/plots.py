@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -209,23 +210,29 @@ def order_of_devices(analysis: Analysis, rows: pd.DataFrame) -> list[str]:
     return [one for one in on_path if one in seen] + [one for one in seen if one not in on_path]
 
 
-def new_axes(width: float, height: float) -> Axes:
-    """Make a figure of that size [inch]; AnalysisError when matplotlib is not installed."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
+def require_matplotlib() -> None:
+    """Raise AnalysisError when matplotlib is not installed: best before any work is done."""
+    if find_spec("matplotlib") is None:
         raise AnalysisError(
             "plots need matplotlib", hint="install it with: pip install 'maceproc[plot]'"
-        ) from error
+        )
+
+
+def new_axes(width: float, height: float) -> Axes:
+    """Make a figure of that size [inch]; AnalysisError when matplotlib is not installed."""
+    require_matplotlib()
+    import matplotlib.pyplot as plt
+
     _, ax = plt.subplots(figsize=(width, height), layout="constrained")
     return ax
 
 
 def check_picture(path: Path) -> None:
-    """Raise AnalysisError when matplotlib knows no format that ends like this.
+    """Raise AnalysisError when matplotlib knows no format that ends like this, or is not installed.
 
     CaptureError is raised when nothing can be written there.
     """
+    require_matplotlib()
     from matplotlib.figure import Figure
 
     ending = path.suffix.removeprefix(".").lower()

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 
 from maceproc.errors import AnalysisError
+from maceproc.following.coverage import traced_pings
 from maceproc.following.perturbation import values_of
 from maceproc.ledger import CROSSINGS as CROSSING_SEGMENTS
 from maceproc.ledger import LEDGER, OUTER_QUEUE, RESIDUAL
 from maceproc.reporting.explain import explain
 from maceproc.schema import RTTS, Column, Table
-from maceproc.series import ALL_SERIES, CORRECTED, DIFFERENCES, INBOUND, OUTBOUND, TRACED_ARMS
+from maceproc.series import ALL_SERIES, CORRECTED, DIFFERENCES, INBOUND, OUTBOUND
 
 if TYPE_CHECKING:
     from maceproc.analysis import Analysis
@@ -179,7 +180,7 @@ class Views:
 
     def path(self) -> pd.DataFrame:
         """Return how long the usual corrected ping takes for each step of its way: `PATH`."""
-        rtts, steps = self.analysis.rtts, self.analysis.steps
+        rtts, steps = traced_pings(self.analysis.rtts), self.analysis.steps
         corrected = rtts[rtts["status"].isin(["corrected", "native"])]
         rows: list[tuple[object, ...]] = []
         for segment in LEDGER:
@@ -209,8 +210,7 @@ class Views:
 
     def examples(self) -> pd.DataFrame:
         """Return pings worth a look: the usual, the extremes, those not corrected: `EXAMPLES`."""
-        rtts = self.analysis.rtts
-        rtts = rtts[rtts["arm"].isin(TRACED_ARMS)]
+        rtts = traced_pings(self.analysis.rtts)
         rtts = rtts.assign(rtt_ns=rtts["rtt_ns"].fillna(rtts["kernel_rtt_ns"]))
         settled = rtts[rtts["status"].isin(["corrected", "native"])]
         parts = []
@@ -307,7 +307,7 @@ def usual_ping(analysis: Analysis) -> tuple[int, int]:
 
     Raises AnalysisError when no ping was corrected.
     """
-    rtts = analysis.rtts
+    rtts = traced_pings(analysis.rtts)
     corrected = rtts[rtts["status"].isin(["corrected", "native"])]
     if corrected.empty:
         raise AnalysisError("no ping could be corrected", hint="see the column `reason` of `rtts`")

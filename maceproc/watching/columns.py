@@ -17,7 +17,7 @@ from maceproc.echoes import (
     durations,
     judge,
 )
-from maceproc.pairing import Rows
+from maceproc.pairing import Points, Rows
 
 
 class Column(NamedTuple):
@@ -94,6 +94,14 @@ _MAY_MISS = {column.name: column.may_miss for column in COLUMNS}
 
 def _with_none(values: list[Any], may_miss: bool) -> list[Any]:
     return [None if value == -1 else value for value in values] if may_miss else values
+
+
+def targets_of(points: Points) -> list[tuple[int, str]]:
+    """Return of each request at a container's device the container's number and the target."""
+    destinations = points["destination"].tolist()
+    families, containers = points["family"].tolist(), points["container"].tolist()
+    texts = map(address_text, families, destinations)
+    return list(zip(containers, texts, strict=True))
 
 
 def _texts(values: list[int], text_of: Callable[[int], str]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +18,15 @@ HEADINGS = {"rtt": "kernel RTT", "corrected_rtt": "corrected", "container": "con
 LONGEST_NAMES = (24, 39)  # of a container and of a target; 39 is the longest IPv6 address
 SHORTEST_NAME = 6
 AROUND = 8  # lines of a terminal that are not rows: headings, what is below the table, a prompt
+TARGETS_INSIDE = 3  # that are named, of requests that left by no outer device
+NOT_FOLLOWED = {
+    "no_request": "replies came to a container whose request left by no outer device, or was "
+    "answered before",
+    "unreadable": "packets had a header that is cut, or not in their linear part",
+    "unknown_headers": "packets had IPv6 extension headers that are not understood",
+}
+"""What `maceproc.echo_rows.COUNTS` counts, after a number."""
+HEADING_LINES = 4  # two of headings, how many rows are not shown, and a prompt
 LAST_LINE = "Ctrl-C ends it"
 """Below the table, so that the ``^C`` that a terminal writes there does not break a full line."""
 
@@ -63,7 +73,9 @@ def table(
     from rich.text import Text
 
     width, lines = size
-    height = max(3, lines - AROUND)
+    foot = [*loss_lines(losses, all_series, name_of), LAST_LINE]
+    below = sum(math.ceil(len(line) / width) for line in foot)
+    height = max(3, lines - max(AROUND, HEADING_LINES + below))
     shown = _order(all_series, name_of)
     rows = [
         (name_of(key.container), key.target, series, all_series.rate(series, now_ns))
@@ -77,8 +89,9 @@ def table(
     for cells in zip(*(column.cells for column in columns), strict=True):
         made.add_row(*map(escape, cells))
     more = len(shown) - height
-    foot = [f"{more} more rows" if more > 0 else "", *loss_lines(losses, all_series), LAST_LINE]
-    return Group(made, Text("\n".join(line for line in foot if line), style="dim"))
+    if more > 0:
+        foot.insert(0, f"{more} more rows")
+    return Group(made, Text("\n".join(foot), style="dim"))
 
 
 def laid_out(
@@ -149,12 +162,11 @@ def plain_lines(
             f"{all_series.rate(series, now_ns):.1f}/s; {named} us (p50 / p95 / p99); "
             f"{series.unanswered} unanswered, {series.not_certain} not certain"
         )
-    return lines + loss_lines(losses, all_series)
+    return lines + loss_lines(losses, all_series, name_of)
 
 
-def loss_lines(losses: Losses, all_series: AllSeries) -> list[str]:
+def loss_lines(losses: Losses, all_series: AllSeries, name_of: Callable[[int], str]) -> list[str]:
     """Return what was not followed; nothing where everything was."""
-    counts = [f"{name} {count}" for name, count in losses.counts.items() if count]
     said = []
     if losses.points_lost:
         said.append(
@@ -163,16 +175,25 @@ def loss_lines(losses: Losses, all_series: AllSeries) -> list[str]:
     if losses.stayed_inside:
         said.append(
             f"{losses.stayed_inside} requests left by no outer device (to this host, to a "
-            "neighbour, or dropped)"
+            f"neighbour, or dropped){_targets_inside(losses, name_of)}"
         )
-    if counts:
-        said.append(f"packets not followed: {', '.join(counts)}")
+    said += [f"{count} {NOT_FOLLOWED[name]}" for name, count in losses.counts.items() if count]
     if all_series.shared_targets:
         said.append(
             f"{all_series.shared_targets} echoes to targets beyond the first "
             f"{all_series.limit} are together under {MORE_TARGETS}"
         )
     return said
+
+
+def _targets_inside(losses: Losses, name_of: Callable[[int], str]) -> str:
+    """Return where most of the requests went that left by no outer device."""
+    most = sorted(losses.inside.items(), key=lambda item: -item[1])
+    named = [f"{name_of(number)} -> {target} {n}" for (number, target), n in most[:TARGETS_INSIDE]]
+    more = len(most) - len(named)
+    if more:
+        named.append(f"{more} more targets")
+    return f": {', '.join(named)}" if named else ""
 
 
 def _order(all_series: AllSeries, name_of: Callable[[int], str]) -> list[tuple[Key, Series]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from prometheus_client import CollectorRegistry, start_http_server
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -112,11 +112,13 @@ class _Echoes(Collector):
         )
         for name in COUNTS:
             packets.add_metric((name,), losses.counts[name])
-        inside = GaugeMetricFamily(
+        inside = CounterMetricFamily(
             "maceproc_requests_without_outer_device",
             "Requests queued on a container's device that left by no outer device.",
+            labels=LABELS,
         )
-        inside.add_metric((), losses.stayed_inside)
+        for (container, target), count in losses.inside.items():
+            inside.add_metric((self._name_of(container), target), count)
         return [lost, packets, inside]
 
 

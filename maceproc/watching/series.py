@@ -25,7 +25,7 @@ FORGET_AFTER_NS = 600 * 10**9  # a series without echoes is dropped then, if the
 
 QUANTITIES = {
     "rtt": "from the container's device and back to it: the kernel's part of an RTT",
-    "corrected_rtt": "of that, beyond the queueing on the outer device: without the container",
+    "corrected_rtt": "without the container: from the outer device's queue back to that device",
     "container": "what the container adds: outbound and inbound",
     "outbound": "from the container's device to the outer device",
     "inbound": "from the outer device to the container's device",

@@ -34,11 +34,13 @@ class Sink(Protocol):
 class Watching:
     """A watch that runs: what is known so far, for whoever shows it.
 
-    `lock` is held while the numbers change, where another thread reads them.
+    `tell` writes a line for people: above a table, while one is shown. `lock` is held while the
+    numbers change, where another thread reads them.
     """
 
     watcher: Watcher
     series: AllSeries
+    tell: Callable[[str], None]
     lock: contextlib.AbstractContextManager[Any] = field(default_factory=contextlib.nullcontext)
 
     def run(

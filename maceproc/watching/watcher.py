@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 
 import numpy as np
@@ -15,8 +16,10 @@ from maceproc.errors import TargetError
 from maceproc.pairing import POINT_DTYPE, Paired, Rows, pair
 from maceproc.recording.bpf.devices import outer_devices
 from maceproc.recording.bpf.echo_tracer import EchoTracer, Watched
+from maceproc.watching.columns import targets_of
 from maceproc.watching.devices import Surroundings, look_around
 from maceproc.watching.places import Place, Places, Wanted
+from maceproc.watching.series import MAX_SERIES, MORE_TARGETS
 
 PLACES_EVERY_S = 1.0
 DEVICES_EVERY_S = (
@@ -41,11 +44,14 @@ class Losses:
         Packets that could not be followed, by reason (`maceproc.echo_rows.COUNTS`).
     stayed_inside
         Requests that left by no outer device: to this host, to a neighbour, or dropped.
+    inside
+        The same by the container's number and the target, of those that are watched now.
     """
 
     points_lost: int
     counts: dict[str, int]
     stayed_inside: int
+    inside: Mapping[tuple[int, str], int] = field(default_factory=dict)
 
 
 class Watcher:
@@ -74,6 +80,7 @@ class Watcher:
         self._points_lost = 0
         self._not_followed = Counter[str]()
         self._stayed_inside = 0
+        self._inside = Counter[tuple[int, str]]()
         self._told: set[str] = set()
         self.waiting = 0  # echoes without a reply when it ended
         self.tracer = EchoTracer()
@@ -142,7 +149,10 @@ class Watcher:
         """Return what was not followed."""
         counts = {**self._not_followed, **self.tracer.counts()}
         return Losses(
-            self._points_lost, {name: counts.get(name, 0) for name in COUNTS}, self._stayed_inside
+            self._points_lost,
+            {name: counts.get(name, 0) for name in COUNTS},
+            self._stayed_inside,
+            dict(self._inside),
         )
 
     def poll_places(self) -> None:
@@ -231,6 +241,8 @@ class Watcher:
         while self._left and self._left[0][0] < before_ns:
             number = self._left.popleft()[1]
             self.gone.append(number)
+            for key in [key for key in self._inside if key[0] == number]:
+                del self._inside[key]
             self._names.pop(number, None)
 
     def _take(self) -> Rows:
@@ -254,6 +266,11 @@ class Watcher:
     def _count(self, found: Paired) -> None:
         self._not_followed.update(found.counts)
         self._stayed_inside += found.stayed_inside
+        for container, target in targets_of(found.inside):
+            key = container, target
+            if key not in self._inside and len(self._inside) >= MAX_SERIES:
+                key = container, MORE_TARGETS
+            self._inside[key] += 1
 
     def _note_once(self, note: str) -> None:
         if note not in self._told:

@@ -18,8 +18,21 @@
   // The ticks of a logarithmic axis that get a label: 1, 2, 5 of every decade; only 1 of many decades.
   function logLabels(u, ticks) {
     const many = ticks[ticks.length - 1] / ticks[0] > 500;
+    const few = ticks.length < 6;
     const first = (t) => Number(t.toExponential()[0]);
-    return ticks.map((t) => ((many ? [1] : [1, 2, 5]).includes(first(t)) ? t : null));
+    return ticks.map((t) => (few || (many ? [1] : [1, 2, 5]).includes(first(t)) ? t : null));
+  }
+
+  // Round numbers; uPlot's own begin at the end of the axis, whatever that is.
+  function logTicks(u, axis, low, high) {
+    const ticks = [];
+    for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
+      for (let digit = 1; digit < 10; digit++) {
+        const tick = Number((digit * 10 ** power).toPrecision(1));
+        if (tick >= low && tick <= high) ticks.push(tick);
+      }
+    }
+    return ticks;
   }
 
   // All series in one table by x, in the units of the axes; with ccdf, the share that is slower.
@@ -136,7 +149,7 @@
         stroke: color("quiet"),
         grid: { stroke: color("line"), width: 1 },
         ticks: { stroke: color("line"), width: 1, size: 5 },
-        ...((of === this.axis && this.log.checked) || (of === chart.y && this.ccdf?.checked) ? { filter: logLabels } : {}),
+        ...((of === this.axis && this.log.checked) || (of === chart.y && this.ccdf?.checked) ? { splits: logTicks, filter: logLabels } : {}),
         values: (u, ticks) => ticks.map((t) => (t == null ? "" : t.toLocaleString("en", { maximumSignificantDigits: 6 }))),
       });
       const series = chart.series.map((s, i) => {

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from maceproc.following.coverage import traced_pings
 from maceproc.ledger import LEDGER
 from maceproc.reporting.ping_steps import ping_steps
 from maceproc.series import CONTAINER_TRACED
@@ -24,7 +25,7 @@ def tail(analysis: Analysis) -> dict[str, Any]:
     each with the usual median, the mean of the slowest, and its excess, the largest first;
     ``causes``, how many show which cause. Empty where too few pings were corrected.
     """
-    rtts = analysis.rtts
+    rtts = traced_pings(analysis.rtts)
     settled = rtts[rtts["status"].isin(["corrected", "native"]) & rtts["rtt_ns"].notna()]
     number = max(FEWEST, round(SLOWEST * len(settled)))
     if len(settled) < 10 * FEWEST:
