@@ -26,7 +26,10 @@ def format_share(share: float, decimals: int = 0) -> str:
 
 
 def format_duration(time_ns: float) -> str:
-    """Write a duration [ns] with the unit that suits its size: ``53.7 us``, ``1.2 s``."""
+    """Write a duration [ns] with the unit that suits its size: ``53.7 us``, ``3.0 h``."""
+    for long_s, unit in ((24 * 3600, "days"), (3600, "h"), (60, "min")):
+        if abs(time_ns) >= 2 * long_s * NS_PER_S:
+            return f"{time_ns / (long_s * NS_PER_S):.1f} {unit}"
     for unit_ns, unit in ((NS_PER_S, "s"), (NS_PER_MS, "ms"), (NS_PER_US, "us")):
         if abs(time_ns) >= unit_ns:
             return f"{time_ns / unit_ns:.1f} {unit}"

@@ -60,8 +60,10 @@ def test_a_warning_about_the_bare_metal_rtt_does_not_judge_a_native_rtt_that_hel
 
 
 def test_the_finding_about_the_headline_s_number_is_the_reason_of_the_verdict() -> None:
-    rows = [("drift", "warning", "rounds differ", ""), ("native RTT", "warning", "it is off", "")]
-    assert judge(FINDINGS.from_rows(rows)).sentence == "with care: it is off (and 1 more warning)"
+    for name in ("native RTT", "calibration"):
+        rows = [("drift", "warning", "rounds differ", ""), (name, "warning", "it is off", "")]
+        judged = judge(FINDINGS.from_rows(rows))
+        assert judged.sentence == "with care: it is off (and 1 more warning)"
 
 
 def test_a_negative_cost_of_tracing_is_never_a_finding() -> None:

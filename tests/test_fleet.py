@@ -469,6 +469,14 @@ def test_the_host_that_stands_out_is_named(compared: tuple[Path, Groups]) -> Non
     assert "slow" in as_text(groups)
 
 
+def test_names_that_differ_at_their_end_are_told_apart(tmp_path: Path) -> None:
+    names = [f"node-017.region-{n}.example.net" for n in range(3)]
+    made(LocalStore(tmp_path), {name: [50_000.0] * 7 for name in names})
+    lines = as_text(compare_groups(open_dataset(tmp_path))).splitlines()
+    column = "".join(line.split(" ")[0] for line in lines if not line.startswith("unit"))
+    assert all(name in column for name in names)
+
+
 def test_groups_are_compared_with_one(compared: tuple[Path, Groups]) -> None:
     directory, _ = compared
     words = ["compare", str(directory), "--by", "host", "--against", "h1", "--json"]

@@ -19,7 +19,10 @@ def test_format_us_signed() -> None:
 
 @pytest.mark.parametrize(
     ("time_ns", "text"),
-    [(850, "850 ns"), (53_700, "53.7 us"), (-2_500_000, "-2.5 ms"), (1_200_000_000, "1.2 s")],
+    [
+        *((850, "850 ns"), (53_700, "53.7 us"), (-2_500_000, "-2.5 ms"), (1_200_000_000, "1.2 s")),
+        *((119 * 10**9, "119.0 s"), (1000 * 10**9, "16.7 min"), (40 * 86_400 * 10**9, "40.0 days")),
+    ],
 )
 def test_format_duration(time_ns: float, text: str) -> None:
     assert format_duration(time_ns) == text

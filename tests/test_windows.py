@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,12 +20,18 @@ from maceproc import pipeline
 from maceproc.capture_files import load_sidecar, save_sidecar, sidecar_path
 from maceproc.cli import cli
 from maceproc.errors import AnalysisError, MaceprocError
+from maceproc.fleet.collecting import Job, collect_one
+from maceproc.following.every_packet import IN_WINDOWS, InWindows, Part, every_packet
 from maceproc.following.follow import EVENTS_USED
+from maceproc.following.hop_arrays import HOP_EVENTS
 from maceproc.following.journeys import Links, follow_packets
 from maceproc.following.losses import event_counts, is_partial
 from maceproc.following.streaming import PacketFollower, SoftirqIsTold, all_packets
+from maceproc.following.topology import Way
 from maceproc.memory import parse_size
 from maceproc.reporting import listing
+from maceproc.reporting.export import in_windows
+from maceproc.reporting.export.in_windows import OF_EVERY_PACKET, FileShelf
 from maceproc.reporting.export.tables import csv_ready
 from maceproc.tracedat.container import open_trace
 from maceproc.tracedat.windows import WHOLE, unpacked_bytes, windows_of
@@ -211,17 +218,109 @@ def test_verbs_take_an_amount_of_memory(tmp_path: Path) -> None:
         with pytest.raises(MaceprocError, match="memory"):
             parse_size(wrong)
     assert parse_size("1.5G") == parse_size("1.5 GiB") == 3 << 29
-    refused = CliRunner().invoke(cli, ["export", path, "--table", "hops", "--memory", "1G"])
+    words = ["export", path, "--format", "perfetto", "-o", str(tmp_path / "t"), "--memory", "1G"]
+    refused = CliRunner().invoke(cli, words)
     assert refused.exit_code == 2
+    assert "timeline has every packet" in refused.stderr
 
 
-def test_hops_of_an_analysis_in_windows_are_not_exported(
+class MemoryShelf:
+    """Rows put aside in memory."""
+
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self._kept: list[dict[str, np.ndarray]] = []
+
+    def append(self, columns: dict[str, np.ndarray]) -> None:
+        address = columns["skbaddr"]
+        begins = np.flatnonzero(np.append(True, address[1:] != address[:-1]))[: len(address)]
+        behind = self.parts[-1].starts[-1] if self.parts else 0
+        self.parts.append(Part(address[begins], np.append(begins, len(address)) + behind))
+        self._kept.append(columns)
+
+    def rows(self, first: int, last: int) -> dict[str, np.ndarray]:
+        whole = {n: np.concatenate([k[n] for k in self._kept]) for n in self._kept[0]}
+        return {name: values[first:last] for name, values in whole.items()}
+
+
+@pytest.mark.parametrize("name", ["every_event", "native"])
+@given(st.lists(st.floats(0, 1), max_size=5), st.sampled_from([300, 1000, 1 << 20]))
+@settings(deadline=None, max_examples=5)
+def test_every_packet_of_windows_is_that_of_one_pass(
+    name: str, cuts: list[float], most: int
+) -> None:
+    expected = analyzed(name)
+    sidecar = expected.capture.sidecar
+    assert sidecar is not None
+    way = settled_way(name)
+    tables = {n: t for n, t in expected.trace.events.items() if n in HOP_EVENTS}
+    times = [t["time_ns"] for t in tables.values() if len(t)]
+    first, last = min(map(min, times)), max(map(max, times))
+    moments = sorted({first, last + 1, *(first + int(c * (last - first)) for c in cuts)})
+    traces = [replace(expected.trace, events=between(tables, *ends)) for ends in pairwise(moments)]
+    tells = any(bool((t["flags"] & 0x10).any()) for t in tables.values())
+    known = InWindows([], way, tells)
+    for shelf in (MemoryShelf(), FileShelf(None)):
+        found = list(every_packet(sidecar, known, traces, shelf, most))
+        for number, table in enumerate((expected.hops, expected.crossings)):
+            whole = pd.concat([pair[number] for pair in found], ignore_index=True)
+            pd.testing.assert_frame_equal(whole, table)
+        assert most > 300 or len(found) > 1
+
+
+def settled_way(name: str) -> Way:
+    """Return the way that an analysis in windows has learnt."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "windows_for", lambda *_: windows_of(path_of(name), 8192))
+        way: Way = maceproc.analyze(path_of(name)).trace.info[IN_WINDOWS].way
+    return way
+
+
+def test_an_export_in_windows_has_every_packet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, part = tmp_path / "whole", tmp_path / "part"
+    given = [(table, form) for table in OF_EVERY_PACKET for form in ("csv", "json", "parquet")]
+    for analysis, directory in ((analyzed("loaded"), whole), (in_small_windows(monkeypatch), part)):
+        directory.mkdir()
+        for table, form in given:
+            maceproc.export(analysis, directory / f"{table}.{form}", table=table)
+    assert sorted(p.name for p in part.iterdir()) == sorted(p.name for p in whole.iterdir())
+    for expected in whole.iterdir():
+        found = part / expected.name
+        if expected.suffix == ".parquet":
+            pd.testing.assert_frame_equal(pd.read_parquet(found), pd.read_parquet(expected))
+        else:
+            assert found.read_bytes() == expected.read_bytes()
+
+
+def in_small_windows(monkeypatch: pytest.MonkeyPatch) -> maceproc.Analysis:
+    monkeypatch.setattr(pipeline, "windows_for", lambda *_: windows_of(path_of("loaded"), 8192))
+    monkeypatch.setattr(in_windows, "MOST_ROWS", 400)
+    return maceproc.analyze(path_of("loaded"))
+
+
+def test_a_large_capture_is_collected_with_every_packet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for dataset in ("whole", "part"):
+        job = Job(str(path_of("loaded")), str(tmp_path / dataset), tables=OF_EVERY_PACKET)
+        assert collect_one(job).state == "collected"
+        in_small_windows(monkeypatch)
+    for table in OF_EVERY_PACKET:
+        (found,), (expected,) = (
+            list((tmp_path / dataset / f"table={table}").rglob("*.parquet"))
+            for dataset in ("part", "whole")
+        )
+        pd.testing.assert_frame_equal(pd.read_parquet(found), pd.read_parquet(expected))
+
+
+def test_a_timeline_of_an_analysis_in_windows_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     windows = windows_of(path_of("in_flight"), 40_000)
     monkeypatch.setattr(pipeline, "windows_for", lambda *_: windows)
     found = maceproc.analyze(path_of("in_flight"))
-    for file, table in (("h.csv", "hops"), ("c.parquet", "crossings"), ("t.pftrace", "rtts")):
-        with pytest.raises(AnalysisError, match="windows"):
-            maceproc.export(found, tmp_path / file, table=table)
+    with pytest.raises(AnalysisError, match="windows"):
+        maceproc.export(found, tmp_path / "t.pftrace")
     assert maceproc.export(found, tmp_path / "r.csv", table="rtts")

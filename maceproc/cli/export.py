@@ -91,7 +91,7 @@ def export(
     if table is not None and form not in OF_TABLES:
         raise click.UsageError(f"{form} holds no table: leave --table out")
     table = table or "rtts"
-    memory = _allowed(memory, form, table)
+    memory = _allowed(memory, form)
     with working():
         given: dict[str, Any] = {"inner": inner, "outer": outer, "peer": peer, "memory": memory}
         analysis = analyze(file, ping=ping or None, **given)
@@ -106,12 +106,10 @@ def export(
     tell(f"wrote {' and '.join(map(str, written))}")
 
 
-def _allowed(memory: int | None, form: str | None, table: str) -> int | None:
-    """Return the memory to take: no bound for what has every packet; UsageError if one is given."""
-    from maceproc.reporting.export import OF_EVERY_PACKET
-
-    if form != "perfetto" and table not in OF_EVERY_PACKET:
+def _allowed(memory: int | None, form: str | None) -> int | None:
+    """Return the memory to take: no bound for a timeline; UsageError if one is given."""
+    if form != "perfetto":
         return memory
     if memory is not None:
-        raise click.UsageError("--memory cannot be kept: this has every packet of the trace")
+        raise click.UsageError("--memory cannot be kept: a timeline has every packet of the trace")
     return 1 << 62

@@ -59,6 +59,7 @@ def deviations(results: Results, ax: Axes | None = None) -> Axes:
     ax = _against_flows(results, "sd", "Standard deviations", ax)
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(lambda y, _: f"{y:g}" if f"{y:e}"[0] in "25" else "")
     return ax
 
 

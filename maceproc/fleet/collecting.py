@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -24,12 +24,12 @@ from maceproc.fleet.layout import Place
 from maceproc.fleet.packs import has, is_packed
 from maceproc.fleet.sources import at_hand
 from maceproc.fleet.store import Store, open_store
-from maceproc.fleet.tables import as_parquet
+from maceproc.fleet.tables import as_parquet, parts_as_parquet
 from maceproc.following.coverage import coverage
 from maceproc.following.losses import losses
 from maceproc.foreign_text import clean
 from maceproc.pipeline import Analysis, analyze
-from maceproc.reporting.export.tables import table_of
+from maceproc.reporting.export.tables import parts
 from maceproc.schema import SCHEMA_VERSION
 from maceproc.series import INBOUND, OUTBOUND, OVERHEAD
 
@@ -176,17 +176,18 @@ def _files(
     """Yield name, rows and file of every table that has rows; `MARK` comes last."""
     facts = about(capture, place, job.source)
     for name in (*job.tables, QUANTITIES.name, MARK):
-        frame = _frame(analysis, name)
-        if len(frame):
-            yield name, (len(frame), as_parquet(STORED[name], frame, facts))
+        rows, data = parts_as_parquet(STORED[name], _frames(analysis, name), facts)
+        if rows:
+            yield name, (rows, data)
 
 
-def _frame(analysis: Analysis, name: str) -> pd.DataFrame:
+def _frames(analysis: Analysis, name: str) -> Iterable[pd.DataFrame]:
+    """Give the rows of a table; those of every packet in parts where the trace is a large one."""
     if name == QUANTITIES.name:
-        return quantities(analysis)
+        return [quantities(analysis)]
     if name == MARK:
-        return _summary(analysis)
-    return table_of(analysis, name)[1]
+        return [_summary(analysis)]
+    return parts(analysis, name)
 
 
 def quantities(analysis: Analysis) -> pd.DataFrame:

@@ -90,6 +90,7 @@ def _group_table(rows: pd.DataFrame, quantity: str) -> RenderableType:
     table = report_table(
         "|>captures|>median|>95 % interval|>difference|>95 % interval|>p", title=title
     )
+    table.columns[0].overflow = "fold"  # hosts often differ in the end of their names alone
     for row in rows[:MOST_ROWS].itertuples():
         table.add_row(
             escape(row.group),
@@ -113,6 +114,7 @@ def _interval(low_ns: float, high_ns: float, *, signed: bool = False) -> str:
 def _medians_table(groups: Groups, names: list[str], quantities: list[str]) -> RenderableType:
     shown = quantities[:3]  # a terminal has no room for more
     table = report_table("".join(f"|>{escape(name)}" for name in shown), title="Medians [us]")
+    table.columns[0].overflow = "fold"
     medians = groups.groups.set_index(["group", "quantity"])["median_ns"]
     for name in names:
         values = (float(medians.get((name, quantity), float("nan"))) for quantity in shown)

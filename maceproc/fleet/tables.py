@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -45,21 +45,36 @@ def as_parquet(table: Table, frame: pd.DataFrame, facts: Mapping[str, Any]) -> b
     Text is stored without control characters (`maceproc.foreign_text`); a number that is not known
     is null, also in columns of floating-point numbers.
     """
+    return parts_as_parquet(table, [frame], facts)[1]
+
+
+def parts_as_parquet(
+    table: Table, frames: Iterable[pd.DataFrame], facts: Mapping[str, Any]
+) -> tuple[int, bytes]:
+    """Return how many rows a table has, and its file, as `as_parquet`; its rows come in parts."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     schema = arrow_schema(table)
+    sink, count = pa.BufferOutputStream(), 0
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+        for frame in frames:
+            writer.write_table(_described(frame, schema, facts))
+            count += len(frame)
+    return count, sink.getvalue().to_pybytes()
+
+
+def _described(frame: pd.DataFrame, schema: pa.Schema, facts: Mapping[str, Any]) -> pa.Table:
+    """Return rows with what is known of their capture."""
+    import pyarrow as pa
+
     arrays = []
     for field in schema:
         if field.name in frame.columns:
             arrays.append(_array(frame[field.name], field.type))
         else:
             arrays.append(pa.repeat(pa.scalar(facts[field.name], field.type), len(frame)))
-    sink = pa.BufferOutputStream()
-    rows = pa.Table.from_arrays(arrays, schema=schema)
-    pq.write_table(rows, sink, compression="zstd")
-    written: bytes = sink.getvalue().to_pybytes()
-    return written
+    return pa.Table.from_arrays(arrays, schema=schema)
 
 
 def _array(values: pd.Series[Any], kind: pa.DataType) -> pa.Array:

@@ -38,11 +38,10 @@ def _about_the_calibration(sidecar: Sidecar | None, native: Native) -> Iterator[
     if native.calibration is None:
         return
     for doubt in native.doubts:
-        used = native.source == CALIBRATION
         yield Finding(
             "calibration",
-            "warning" if used else "problem",
-            f"the calibration is {'doubtful' if used else 'refused'}: {doubt.message}",
+            "problem" if doubt.refuses else "warning",
+            f"the calibration is {'refused' if doubt.refuses else 'doubtful'}: {doubt.message}",
             "calibrate again under these conditions",
         )
     if native.source != CALIBRATION:
@@ -149,7 +148,8 @@ def _about_what_is_left(
     )
     share = format_share(abs(left["share"]))
     share = f", {share} of the overhead" if share else ""
-    large = abs(left["share"]) > LARGE_SHARE
+    # It has no share where the overhead is not told from nothing: then it is small by none.
+    large = abs(left["share"]) > LARGE_SHARE or (told and pd.isna(left["share"]))
     yield Finding(
         "native RTT",
         "warning" if large else "note",

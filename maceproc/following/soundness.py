@@ -11,8 +11,8 @@ from typing import NamedTuple
 import pandas as pd
 
 SOUND, WITH_CARE, DO_NOT_USE = "sound", "with care", "do not use"
-HEADLINE = "native RTT"
-"""The finding about the number that a report begins with: of its level, it is named first."""
+HEADLINE = ("native RTT", "calibration", "calibration drift")
+"""Findings about the number that a report begins with: of their level, they are named first."""
 ABOUT_BARE_METAL = ("corrected is not native", "wire")  # the native RTT has it taken out
 
 
@@ -61,7 +61,7 @@ def judge(findings: pd.DataFrame, *, native_held: bool = False) -> Soundness:
     for level, verdict in (("problem", DO_NOT_USE), ("warning", WITH_CARE)):
         rows = decisive[decisive["level"] == level]
         if len(rows):
-            of_headline = rows[rows["finding"] == HEADLINE]
+            of_headline = rows[rows["finding"].isin(HEADLINE)]
             gravest = of_headline if len(of_headline) else rows
             return Soundness(verdict, str(gravest["message"].iloc[0]), level, len(rows))
     why = "no reason to doubt these numbers was found"

@@ -11,7 +11,7 @@ address and time: for this, the journeys of every address are counted, also thos
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,13 @@ Sift = Callable[[pd.DataFrame], Bools]
 NAMES = tuple(HOP_EVENTS)
 
 
+class Kept(Protocol):
+    """Takes the columns of the hops that are kept of a window, in order of address and time."""
+
+    def append(self, columns: Columns, /) -> None:
+        """Take the columns of some hops."""
+
+
 class SoftirqIsTold(Exception):  # noqa: N818  named after what was found
     """The first hop in softirq came after lives were cut as if the trace did not tell softirq."""
 
@@ -58,6 +65,8 @@ class PacketFollower:
     tells_softirq
         Whether the trace tells what ran in softirq; None: what the first window says. If a later
         one says otherwise, `feed` raises SoftirqIsTold, and all must be fed again with True.
+    shelf
+        Takes what is kept of every window instead of `finish`: see `every_packet`.
     """
 
     def __init__(
@@ -68,14 +77,16 @@ class PacketFollower:
         sift: Sift | None = None,
         *,
         tells_softirq: bool | None = None,
+        shelf: Kept | None = None,
     ) -> None:
         self._kinds, self._links, self._keep = kinds_of(recorded), links, keep
         self._sift = sift
-        self._tells_softirq = tells_softirq
+        self.tells_softirq = tells_softirq
         self._devices: list[str] = []
         self._events: set[str] = set()
         self._open = _nothing()
         self._kept: list[Columns] = []
+        self._shelf: Kept = self._kept if shelf is None else shelf
         self._addresses = np.empty(0, np.uint64)  # sorted
         self._journeys = np.empty(0, np.int64)  # complete ones, of each address
 
@@ -84,22 +95,27 @@ class PacketFollower:
         window = ordered_hops(events)
         self._events |= set(window.events)
         any_softirq = bool(window["softirq"].any())
-        if self._tells_softirq is None and len(window["kind"]):
-            self._tells_softirq = any_softirq
-        if any_softirq and not self._tells_softirq:
+        if self.tells_softirq is None and len(window["kind"]):
+            self.tells_softirq = any_softirq
+        if any_softirq and not self.tells_softirq:
             raise SoftirqIsTold
         self._cut(self._joined(window), last=False)
 
     def finish(self) -> pd.DataFrame:
         """Return the HOPS of the journeys that are kept, in the order of the whole trace's."""
-        self._cut(self._hops(self._open), last=True)
+        addresses, before = self.end()
         kept = {name: np.concatenate([c[name] for c in (*self._kept, _nothing())]) for name in NEED}
-        before = np.append(0, np.cumsum(self._journeys))
-        journey = before[np.searchsorted(self._addresses, kept["skbaddr"])] + kept["nth"]
+        journey = before[np.searchsorted(addresses, kept["skbaddr"])] + kept["nth"]
         order = np.lexsort((kept["hop"], journey))
-        return self._frame({name: c[order] for name, c in kept.items()}, journey[order])
+        return self.frame({name: c[order] for name, c in kept.items()}, journey[order])
 
-    def _frame(self, kept: Columns, journey: npt.NDArray[np.int64]) -> pd.DataFrame:
+    def end(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.int64]]:
+        """End all packets; return the addresses, and how many journeys are before those of each."""
+        self._cut(self._hops(self._open), last=True)
+        return self._addresses, np.append(0, np.cumsum(self._journeys))
+
+    def frame(self, kept: Columns, journey: npt.NDArray[np.int64]) -> pd.DataFrame:
+        """Return HOPS of columns that were kept, and the number of every hop's journey."""
         names = [name for name in NAMES if name in self._events]
         codes = np.array([names.index(n) if n in names else -1 for n in NAMES], np.int8)
         devices = pd.Index(sorted(self._devices), dtype="str")
@@ -128,7 +144,7 @@ class PacketFollower:
 
     def _hops(self, columns: Columns) -> Hops:
         devices = pd.Index(self._devices, dtype="str")
-        return Hops(columns, list(NAMES), devices, self._tells_softirq)
+        return Hops(columns, list(NAMES), devices, self.tells_softirq)
 
     def _device(self, name: str) -> int:
         if name not in self._devices:
@@ -158,9 +174,9 @@ class PacketFollower:
             "nth": nth[life][rows],
         }
         if self._sift is not None:
-            stays = self._sift(self._frame(columns, life[rows]))
+            stays = self._sift(self.frame(columns, life[rows]))
             columns = {name: values[stays] for name, values in columns.items()}
-        self._kept.append(columns)
+        self._shelf.append(columns)
         carried = goes_on[life]
         self._open = {name: hops[name][carried] for name in hops.columns}
 

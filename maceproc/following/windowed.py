@@ -33,6 +33,7 @@ from maceproc.following.crossings import (
     count_receptions,
     find_crossings,
 )
+from maceproc.following.every_packet import IN_WINDOWS, InWindows
 from maceproc.following.follow import Followed, Packets, correct_pings, recorded_events
 from maceproc.following.losses import COUNTED
 from maceproc.following.namespaces import name_namespaces
@@ -80,6 +81,8 @@ def follow_in_windows(
         kept = _follow(sidecar, way, windows, read, tells_softirq=True)
     told, way = way, kept.votes.settled(way)
     trace, hops = kept.trace(), kept.follower.finish()
+    learnt = InWindows(windows, way, kept.follower.tells_softirq)
+    trace = replace(trace, info={**trace.info, IN_WINDOWS: learnt})
     recorded = recorded_events(sidecar, trace)
     crossed = find_crossings(hops, way, recorded) if way.crosses else CROSSINGS.frame()
     if not _is_certain(sidecar, told, way, crossed):

@@ -82,9 +82,11 @@ def answer_lines(comparison: Comparison) -> Iterator[str]:
         off, ends = duration(row["estimate_ns"], signed=True), interval(row.low_ns, row.high_ns)
         told = row["p_adjusted"] < DIFFERS
         judged = "they differ" if told else "they are not told apart"
+        p_value = format_p(row["p_adjusted"])
+        p_value = f"p < {p_value[1:]}" if p_value.startswith("<") else f"p = {p_value}"
         yield (
             f"{name} against {first}: the median RTT ({known[0]}) differs by {off} "
-            f"(95 % {ends}); {judged}, p = {format_p(row['p_adjusted'])}."
+            f"(95 % {ends}); {judged}, {p_value}."
         )
 
 

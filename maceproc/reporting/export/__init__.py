@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 Format = Literal["csv", "json", "parquet", "perfetto", "pcapng"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 OF_TABLES = ("csv", "json", "parquet")
-OF_EVERY_PACKET = ("crossings", "journeys", "hops")
-"""Tables that an analysis in windows of time has only for the packets of pings."""
 SUFFIXES: Mapping[str, Format] = {
     ".csv": "csv",
     ".json": "json",
@@ -70,9 +68,7 @@ def export(
     format = format or format_of(path)  # noqa: A001
     if format in OF_TABLES:
         tables.table_of(analysis, table)  # whether there is one
-    if is_partial(analysis.trace) and (
-        format == "perfetto" or (format in OF_TABLES and table in OF_EVERY_PACKET)
-    ):
+    if is_partial(analysis.trace) and format == "perfetto":
         raise AnalysisError(
             f"{analysis.capture.trace}: was read in windows of time, and every packet is needed",
             hint="analyze it with more memory: analyze(..., memory=...)",

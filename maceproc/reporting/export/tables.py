@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ import pandas as pd
 
 from maceproc.analysis import TABLES
 from maceproc.errors import AnalysisError
+from maceproc.following.losses import is_partial
 from maceproc.foreign_text import clean_cell
+from maceproc.reporting.export.in_windows import OF_EVERY_PACKET, pieces
 from maceproc.reporting.export.provenance import provenance, required
 from maceproc.schema import Column, Table, rows_of
 from maceproc.whole_file import is_stream, written_whole
@@ -48,19 +51,34 @@ def table_of(analysis: Analysis, name: str) -> tuple[Table, pd.DataFrame]:
     return TABLES[name], frame
 
 
+def parts(analysis: Analysis, name: str, directory: Path | None = None) -> Iterator[pd.DataFrame]:
+    """Yield the rows of a table, in order: of every packet, also where the analysis has only some.
+
+    There is at least one part. `directory` is for a temporary file; see `in_windows.pieces`.
+    """
+    table, frame = table_of(analysis, name)
+    if name not in OF_EVERY_PACKET or not is_partial(analysis.trace):
+        yield frame
+        return
+    found = pieces(analysis, name, directory)
+    yield next(found, table.frame())
+    yield from found
+
+
 def write(analysis: Analysis, name: str, form: str, path: Path) -> None:
     """Write a table as csv, json or parquet, each file whole or not at all."""
-    table, frame = table_of(analysis, name)
+    table, _ = table_of(analysis, name)
+    beside_it = None if is_stream(path) else path.parent
     with written_whole(path) as file:
         if form == "parquet":
-            _write_parquet(table, frame, provenance(analysis), file)
+            _write_parquet(table, parts(analysis, name, beside_it), provenance(analysis), file)
         elif form == "json":
             with file.open("w", encoding="utf-8") as text:
-                text.writelines(as_json(analysis, name))
+                text.writelines(as_json(analysis, name, beside_it))
                 text.write("\n")
         else:
             with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as text:
-                text.writelines(as_csv(analysis, name))
+                text.writelines(as_csv(analysis, name, beside_it))
             for about in beside(path):
                 document = csvw(table, path.name, provenance(analysis))
                 with written_whole(about) as metadata:
@@ -72,12 +90,15 @@ def beside(path: Path) -> list[Path]:
     return [] if is_stream(path) else [path.with_name(path.name + "-metadata.json")]
 
 
-def as_csv(analysis: Analysis, name: str) -> Iterator[str]:
-    """Give a table as pieces of CSV text, quoted as RFC 4180 says; missing values are empty."""
-    frame = table_of(analysis, name)[1]
-    for start in range(0, max(len(frame), 1), PIECE):
-        rows = csv_ready(frame.iloc[start : start + PIECE])
-        yield rows.to_csv(index=False, header=start == 0)
+def as_csv(analysis: Analysis, name: str, directory: Path | None = None) -> Iterator[str]:
+    """Give a table as pieces of CSV text, quoted as RFC 4180 says; missing values are empty.
+
+    `directory` is for a temporary file; see `in_windows.pieces`.
+    """
+    for number, frame in enumerate(parts(analysis, name, directory)):
+        for start in range(0, max(len(frame), 1), PIECE):
+            rows = csv_ready(frame.iloc[start : start + PIECE])
+            yield rows.to_csv(index=False, header=number == 0 and start == 0)
 
 
 def csv_ready(frame: pd.DataFrame) -> pd.DataFrame:
@@ -103,9 +124,12 @@ def _harmless(value: object) -> object:
     return clean_cell(value) if isinstance(value, str) else value
 
 
-def as_json(analysis: Analysis, name: str) -> Iterator[str]:
-    """Give a table as pieces of JSON text: its columns, where it comes from, and its rows."""
-    table, frame = table_of(analysis, name)
+def as_json(analysis: Analysis, name: str, directory: Path | None = None) -> Iterator[str]:
+    """Give a table as pieces of JSON text: its columns, where it comes from, and its rows.
+
+    `directory` is for a temporary file; see `in_windows.pieces`.
+    """
+    table, _ = table_of(analysis, name)
     document = {
         "table": table.name,
         "row": table.row,
@@ -114,13 +138,15 @@ def as_json(analysis: Analysis, name: str) -> Iterator[str]:
         "rows": [],
     }
     head = json.dumps(document, indent=1, allow_nan=False).removesuffix("[]\n}")
-    yield head + ("[" if len(frame) else "[]\n}")
-    for start in range(0, len(frame), PIECE):
-        rows = rows_of(frame.iloc[start : start + PIECE])
-        text = json.dumps(rows, indent=1, allow_nan=False)
-        # The rows are one level deeper in the document than in a list of their own.
-        lines = text.removeprefix("[").removesuffix("\n]").replace("\n", "\n ")
-        yield lines + ("," if start + PIECE < len(frame) else "\n ]\n}")
+    before = head + "["
+    for frame in parts(analysis, name, directory):
+        for start in range(0, len(frame), PIECE):
+            rows = rows_of(frame.iloc[start : start + PIECE])
+            text = json.dumps(rows, indent=1, allow_nan=False)
+            # The rows are one level deeper in the document than in a list of their own.
+            yield before + text.removeprefix("[").removesuffix("\n]").replace("\n", "\n ")
+            before = ","
+    yield "\n ]\n}" if before == "," else before + "]\n}"
 
 
 def csvw(table: Table, file: str, facts: dict[str, Any]) -> dict[str, Any]:
@@ -163,14 +189,22 @@ def _with_text_categories(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(empty, text))
 
 
-def _write_parquet(table: Table, frame: pd.DataFrame, facts: dict[str, Any], path: Path) -> None:
+def _write_parquet(
+    table: Table, frames: Iterator[pd.DataFrame], facts: dict[str, Any], path: Path
+) -> None:
     arrow = required("pyarrow", "pyarrow")
     parquet = required("pyarrow.parquet", "pyarrow")
-    rows = arrow.Table.from_pandas(_with_text_categories(frame), preserve_index=False)
+    each = (
+        arrow.Table.from_pandas(_with_text_categories(frame), preserve_index=False)
+        for frame in frames
+    )
+    rows = next(each)
     fields = [
         field.with_metadata({"unit": table[field.name].unit, "meaning": table[field.name].meaning})
         for field in rows.schema
     ]
     about = {"maceproc": json.dumps({"table": table.name, "row": table.row, **facts})}
     described = arrow.schema(fields, metadata={**rows.schema.metadata, **about})
-    parquet.write_table(rows.cast(described), path, compression="zstd")
+    with parquet.ParquetWriter(path, described, compression="zstd") as writer:
+        for part in chain([rows], each):
+            writer.write_table(part.cast(described))
