@@ -138,6 +138,16 @@ def test_another_capture_is_known_less_well_than_the_one_that_was_measured() -> 
     assert estimate([measured]).variance_ns2 > here.variance_ns2
 
 
+def test_two_rounds_that_are_alike_by_chance_promise_no_more_than_others() -> None:
+    """The third and the fourth round judge what the others measured."""
+    alike, unlike = (
+        native_of(made_rtts(5, host_ns=[ns * US for ns in host], noise_ns=50)).left
+        for host in ([8, 2, 5, 5, 11], [5, 5, 8, 2, 11])
+    )
+    assert alike.rounds == unlike.rounds == 2
+    assert alike.high_ns - alike.low_ns == pytest.approx(unlike.high_ns - unlike.low_ns, rel=0.2)
+
+
 # The native RTT
 
 

@@ -246,16 +246,27 @@ def left_across_rounds(rounds: Rounds, own: Measured) -> Estimate:
     """Judge how well a capture calibrates itself: fit on half of its rounds, judge on the others.
 
     Two successive rounds are kept in the same half, because the second runs the arms in reverse
-    order. With fewer than four rounds nothing can be judged. `own` is what all rounds measured.
+    order. `own` is what all rounds measured. How rounds vary is taken from all of them: two or
+    three that happen to be alike would promise too much. With fewer than four rounds nothing can be
+    judged.
     """
     if rounds.count < 4:
         return statistics.NOTHING
     fit = (rounds.numbers - 1) // 2 % 2 == 0
     if min(fit.sum(), (~fit).sum()) < 2:  # rounds are missing
         fit = np.arange(len(fit)) % 2 == 0
-    measured = measure(rounds.only(fit), own.events, wire_within=own.wire_within)
-    correction = estimate([measured], elsewhere=False)
-    return left_by_another(rounds.only(~fit), correction)
+    n, judges = len(fit), rounds.only(~fit)
+    half = msgspec.structs.replace(
+        own,
+        terms_ns=mean_and_covariance(rounds.terms[fit], rounds.weights[fit])[0].tolist(),
+        covariance_ns2=(n / fit.sum() * np.array(own.covariance_ns2)).tolist(),
+    )
+    correction = estimate([half], elsewhere=False)
+    _, of_all = mean_and_covariance(rounds.left[:, None], rounds.weights)
+    left = float(mean_and_covariance(judges.left[:, None], judges.weights)[0][0])
+    own_variance = n / len(judges.left) * float(of_all[0, 0])
+    found = _around(left + correction.shift_ns, own_variance, n, correction.variance_ns2)
+    return found._replace(rounds=len(judges.left))
 
 
 def median_of_self(rounds: Rounds, measured: Measured) -> Estimate:
@@ -287,14 +298,18 @@ def mean_of(values: Values, rounds: Rounds) -> Estimate:
 
 def _interval(values: Values, weights: Values, shift: float, variance: float) -> Estimate:
     """Return the mean of rounds plus a shift, which has its own variance, with the interval."""
-    from scipy.stats import t
-
     n = len(values)
     if n < 2:
         mean = float(values.mean()) + shift if n else math.nan
         return Estimate(mean, math.nan, math.nan, n, "nothing", math.nan)
     found, covariance = mean_and_covariance(values[:, None], weights)
-    mean, own = float(found[0]) + shift, float(covariance[0, 0])
+    return _around(float(found[0]) + shift, float(covariance[0, 0]), n, variance)
+
+
+def _around(mean: float, own: float, n: int, variance: float) -> Estimate:
+    """Return the interval of a mean [ns] whose variance is `own`, of n rounds, and `variance`."""
+    from scipy.stats import t
+
     # Degrees of freedom by Welch and Satterthwaite: only the variance of the rounds is estimated.
     freedom = (n - 1) * ((own + variance) / own) ** 2 if own else 1e6
     error = math.sqrt(own + variance)
