@@ -62,7 +62,7 @@ EVENT_COST_NS, EVENT_COST_SHARE, EVENT_COST_DEVIATION = 250.0, 0.02, 0.35
 # How unlike the terms of two recordings are beyond what their rounds tell: so much, and a share of
 # the host's own path. How unlike the wires of containers and natives are, before anything is
 # measured, as a share of it: of a wire that leads out of this kernel, and of one that does not.
-DRIFT_NS, DRIFT_SHARE = 700.0, 0.01
+DRIFT_NS, DRIFT_SHARE = 500.0, 0.04
 WIRE_SHARE, WIRE_SHARE_WITHIN = 0.07, 0.3
 # The same of what first pings have more, beforehand, and from one recording to the next.
 FIRST_SHARE, FIRST_DRIFT_SHARE = 0.5, 0.25
