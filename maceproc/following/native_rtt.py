@@ -23,8 +23,8 @@ prior, A. Gelman et al., "Bayesian Data Analysis", chapter 3). Two things are kn
 cost of tracing is the number of events times the cost of one event, and an event costs more where
 the machine's own code takes longer, because both run from the same cold caches. And the wires of
 two pings on the same path take about the same time, except where the other end of the wire is in
-this kernel too: then nothing is assumed. A precise measurement outweighs the prior; an imprecise
-one is drawn towards it.
+this kernel too: then next to nothing is assumed. A precise measurement outweighs the prior; an
+imprecise one is drawn towards it.
 
 All three terms are time in this machine's own code, which takes longer the colder its caches are.
 So the measurement of another capture is scaled by the ratio of the times that the container's own
@@ -265,7 +265,7 @@ def left_across_rounds(rounds: Rounds, own: Measured) -> Estimate:
     _, of_all = mean_and_covariance(rounds.left[:, None], rounds.weights)
     left = float(mean_and_covariance(judges.left[:, None], judges.weights)[0][0])
     own_variance = n / len(judges.left) * float(of_all[0, 0])
-    found = _around(left + correction.shift_ns, own_variance, n, correction.variance_ns2)
+    found = _interval_around(left + correction.shift_ns, own_variance, n, correction.variance_ns2)
     return found._replace(rounds=len(judges.left))
 
 
@@ -303,10 +303,10 @@ def _interval(values: Values, weights: Values, shift: float, variance: float) ->
         mean = float(values.mean()) + shift if n else math.nan
         return Estimate(mean, math.nan, math.nan, n, "nothing", math.nan)
     found, covariance = mean_and_covariance(values[:, None], weights)
-    return _around(float(found[0]) + shift, float(covariance[0, 0]), n, variance)
+    return _interval_around(float(found[0]) + shift, float(covariance[0, 0]), n, variance)
 
 
-def _around(mean: float, own: float, n: int, variance: float) -> Estimate:
+def _interval_around(mean: float, own: float, n: int, variance: float) -> Estimate:
     """Return the interval of a mean [ns] whose variance is `own`, of n rounds, and `variance`."""
     from scipy.stats import t
 
